@@ -1,0 +1,11 @@
+//! dynkv: a Dynamo-style, leaderless, always-writable key-value store.
+//!
+//! The modules in reading order; each uses only those above it (`ARCHITECTURE.md` has the map).
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod types;
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a driver: certificates have dates, and tests of real sockets have threads"
+)]
