@@ -5,6 +5,8 @@
 
 pub mod types;
 
+pub mod version;
+
 #[allow(
     clippy::disallowed_methods,
     reason = "a driver: certificates have dates, and tests of real sockets have threads"
