@@ -7,6 +7,8 @@ pub mod types;
 
 pub mod version;
 
+pub mod ring;
+
 #[allow(
     clippy::disallowed_methods,
     reason = "a driver: certificates have dates, and tests of real sockets have threads"
