@@ -8,6 +8,7 @@ pub mod types;
 pub mod version;
 
 pub mod ring;
+pub mod storage;
 
 #[allow(
     clippy::disallowed_methods,

@@ -1,0 +1,224 @@
+//! A modelled disk: the simulation's engine.
+//!
+//! What is committed is visible and survives a [`kill`](MemoryEngine::kill); what is synced survives a
+//! [`power_loss`](MemoryEngine::power_loss), which leaves of the rest a random prefix of whole batches, as a log with a torn
+//! tail does. Everything derives from the calls and from seeds that are arguments.
+//!
+//! The model is never kinder than RocksDB and in one point harsher: RocksDB syncs what it replays when it opens, here
+//! what was unsynced before a kill is unsynced after it, and a later power loss may still take it.
+
+mod disk;
+
+use std::sync::{Mutex, MutexGuard};
+
+use bytes::Bytes;
+use rand::{Rng, RngExt};
+
+use self::disk::{CAPACITY_BYTES, Disk};
+use crate::storage::batch::Batch;
+use crate::storage::engine::{Engine, EngineStats, Family, Lookup, ReadTier, ScanLimit, Visit};
+use crate::storage::error::StorageError;
+use crate::types::BatchNumber;
+
+/// How a modelled disk behaves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MemoryConfig {
+    /// Draws the misses.
+    pub seed: u64,
+    /// How likely a [`ReadTier::Cached`] read of a key that is not in memory misses, 0 to 1 (a filter or a cached block may
+    /// answer all the same). At 0 nothing ever misses.
+    pub miss_probability: f64,
+    /// Keys of each family that stay in memory once written or read from the disk; the oldest is evicted. At 0 a key may miss
+    /// even straight after it was written.
+    pub resident_keys: usize,
+    /// Batches that wait for a sync; beyond, the kernel writes the oldest back by itself. Bounds what a power loss takes.
+    pub unsynced_batches: usize,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> MemoryConfig {
+        MemoryConfig { seed: 0, miss_probability: 0.0, resident_keys: 64, unsynced_batches: 4096 }
+    }
+}
+
+/// A failure that waits for the next operation of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The next read that goes to the disk fails. Until then cached reads miss, so that there is one.
+    Read,
+    /// The next commit fails; no read shows it, and the engine stops. `in_log`: it surfaces at the next kill all the same.
+    Commit {
+        /// Whether the batch is in the log.
+        in_log: bool,
+    },
+    /// The next sync fails, and the engine stops.
+    Sync,
+}
+
+/// What a crash did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Crash {
+    /// Batches that were committed and are gone.
+    pub lost: usize,
+    /// A commit that had failed has surfaced.
+    pub surfaced: bool,
+}
+
+/// The engine of the simulation and of tests.
+pub struct MemoryEngine {
+    /// One lock for all: the simulation has one thread, and tests with more want order rather than speed.
+    disk: Mutex<Disk>,
+}
+
+impl MemoryEngine {
+    /// An empty disk.
+    ///
+    /// # Panics
+    /// If the probability is not within 0 to 1.
+    pub fn new(config: MemoryConfig) -> MemoryEngine {
+        assert!((0.0..=1.0).contains(&config.miss_probability), "a probability lies within 0 to 1");
+        MemoryEngine { disk: Mutex::new(Disk::new(config)) }
+    }
+
+    /// The process dies and starts again: all that was committed is still there, memory is cold, and a failed commit that is
+    /// in the log surfaces.
+    pub fn kill(&self) -> Crash {
+        let mut disk = self.disk();
+        let surfaced = disk.replay_failed();
+        disk.restart();
+        Crash { lost: 0, surfaced }
+    }
+
+    /// The power fails and comes back: what was synced is there, and of the rest a random prefix.
+    pub fn power_loss(&self, rng: &mut impl Rng) -> Crash {
+        let mut disk = self.disk();
+        let replayed = disk.replay_failed();
+        let kept = rng.random_range(0..=disk.unsynced.len());
+        let lost = disk.unsynced.len() - kept;
+        for _ in 0..lost {
+            disk.undo_newest();
+        }
+        disk.unsynced.clear();
+        disk.restart();
+        let surfaced = replayed && lost == 0;
+        Crash { lost: lost - usize::from(replayed && !surfaced), surfaced }
+    }
+
+    /// Arms `fault`; a second one of its kind replaces the first.
+    pub fn arm(&self, fault: Fault) {
+        let armed = &mut self.disk().armed;
+        match fault {
+            Fault::Read => armed.read = true,
+            Fault::Commit { in_log } => armed.commit = Some(in_log),
+            Fault::Sync => armed.sync = true,
+        }
+    }
+
+    /// Sets the room that is left: a commit of more bytes than that fails with [`StorageError::Full`] and the engine stops.
+    /// The model does not count what is stored; 0 is a full disk.
+    pub fn set_free_bytes(&self, bytes: u64) {
+        self.disk().free_bytes = bytes;
+    }
+
+    /// Rots the disk: flips one bit of a random value of `family`, and returns its key. `None` if there is no bit to flip.
+    pub fn flip_bit(&self, family: Family, rng: &mut impl Rng) -> Option<Bytes> {
+        let mut disk = self.disk();
+        let map = &mut disk.families[family.index()];
+        let filled = map.values().filter(|value| !value.is_empty()).count();
+        if filled == 0 {
+            return None;
+        }
+        let nth = rng.random_range(0..filled);
+        let (key, value) = map.iter_mut().filter(|(_, value)| !value.is_empty()).nth(nth)?;
+        let mut rotten = value.to_vec();
+        let bit = rng.random_range(0..rotten.len() * 8);
+        rotten[bit / 8] ^= 1 << (bit % 8);
+        *value = rotten.into();
+        Some(key.clone())
+    }
+
+    /// A copy of the disk as it stands, synced: a backup, to be restored later. Its misses are drawn from `seed`.
+    pub fn backup(&self, seed: u64) -> MemoryEngine {
+        let disk = self.disk();
+        let mut copy = Disk::new(MemoryConfig { seed, ..disk.config });
+        copy.families = disk.families.clone();
+        copy.number = disk.number;
+        MemoryEngine { disk: Mutex::new(copy) }
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().expect("nothing panics while it holds the disk: visitors run outside the lock")
+    }
+}
+
+impl Engine for MemoryEngine {
+    fn get(&self, family: Family, key: &[u8], tier: ReadTier) -> Result<Lookup, StorageError> {
+        let mut disk = self.disk();
+        match tier {
+            ReadTier::Cached if disk.misses(family, key) => return Ok(Lookup::Miss),
+            ReadTier::Cached => {}
+            ReadTier::Disk => {
+                disk.read_disk("get")?;
+                disk.keep(family, key);
+            }
+        }
+        let value = disk.families[family.index()].get(key);
+        Ok(value.map_or(Lookup::Absent, |value| Lookup::Found(value.clone())))
+    }
+
+    fn commit(&self, batch: &mut Batch) -> Result<BatchNumber, StorageError> {
+        let result = self.disk().commit(batch);
+        batch.clear();
+        result
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.disk().sync()
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        start: &[u8],
+        end: Option<&[u8]>,
+        limit: ScanLimit,
+        visit: &mut Visit<'_>,
+    ) -> Result<Option<Vec<u8>>, StorageError> {
+        if end.is_some_and(|end| end <= start) {
+            return Ok(None);
+        }
+        // The entries are taken out first (by reference count), so that `visit` sees one state and may use the engine.
+        let (entries, next) = {
+            let mut disk = self.disk();
+            disk.read_disk("scan")?;
+            disk.range(family, start, end, limit)
+        };
+        let mut entries = entries.into_iter();
+        while let Some((key, value)) = entries.next() {
+            if visit(&key, &value).is_break() {
+                return Ok(entries.next().map(|(key, _)| key).or(next).map(|key| key.to_vec()));
+            }
+        }
+        Ok(next.map(|key| key.to_vec()))
+    }
+
+    fn latest(&self) -> BatchNumber {
+        BatchNumber(self.disk().number)
+    }
+
+    fn stats(&self) -> EngineStats {
+        let disk = self.disk();
+        let entries = || disk.families.iter().flatten();
+        EngineStats {
+            disk_bytes: entries().map(|(key, value)| (key.len() + value.len()) as u64).sum(),
+            estimated_keys: entries().count() as u64,
+            stopped: u64::from(disk.stopped.is_some()),
+            free_bytes: disk.free_bytes,
+            capacity_bytes: CAPACITY_BYTES,
+            ..EngineStats::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

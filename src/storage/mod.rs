@@ -1,0 +1,44 @@
+//! The storage engine: ordered families of bytes, atomic batches, and a sync that is separate from the commit.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `engine.rs` | the [`Engine`] trait: the one seam between dynkv and a disk |
+//! | `batch.rs` | [`Batch`]: what one commit writes, whole or not at all |
+//! | `error.rs` | [`StorageError`]: what failed, and whether a write may be in the log all the same |
+//! | `keys.rs` | how objects and facts about the node are keyed |
+//! | `record.rs`, `op.rs` | what stands under an object's key, and what is done to it: pure |
+//! | `store.rs` | a shard's view of the engine: parking, overlay, one batch a drain |
+//! | `page.rs` | pages of a partition |
+//! | `memory.rs`, `memory/` | [`MemoryEngine`]: a modelled disk for the simulation, with faults |
+//! | `rocks.rs`, `rocks/` | `RocksEngine`: the daemon's engine (feature `rocksdb`) |
+//! | `conformance.rs` | one suite of tests for both engines |
+//!
+//! No engine reads a clock, and none retries: an error goes up, and the caller answers "indeterminate".
+
+pub mod batch;
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod keys;
+pub mod memory;
+pub mod op;
+mod page;
+mod record;
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
+mod store;
+
+#[cfg(test)]
+mod conformance;
+
+pub use batch::Batch;
+pub use engine::{Engine, EngineStats, Family, Lookup, ReadTier, ScanLimit, Visit};
+pub use error::StorageError;
+pub use keys::{MetaKey, object_key, parse_object_key, partition_bounds};
+pub use memory::{Fault, MemoryConfig, MemoryEngine};
+pub use op::{Op, Outcome, Update, apply};
+pub use page::{Page, PageItem, PageSpec, read_page};
+pub use record::Record;
+#[cfg(feature = "rocksdb")]
+pub use rocks::{RocksConfig, RocksEngine};
+pub use store::{Done, OpFailure, Store, StoreLimits, Task};
