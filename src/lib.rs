@@ -7,8 +7,11 @@ pub mod types;
 
 pub mod version;
 
+pub mod gossip;
 pub mod ring;
 pub mod storage;
+
+pub mod quorum;
 
 #[allow(
     clippy::disallowed_methods,

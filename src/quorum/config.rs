@@ -1,0 +1,25 @@
+//! `[replication]`: what a request gets that names no level of its own.
+
+use serde::{Deserialize, Serialize};
+
+use super::level::Level;
+
+/// Defaults of requests, and the bound on siblings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReplicationConfig {
+    /// Slots that must answer a get. Low: fast and stale; high: unavailable when replicas are away.
+    /// With `r + w` above a bucket's `n`, a get meets every acknowledged put that met primaries.
+    pub r: Level,
+    /// Slots that must hold a put before it is acknowledged. It is what a promise of durability counts.
+    pub w: Level,
+    /// Siblings of one key at which its coordinator refuses further puts that resolve none. Low: blind writers are
+    /// stopped early; high: one key's object may grow to this times `net.max_value`. Merges are never refused.
+    pub max_siblings: u32,
+}
+
+impl Default for ReplicationConfig {
+    fn default() -> ReplicationConfig {
+        ReplicationConfig { r: Level::Quorum, w: Level::Quorum, max_siblings: 50 }
+    }
+}

@@ -1,0 +1,19 @@
+//! Quorums (Dynamo, section 4.5): the parameters, the counting, and the machines of a put, a get and a scan.
+//!
+//! Pure: the machines are told what happened and say what the client is to be told; who sends what is the node's business.
+//! R and W count distinct slots of the preference list, each by one node.
+
+pub mod config;
+mod get;
+mod level;
+mod params;
+mod put;
+mod scan;
+mod tally;
+
+pub use get::{Get, GetVerdict};
+pub use level::{Level, LevelError};
+pub use params::{QuorumError, ReadQuorum, WriteQuorum};
+pub use put::{Put, PutVerdict};
+pub use scan::{Scan, ScanVerdict};
+pub use tally::{Ack, Tally};
