@@ -13,6 +13,11 @@ pub mod storage;
 
 pub mod quorum;
 
+pub mod api;
+pub mod message;
+
+pub mod frame;
+
 #[allow(
     clippy::disallowed_methods,
     reason = "a driver: certificates have dates, and tests of real sockets have threads"

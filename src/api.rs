@@ -1,0 +1,490 @@
+//! What a client asks and what it is answered: one plain type each, the same in the wire header and in the library.
+//!
+//! | request | answer | body of the request | body of the answer |
+//! |---|---|---|---|
+//! | [`Get`] | [`GetReply`] | | the siblings' values, one after the other |
+//! | [`Put`] (a delete is a put of a tombstone) | [`Receipt`] | the value | |
+//! | [`Scan`] | [`ScanReply`] | | the items' values, one after the other |
+//! | [`Where`] | [`WhereReply`] | | |
+//! | `Ring` | [`RingReply`] | | the encoded layout |
+//! | `Status` | [`StatusReply`] | | |
+//!
+//! Any request may be answered by an [`ApiError`] instead.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+pub use crate::quorum::Ack;
+use crate::quorum::Level;
+use crate::types::{Bucket, ClusterId, DiskId, Generation, Key, NodeId, PartitionId, RingVersion, WriteId};
+use crate::version::{Dot, Object};
+
+/// When a request's answer stops being of use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadline {
+    /// Milliseconds left when the request was sent.
+    pub remaining_ms: u32,
+    /// A lower bound of the server's tick (microseconds of its monotonic clock) at that moment, computed from the tick of its
+    /// last reply; 0 if none has been seen. A request that lay in a buffer past its deadline is dropped by it, not executed.
+    pub server_tick: u64,
+}
+
+impl Deadline {
+    /// `remaining` from now, for a server whose tick is at least `server_tick` (0: not known).
+    pub fn after(remaining: Duration, server_tick: u64) -> Deadline {
+        Deadline { remaining_ms: u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX), server_tick }
+    }
+}
+
+/// Reads one key from R of its N replicas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Get {
+    /// Where the key lives.
+    pub bucket: Bucket,
+    /// The key.
+    pub key: Key,
+    /// Replicas that must answer; the node's default if absent.
+    pub r: Option<Level>,
+    /// How many of them must be primaries.
+    pub pr: Option<Level>,
+    /// When to give up.
+    pub deadline: Deadline,
+}
+
+/// Writes a value or a tombstone to W of a key's N replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// What travels in the header.
+    pub header: PutHeader,
+    /// The value; `None` deletes.
+    pub value: Option<Bytes>,
+}
+
+/// The header of a [`Put`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutHeader {
+    /// Where the key lives.
+    pub bucket: Bucket,
+    /// The key.
+    pub key: Key,
+    /// The same for all attempts at this write.
+    pub write_id: WriteId,
+    /// The context token of the read that this write follows; without one it is concurrent with all that it has not seen.
+    pub context: Option<Bytes>,
+    /// Whether this is a delete.
+    pub delete: bool,
+    /// Replicas that must have written it; the node's default if absent.
+    pub w: Option<Level>,
+    /// How many of them must be primaries.
+    pub pw: Option<Level>,
+    /// How many must have it on disk. Absent: W under `sync = always`, else none.
+    pub dw: Option<u8>,
+    /// When to give up.
+    pub deadline: Deadline,
+}
+
+/// Reads one page of a partition's keys from R replicas, merged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scan {
+    /// Only this bucket's keys.
+    pub bucket: Bucket,
+    /// Which partition.
+    pub partition: PartitionId,
+    /// The cursor of the page before; absent for the first.
+    pub after: Option<Bytes>,
+    /// Only keys that start with this.
+    pub prefix: Bytes,
+    /// At most so many items (a page may hold fewer and still not be the last).
+    pub limit: u32,
+    /// Leave the values out.
+    pub keys_only: bool,
+    /// Replicas that must answer; the node's default if absent.
+    pub r: Option<Level>,
+    /// When to give up.
+    pub deadline: Deadline,
+}
+
+/// Asks every replica of a key which version it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Where {
+    /// Where the key lives.
+    pub bucket: Bucket,
+    /// The key.
+    pub key: Key,
+    /// When to give up.
+    pub deadline: Deadline,
+}
+
+/// One request of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// See [`Get`].
+    Get(Get),
+    /// See [`Put`].
+    Put(Put),
+    /// See [`Scan`].
+    Scan(Scan),
+    /// See [`Where`].
+    Where(Where),
+    /// The layout, so that the client can go to a primary directly.
+    Ring,
+    /// What this node knows of itself and the others.
+    Status,
+}
+
+/// One sibling of an answer; its value, if any, stands in the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiblingMeta {
+    /// The event that wrote it.
+    pub dot: Dot,
+    /// The client's id of that write.
+    pub write_id: WriteId,
+    /// The node that coordinated it.
+    pub node: NodeId,
+    /// That node's wall clock then, in milliseconds since 1970: for people, it orders nothing (but see last-write-wins).
+    pub wall_ms: u64,
+    /// Bytes of the value; `None` for a tombstone.
+    pub len: Option<u32>,
+}
+
+/// A key as a read found it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetReply {
+    /// Values and tombstones that no other supersedes; a key that was never written has none.
+    pub siblings: Vec<SiblingMeta>,
+    /// To be handed to the next write of this key; covers exactly what is shown here (and what that replaced).
+    pub context: Option<Bytes>,
+    /// Who was counted.
+    pub acks: Vec<Ack>,
+    /// Replicas of the key.
+    pub n: u8,
+    /// Replicas that had to answer.
+    pub r: u8,
+}
+
+/// Where a write has got to when it was acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The replicas that have it. Others may follow.
+    pub acks: Vec<Ack>,
+    /// Replicas of the key.
+    pub n: u8,
+    /// Replicas that had to have it.
+    pub w: u8,
+    /// The writer's own context plus this write: it covers no sibling that the writer was not shown.
+    pub context: Bytes,
+    /// The event that this write became.
+    pub dot: Dot,
+    /// Who coordinated it.
+    pub coordinator: NodeId,
+}
+
+/// One key of a scan's page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanItem {
+    /// The key.
+    pub key: Key,
+    /// As in [`GetReply`].
+    pub siblings: Vec<SiblingMeta>,
+    /// As in [`GetReply`].
+    pub context: Bytes,
+}
+
+/// One page of a scan: keys with at least one value, in ring order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanReply {
+    /// May be empty although more follows.
+    pub items: Vec<ScanItem>,
+    /// The cursor to go on from; `None` at the partition's end.
+    pub next: Option<Bytes>,
+}
+
+/// What one replica holds of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Holding {
+    /// No record.
+    Nothing,
+    /// This version.
+    Version {
+        /// The digest of context and dots, in hexadecimal: equal digests are equal objects.
+        digest: String,
+        /// Its siblings.
+        siblings: Vec<SiblingMeta>,
+    },
+    /// No answer within the deadline, or the reason it gave.
+    NoAnswer {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Where a key lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhereReply {
+    /// The key's place on the ring.
+    pub token: u64,
+    /// Its partition.
+    pub partition: PartitionId,
+    /// The slots in order, and what each node holds.
+    pub slots: Vec<(NodeId, Holding)>,
+    /// Who would stand in, in order.
+    pub stand_ins: Vec<NodeId>,
+}
+
+/// The layout's place and identity; the layout itself is the answer's body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingReply {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The layout's version.
+    pub version: RingVersion,
+}
+
+/// What the answering node knows of one member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its identity.
+    pub node: NodeId,
+    /// Its name in the layout.
+    pub name: String,
+    /// Its failure domain.
+    pub zone: String,
+    /// Its address for peers and clients.
+    pub address: String,
+    /// Whether the answering node has a live link to it (always true of itself).
+    pub up: bool,
+    /// It has lost its disk and is not rebuilt yet.
+    pub rebuilding: bool,
+    /// Its run, if it has been met.
+    pub generation: Option<Generation>,
+    /// Its data directory, if it has been met.
+    pub disk: Option<DiskId>,
+    /// Partitions whose vnode it owns.
+    pub partitions: u32,
+    /// Digest of the ring that it follows, in hexadecimal, if it has been met.
+    pub ring: Option<String>,
+}
+
+/// How far a node has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Waiting for the other founders, or for the cluster that it belongs to.
+    Joining,
+    /// Taking requests.
+    Serving,
+    /// Taking no new requests; about to stop.
+    Draining,
+    /// Reads only: a write to its disk has failed, or the disk is full.
+    ReadOnly,
+}
+
+/// What a node knows of itself and the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReply {
+    /// The answering node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// The cluster, once born.
+    pub cluster: Option<ClusterId>,
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// The ring that it follows.
+    pub ring_version: Option<RingVersion>,
+    /// How far it has come.
+    pub phase: Phase,
+    /// What it waits for, for people; empty when it serves.
+    pub waiting_for: String,
+    /// Seconds since its process started.
+    pub uptime_s: u64,
+    /// Keys on its disk, estimated by the engine.
+    pub keys: u64,
+    /// Bytes on its disk.
+    pub disk_bytes: u64,
+    /// Free bytes of its file system.
+    pub free_bytes: u64,
+    /// Every member, in the layout's order.
+    pub members: Vec<MemberStatus>,
+}
+
+/// Whether to try a failed request again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// The request itself is wrong.
+    Never,
+    /// At once, at another node, with the same write id.
+    Elsewhere,
+    /// After a jittered pause.
+    Later,
+}
+
+/// Why a request was not answered with what it asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum ApiError {
+    /// The request makes no sense. Nothing was done.
+    #[error("{reason}")]
+    BadRequest {
+        /// What was wrong and what is allowed.
+        reason: String,
+    },
+    /// No such bucket. Nothing was done.
+    #[error("there is no bucket {bucket:?}; this cluster has: {known}")]
+    UnknownBucket {
+        /// The one asked for.
+        bucket: String,
+        /// Those there are, comma-separated.
+        known: String,
+    },
+    /// The context token cannot be used. Nothing was written.
+    #[error("the context cannot be used: {reason}")]
+    BadContext {
+        /// Why.
+        reason: String,
+    },
+    /// The value is longer than the cluster takes. Nothing was written.
+    #[error("the value has {len} bytes; at most {max} are allowed (net.max_value)")]
+    ValueTooLarge {
+        /// Bytes given.
+        len: u64,
+        /// Bytes allowed.
+        max: u64,
+    },
+    /// The key has as many concurrent values as it may. Nothing was written: read it, merge, and put with the context.
+    #[error("the key has {count} siblings, at most {max} are allowed: get it, resolve, and put with its context")]
+    TooManySiblings {
+        /// Siblings there would be.
+        count: u32,
+        /// `replication.max_siblings`.
+        max: u32,
+    },
+    /// The write id has been used for another value. Nothing was written.
+    #[error("this write id was used for another value before; draw a new one for a new write")]
+    WriteIdReused,
+    /// Too few replicas confirmed the write in time. It may have happened, or still happen.
+    #[error("indeterminate: {acks} of {w} replicas confirmed the write ({detail}); it may still take effect")]
+    Indeterminate {
+        /// Replicas that confirmed.
+        acks: u8,
+        /// Replicas wanted.
+        w: u8,
+        /// Which kind fell short, and who did not answer.
+        detail: String,
+    },
+    /// Too few replicas answered the read in time.
+    #[error("timeout: {replies} of {r} replicas answered the read ({detail})")]
+    ReadTimeout {
+        /// Replicas that answered.
+        replies: u8,
+        /// Replicas wanted.
+        r: u8,
+        /// Who did not.
+        detail: String,
+    },
+    /// The node has more requests than it may hold. Nothing was done.
+    #[error("overloaded: the node holds as many requests as it may; try again")]
+    Overloaded,
+    /// The deadline had passed on arrival. Nothing was done.
+    #[error("the request was older than its deadline when it arrived; it was not executed")]
+    Expired,
+    /// The node does not take requests now. Nothing was done.
+    #[error("the node does not take requests: {reason}")]
+    NotReady {
+        /// Joining, draining ...
+        reason: String,
+    },
+    /// The node takes no writes now. Nothing was written by it.
+    #[error("the node takes no writes: {reason}")]
+    ReadOnly {
+        /// A full disk, a failed write ...
+        reason: String,
+    },
+}
+
+impl ApiError {
+    /// Whether to try again. `Elsewhere` and `Later` keep the write id, so that no attempt makes a twin.
+    pub fn retry(&self) -> Retry {
+        match self {
+            ApiError::BadRequest { .. }
+            | ApiError::UnknownBucket { .. }
+            | ApiError::BadContext { .. }
+            | ApiError::ValueTooLarge { .. }
+            | ApiError::TooManySiblings { .. }
+            | ApiError::WriteIdReused => Retry::Never,
+            ApiError::NotReady { .. } | ApiError::ReadOnly { .. } => Retry::Elsewhere,
+            ApiError::Indeterminate { .. }
+            | ApiError::ReadTimeout { .. }
+            | ApiError::Overloaded
+            | ApiError::Expired => Retry::Later,
+        }
+    }
+}
+
+/// An answer without its body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To a get.
+    Get(GetReply),
+    /// To a put or delete.
+    Put(Receipt),
+    /// To a scan.
+    Scan(ScanReply),
+    /// To a where.
+    Where(WhereReply),
+    /// To a ring.
+    Ring(RingReply),
+    /// To a status.
+    Status(StatusReply),
+}
+
+/// What goes back to a client: the outcome and the values that it names, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The answer or why there is none.
+    pub result: Result<Reply, ApiError>,
+    /// The values, in the order in which the reply names them.
+    pub values: Vec<Bytes>,
+}
+
+impl Response {
+    /// An answer that carries no values.
+    pub fn plain(reply: Reply) -> Response {
+        Response { result: Ok(reply), values: Vec::new() }
+    }
+
+    /// A refusal.
+    pub fn error(error: ApiError) -> Response {
+        Response { result: Err(error), values: Vec::new() }
+    }
+}
+
+/// The siblings of `object` as a client sees them, twins collapsed, and their values in the same order.
+pub fn siblings_of(object: &Object) -> (Vec<SiblingMeta>, Vec<Bytes>) {
+    show(object.collapsed())
+}
+
+/// The one sibling that last-write-wins shows, in the same form.
+pub fn newest_of(object: &Object) -> (Vec<SiblingMeta>, Vec<Bytes>) {
+    show(object.newest().into_iter().collect())
+}
+
+fn show(siblings: Vec<&crate::version::Sibling>) -> (Vec<SiblingMeta>, Vec<Bytes>) {
+    let mut metas = Vec::with_capacity(siblings.len());
+    let mut values = Vec::with_capacity(siblings.len());
+    for sibling in siblings {
+        let value = sibling.body.value();
+        metas.push(SiblingMeta {
+            dot: sibling.dot,
+            write_id: sibling.write_id,
+            node: sibling.node,
+            wall_ms: sibling.wall_ms,
+            len: value.map(|value| {
+                u32::try_from(value.len()).expect("a value is shorter than a frame, which has a u32 length")
+            }),
+        });
+        values.extend(value.cloned());
+    }
+    (metas, values)
+}

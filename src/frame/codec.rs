@@ -1,0 +1,421 @@
+//! Messages as frames: the header in msgpack, values and objects in the raw body, so that bytes of users are never
+//! parsed or copied on their way through.
+//!
+//! Every decoder takes whatever a peer may send and answers with a [`DecodeError`], never a panic. Header types are not
+//! recursive, so nesting is bounded by them.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::kind::Kind;
+use super::raw::RawFrame;
+use crate::api::{self, ApiError, PutHeader, Reply, Request, Response};
+use crate::message::{
+    Address, ControlMessage, Coordinate, Coordinated, Fetched, Held, PeerAnswer, PeerRequest, Ranged, Reason, Refusal,
+    Replicate, Replicated,
+};
+use crate::storage::{Page, PageItem, parse_object_key};
+use crate::types::{Key, PartitionId, RingVersion, Round};
+use crate::version::Object;
+
+/// Why a frame is no message. The lane that it came on is closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// No message has this kind here.
+    #[error("frame kind {kind:#04x} is not expected on this lane")]
+    Kind {
+        /// The kind byte.
+        kind: u8,
+    },
+    /// The header is no msgpack of the kind's shape.
+    #[error("frame header: {reason}")]
+    Header {
+        /// What the parser said.
+        reason: String,
+    },
+    /// The body does not hold what the header says.
+    #[error("frame body: {reason}")]
+    Body {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReplicateHeader {
+    to: Address,
+    reason: Reason,
+    sync: bool,
+    round: Round,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CoordinateHeader {
+    ring: RingVersion,
+    partition: PartitionId,
+    put: PutHeader,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FetchedHeader {
+    outcome: Result<(bool, Round, bool), Refusal>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RangedHeader {
+    outcome: Result<PageHeader, Refusal>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PageHeader {
+    next: Option<Bytes>,
+    rebuilding: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ResponseHeader {
+    tick: u64,
+    result: Result<Reply, ApiError>,
+    lengths: Vec<u32>,
+}
+
+/// The frame that opens a shard's lane: which of the dialer's shards, for logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenShard {
+    /// The shard's index at the dialer.
+    pub shard: u16,
+}
+
+/// The frame that opens a client's lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenClient {
+    /// [`crate::message::PROTOCOL`].
+    pub protocol: u16,
+}
+
+/// What the first frame on a lane says that the lane is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// Control messages.
+    Control,
+    /// A shard's requests.
+    Shard(OpenShard),
+    /// A client's requests.
+    Client(OpenClient),
+}
+
+fn header<T: Serialize>(value: &T) -> Bytes {
+    rmp_serde::to_vec(value).expect("header types have no maps with odd keys and no failing serializers").into()
+}
+
+fn parse<T: DeserializeOwned>(frame: &RawFrame) -> Result<T, DecodeError> {
+    parse_bytes(&frame.header)
+}
+
+fn parse_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    rmp_serde::from_slice(bytes).map_err(|error| DecodeError::Header { reason: error.to_string() })
+}
+
+fn object(body: Bytes) -> Result<Object, DecodeError> {
+    Object::decode(body).map_err(|error| DecodeError::Body { reason: error.to_string() })
+}
+
+fn no_body(frame: &RawFrame) -> Result<(), DecodeError> {
+    nothing_left(&frame.body)
+}
+
+fn nothing_left(body: &Bytes) -> Result<(), DecodeError> {
+    match body.len() {
+        0 => Ok(()),
+        len => Err(DecodeError::Body { reason: format!("{len} bytes where none belong") }),
+    }
+}
+
+fn frame(id: u64, kind: Kind, header: Bytes, body: Bytes) -> RawFrame {
+    RawFrame { id, kind: kind as u8, header, body }
+}
+
+fn unexpected(frame: &RawFrame) -> DecodeError {
+    DecodeError::Kind { kind: frame.kind }
+}
+
+/// The first frame of a lane.
+pub fn encode_opening(opening: &Opening) -> RawFrame {
+    let (kind, header) = match opening {
+        Opening::Control => (Kind::OpenControl, Bytes::new()),
+        Opening::Shard(open) => (Kind::OpenShard, header(open)),
+        Opening::Client(open) => (Kind::OpenClient, header(open)),
+    };
+    frame(0, kind, header, Bytes::new())
+}
+
+/// The first frame of a lane.
+///
+/// # Errors
+/// [`DecodeError`] if it is none.
+pub fn decode_opening(frame: &RawFrame) -> Result<Opening, DecodeError> {
+    no_body(frame)?;
+    match Kind::of(frame.kind) {
+        Some(Kind::OpenControl) => Ok(Opening::Control),
+        Some(Kind::OpenShard) => Ok(Opening::Shard(parse(frame)?)),
+        Some(Kind::OpenClient) => Ok(Opening::Client(parse(frame)?)),
+        _ => Err(unexpected(frame)),
+    }
+}
+
+/// A message between controls; an answer carries the id of what it answers. It stands in the body: the word of many
+/// members is longer than a header may be.
+pub fn encode_control(id: u64, message: &ControlMessage) -> RawFrame {
+    let (kind, body) = match message {
+        ControlMessage::Hello(message) => (Kind::Hello, header(message)),
+        ControlMessage::HelloAnswer(message) => (Kind::HelloAnswer, header(message)),
+        ControlMessage::GossipSyn(message) => (Kind::GossipSyn, header(message)),
+        ControlMessage::GossipAck(message) => (Kind::GossipAck, header(message)),
+        ControlMessage::GossipDelta(message) => (Kind::GossipDelta, header(message)),
+    };
+    frame(id, kind, Bytes::new(), body)
+}
+
+/// A message between controls.
+///
+/// # Errors
+/// [`DecodeError`] if it is none.
+pub fn decode_control(frame: &RawFrame) -> Result<ControlMessage, DecodeError> {
+    let body = &frame.body;
+    match Kind::of(frame.kind) {
+        Some(Kind::Hello) => Ok(ControlMessage::Hello(parse_bytes(body)?)),
+        Some(Kind::HelloAnswer) => Ok(ControlMessage::HelloAnswer(parse_bytes(body)?)),
+        Some(Kind::GossipSyn) => Ok(ControlMessage::GossipSyn(parse_bytes(body)?)),
+        Some(Kind::GossipAck) => Ok(ControlMessage::GossipAck(parse_bytes(body)?)),
+        Some(Kind::GossipDelta) => Ok(ControlMessage::GossipDelta(parse_bytes(body)?)),
+        _ => Err(unexpected(frame)),
+    }
+}
+
+/// A shard's request to another.
+pub fn encode_request(id: u64, request: &PeerRequest) -> RawFrame {
+    match request {
+        PeerRequest::Coordinate(Coordinate { ring, partition, put }) => {
+            let head = CoordinateHeader { ring: *ring, partition: *partition, put: put.header.clone() };
+            frame(id, Kind::Coordinate, header(&head), put.value.clone().unwrap_or_default())
+        }
+        PeerRequest::Replicate(Replicate { to, reason, sync, round, object }) => {
+            let head = ReplicateHeader { to: to.clone(), reason: *reason, sync: *sync, round: *round };
+            frame(id, Kind::Replicate, header(&head), object.encode())
+        }
+        PeerRequest::Fetch(fetch) => frame(id, Kind::Fetch, header(fetch), Bytes::new()),
+        PeerRequest::Range(range) => frame(id, Kind::Range, header(range), Bytes::new()),
+    }
+}
+
+/// A shard's request to another.
+///
+/// # Errors
+/// [`DecodeError`] if it is none.
+pub fn decode_request(frame: RawFrame) -> Result<PeerRequest, DecodeError> {
+    match Kind::of(frame.kind) {
+        Some(Kind::Coordinate) => {
+            let CoordinateHeader { ring, partition, put } = parse(&frame)?;
+            Ok(PeerRequest::Coordinate(Coordinate { ring, partition, put: put_of(put, frame.body)? }))
+        }
+        Some(Kind::Replicate) => {
+            let ReplicateHeader { to, reason, sync, round } = parse(&frame)?;
+            Ok(PeerRequest::Replicate(Replicate { to, reason, sync, round, object: Arc::new(object(frame.body)?) }))
+        }
+        Some(Kind::Fetch) => {
+            no_body(&frame)?;
+            Ok(PeerRequest::Fetch(parse(&frame)?))
+        }
+        Some(Kind::Range) => {
+            no_body(&frame)?;
+            Ok(PeerRequest::Range(parse(&frame)?))
+        }
+        _ => Err(unexpected(&frame)),
+    }
+}
+
+fn put_of(header: PutHeader, body: Bytes) -> Result<api::Put, DecodeError> {
+    if header.delete && !body.is_empty() {
+        return Err(DecodeError::Body { reason: "a delete carries no value".into() });
+    }
+    let value = (!header.delete).then_some(body);
+    Ok(api::Put { header, value })
+}
+
+/// A shard's answer to another.
+pub fn encode_answer(id: u64, answer: &PeerAnswer) -> RawFrame {
+    match answer {
+        PeerAnswer::Coordinated(coordinated) => frame(id, Kind::Coordinated, header(coordinated), Bytes::new()),
+        PeerAnswer::Replicated(replicated) => frame(id, Kind::Replicated, header(replicated), Bytes::new()),
+        PeerAnswer::Fetched(Fetched { outcome }) => {
+            let (outcome, body) = match outcome {
+                Ok(Held { object, round, rebuilding }) => (
+                    Ok((object.is_some(), *round, *rebuilding)),
+                    object.as_ref().map(|object| object.encode()).unwrap_or_default(),
+                ),
+                Err(refusal) => (Err(refusal.clone()), Bytes::new()),
+            };
+            frame(id, Kind::Fetched, header(&FetchedHeader { outcome }), body)
+        }
+        PeerAnswer::Ranged(ranged) => encode_ranged(id, ranged),
+    }
+}
+
+/// The body holds, for each item, `cursor_len u32 | object_len u32 | cursor | object`: a page of long keys is longer than a
+/// header may be. The key is the cursor's.
+fn encode_ranged(id: u64, ranged: &Ranged) -> RawFrame {
+    let mut body = Vec::new();
+    let outcome = match &ranged.outcome {
+        Ok((page, rebuilding)) => {
+            for item in &page.items {
+                let object = item.object.encode();
+                let lengths = [item.cursor.len(), object.len()];
+                for len in lengths {
+                    let len = u32::try_from(len).expect("keys and objects are shorter than a frame");
+                    body.extend_from_slice(&len.to_be_bytes());
+                }
+                body.extend_from_slice(&item.cursor);
+                body.extend_from_slice(&object);
+            }
+            Ok(PageHeader { next: page.next.clone(), rebuilding: *rebuilding })
+        }
+        Err(refusal) => Err(refusal.clone()),
+    };
+    frame(id, Kind::Ranged, header(&RangedHeader { outcome }), body.into())
+}
+
+/// A shard's answer to another.
+///
+/// # Errors
+/// [`DecodeError`] if it is none.
+pub fn decode_answer(frame: RawFrame) -> Result<PeerAnswer, DecodeError> {
+    match Kind::of(frame.kind) {
+        Some(Kind::Coordinated) => {
+            no_body(&frame)?;
+            Ok(PeerAnswer::Coordinated(parse::<Coordinated>(&frame)?))
+        }
+        Some(Kind::Replicated) => {
+            no_body(&frame)?;
+            Ok(PeerAnswer::Replicated(parse::<Replicated>(&frame)?))
+        }
+        Some(Kind::Fetched) => {
+            let outcome = match parse::<FetchedHeader>(&frame)?.outcome {
+                Ok((found, round, rebuilding)) => {
+                    let object = if found {
+                        Some(Arc::new(object(frame.body)?))
+                    } else {
+                        no_body(&frame)?;
+                        None
+                    };
+                    Ok(Held { object, round, rebuilding })
+                }
+                Err(refusal) => Err(refusal),
+            };
+            Ok(PeerAnswer::Fetched(Fetched { outcome }))
+        }
+        Some(Kind::Ranged) => decode_ranged(frame),
+        _ => Err(unexpected(&frame)),
+    }
+}
+
+fn decode_ranged(frame: RawFrame) -> Result<PeerAnswer, DecodeError> {
+    let head = match parse::<RangedHeader>(&frame)?.outcome {
+        Ok(head) => head,
+        Err(refusal) => return Ok(PeerAnswer::Ranged(Ranged { outcome: Err(refusal) })),
+    };
+    let mut body = frame.body;
+    let mut items = Vec::new();
+    while !body.is_empty() {
+        let (cursor, object_len) = (take_len(&mut body)?, take_len(&mut body)?);
+        let cursor = split(&mut body, cursor)?;
+        let place = parse_object_key(&cursor).map_err(|error| DecodeError::Body { reason: error.to_string() })?;
+        let key =
+            Key::new(cursor.slice_ref(place.key)).map_err(|error| DecodeError::Body { reason: error.to_string() })?;
+        items.push(PageItem { cursor, key, object: object(split(&mut body, object_len)?)? });
+    }
+    Ok(PeerAnswer::Ranged(Ranged { outcome: Ok((Page { items, next: head.next }, head.rebuilding)) }))
+}
+
+fn take_len(body: &mut Bytes) -> Result<u32, DecodeError> {
+    let bytes = split(body, 4)?;
+    Ok(u32::from_be_bytes(bytes[..].try_into().expect("four bytes were split off")))
+}
+
+fn split(body: &mut Bytes, len: u32) -> Result<Bytes, DecodeError> {
+    let len = len as usize;
+    if len > body.len() {
+        return Err(DecodeError::Body { reason: format!("{len} bytes announced, {} left", body.len()) });
+    }
+    Ok(body.split_to(len))
+}
+
+/// A client's request.
+pub fn encode_client_request(id: u64, request: &Request) -> RawFrame {
+    let (kind, header, body) = match request {
+        Request::Get(get) => (Kind::Get, header(get), Bytes::new()),
+        Request::Put(put) => (Kind::Put, header(&put.header), put.value.clone().unwrap_or_default()),
+        Request::Scan(scan) => (Kind::Scan, header(scan), Bytes::new()),
+        Request::Where(whereabouts) => (Kind::Where, header(whereabouts), Bytes::new()),
+        Request::Ring => (Kind::Ring, Bytes::new(), Bytes::new()),
+        Request::Status => (Kind::Status, Bytes::new(), Bytes::new()),
+    };
+    frame(id, kind, header, body)
+}
+
+/// A client's request.
+///
+/// # Errors
+/// [`DecodeError`] if it is none.
+pub fn decode_client_request(frame: RawFrame) -> Result<Request, DecodeError> {
+    let kind = Kind::of(frame.kind);
+    if kind != Some(Kind::Put) {
+        no_body(&frame)?;
+    }
+    match kind {
+        Some(Kind::Get) => Ok(Request::Get(parse(&frame)?)),
+        Some(Kind::Put) => Ok(Request::Put(put_of(parse(&frame)?, frame.body)?)),
+        Some(Kind::Scan) => Ok(Request::Scan(parse(&frame)?)),
+        Some(Kind::Where) => Ok(Request::Where(parse(&frame)?)),
+        Some(Kind::Ring) => Ok(Request::Ring),
+        Some(Kind::Status) => Ok(Request::Status),
+        _ => Err(unexpected(&frame)),
+    }
+}
+
+/// The answer to a client, with the server's tick (microseconds of its monotonic clock).
+pub fn encode_response(id: u64, tick: u64, response: &Response) -> RawFrame {
+    let lengths = response
+        .values
+        .iter()
+        .map(|value| u32::try_from(value.len()).expect("a value is shorter than a frame, which has a u32 length"))
+        .collect();
+    let head = header(&ResponseHeader { tick, result: response.result.clone(), lengths });
+    let body = match response.values.as_slice() {
+        [] => Bytes::new(),
+        [value] => value.clone(),
+        values => {
+            let mut body = BytesMut::with_capacity(values.iter().map(Bytes::len).sum());
+            values.iter().for_each(|value| body.extend_from_slice(value));
+            body.freeze()
+        }
+    };
+    frame(id, Kind::Response, head, body)
+}
+
+/// The answer to a client, and the server's tick.
+///
+/// # Errors
+/// [`DecodeError`] if it is none.
+pub fn decode_response(frame: RawFrame) -> Result<(u64, Response), DecodeError> {
+    if Kind::of(frame.kind) != Some(Kind::Response) {
+        return Err(unexpected(&frame));
+    }
+    let ResponseHeader { tick, result, lengths } = parse(&frame)?;
+    let mut body = frame.body;
+    let values = lengths.into_iter().map(|len| split(&mut body, len)).collect::<Result<Vec<_>, _>>()?;
+    nothing_left(&body)?;
+    Ok((tick, Response { result, values }))
+}

@@ -1,0 +1,386 @@
+//! Every message between nodes.
+//!
+//! | message | sender | answer | what its loss means |
+//! |---|---|---|---|
+//! | [`Hello`] | control, first on a link it dialed | [`HelloAnswer`] | the link is dialed anew |
+//! | [`GossipSyn`] | control, each interval to one peer | [`GossipAck`] | the next interval's does its work |
+//! | [`GossipDelta`] | control, on a `GossipAck` that shows a gap | none | as above |
+//! | [`Coordinate`] | shard without the key, for a client | [`Coordinated`] | the sender coordinates itself, with the same write id |
+//! | [`Replicate`] | coordinator, to each other slot | [`Replicated`] | sent again each attempt until the deadline; the write counts one replica less |
+//! | [`Fetch`] | coordinator of a read, to each slot | [`Fetched`] | sent again likewise; the read counts one reply less |
+//! | [`Range`] | coordinator of a scan, to each slot | [`Ranged`] | as for a fetch |
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{ApiError, Put, Receipt};
+use crate::gossip::{Known, MemberState};
+use crate::storage::Page;
+use crate::types::{
+    BatchNumber, Bucket, ClusterId, DiskId, Generation, Key, NodeId, Nonce, PartitionId, RingVersion, Round,
+};
+use crate::version::Object;
+
+/// The version of the protocol between nodes, and between clients and nodes. Another major one is refused.
+pub const PROTOCOL: u16 = 1;
+
+/// Who dials: the first frame on every link between nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL`].
+    pub protocol: u16,
+    /// The cluster, once the sender belongs to one; another cluster's nodes are refused.
+    pub cluster: Option<ClusterId>,
+    /// The sender's ring slot.
+    pub node: NodeId,
+    /// The sender's name, as in its certificate.
+    pub name: String,
+    /// The sender's data directory.
+    pub disk: DiskId,
+    /// The generation that the directory held when the process opened it.
+    pub stored: Generation,
+    /// The generation of this run.
+    pub generation: Generation,
+    /// This process.
+    pub nonce: Nonce,
+    /// The batch number that the directory recovered.
+    pub recovered: BatchNumber,
+    /// The directory has taken the place of a lost one, and is not rebuilt yet.
+    pub rebuilding: bool,
+}
+
+/// Why a hello is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum HelloRefusal {
+    /// It speaks another protocol.
+    #[error("it speaks protocol {theirs}, this node speaks {ours}")]
+    Protocol {
+        /// The dialer's.
+        theirs: u16,
+        /// The answerer's.
+        ours: u16,
+    },
+    /// It belongs to another cluster.
+    #[error("it belongs to cluster {theirs}, this node to {ours}")]
+    OtherCluster {
+        /// The dialer's.
+        theirs: ClusterId,
+        /// The answerer's.
+        ours: ClusterId,
+    },
+    /// Its name is not its certificate's.
+    #[error("it calls itself {claimed:?}, its certificate says {certified:?}")]
+    WrongName {
+        /// In the hello.
+        claimed: String,
+        /// In the certificate.
+        certified: String,
+    },
+    /// The layout has no such member.
+    #[error("the cluster has no member {name:?}")]
+    NotAMember {
+        /// The dialer's name.
+        name: String,
+    },
+    /// The member has left for good.
+    #[error("this node has left the cluster for good; a departed id never returns")]
+    Departed,
+    /// The name is bound to another identity; a node without data takes that one.
+    #[error("the name is bound to node {node}")]
+    BoundTo {
+        /// The ring slot of that name.
+        node: NodeId,
+        /// The highest generation that was granted to it.
+        generation: Generation,
+    },
+    /// The directory is older than what this node has seen of it.
+    #[error(
+        "its data directory is an old copy: it recovered generation {stored}, batch {recovered}, but generation {granted}, batch {synced} was seen; wipe it, it rebuilds",
+        stored = stored.0, recovered = recovered.0, granted = granted.0, synced = synced.0
+    )]
+    OldCopy {
+        /// What the directory held.
+        stored: Generation,
+        /// The batch that it recovered.
+        recovered: BatchNumber,
+        /// The highest generation granted.
+        granted: Generation,
+        /// The highest batch that was seen as synced.
+        synced: BatchNumber,
+    },
+    /// Another process runs with the same identity and generation.
+    #[error(
+        "another process has been granted generation {generation} of this node: the data directory is an old copy, or another runs on a copy of it; stop the other, or wipe this one, it rebuilds",
+        generation = generation.0
+    )]
+    Twin {
+        /// That generation.
+        generation: Generation,
+    },
+    /// A new disk must start above what its predecessor was granted.
+    #[error("a new disk of this node starts above generation {granted}", granted = granted.0)]
+    RaiseGeneration {
+        /// The highest generation granted.
+        granted: Generation,
+    },
+    /// The dialer has reached itself.
+    #[error("a node has dialed itself")]
+    Yourself,
+}
+
+/// The answer to a [`Hello`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HelloAnswer {
+    /// The generation is granted, durably, to the hello's nonce.
+    Welcome {
+        /// Who answers.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// Its data directory.
+        disk: DiskId,
+        /// Its run.
+        generation: Generation,
+        /// It has a new disk and is not rebuilt: its grant does not count.
+        rebuilding: bool,
+    },
+    /// Go away, and why.
+    Refused(HelloRefusal),
+}
+
+/// Asks for what the sender does not know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GossipSyn {
+    /// What it knows.
+    pub digest: Vec<Known>,
+    /// The ring that it follows.
+    pub ring: Option<RingVersion>,
+}
+
+/// What the asker does not know, and what the answerer knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GossipAck {
+    /// The states that the asker lacks.
+    pub delta: Vec<MemberState>,
+    /// What the answerer knows.
+    pub digest: Vec<Known>,
+    /// The ring that the answerer follows.
+    pub ring: Option<RingVersion>,
+    /// Its layout, if the asker's is older; encoded.
+    pub layout: Option<Bytes>,
+}
+
+/// What the answerer lacks in turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GossipDelta {
+    /// The states that it lacks.
+    pub delta: Vec<MemberState>,
+    /// The layout, if its is older; encoded.
+    pub layout: Option<Bytes>,
+}
+
+/// Between controls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlMessage {
+    /// See [`Hello`].
+    Hello(Hello),
+    /// See [`HelloAnswer`].
+    HelloAnswer(HelloAnswer),
+    /// See [`GossipSyn`].
+    GossipSyn(GossipSyn),
+    /// See [`GossipAck`].
+    GossipAck(GossipAck),
+    /// See [`GossipDelta`].
+    GossipDelta(GossipDelta),
+}
+
+/// Why an object travels. The receiver treats all alike; it decides about urgency and accounting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum Reason {
+    /// A client's write.
+    Write,
+}
+
+impl From<Reason> for u8 {
+    fn from(reason: Reason) -> u8 {
+        match reason {
+            Reason::Write => 0,
+        }
+    }
+}
+
+impl TryFrom<u8> for Reason {
+    type Error = String;
+    fn try_from(code: u8) -> Result<Reason, String> {
+        match code {
+            0 => Ok(Reason::Write),
+            _ => Err(format!("{code} is no reason to replicate")),
+        }
+    }
+}
+
+/// A key and the ring by which its sender found the receiver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// The sender's ring.
+    pub ring: RingVersion,
+    /// The key's partition.
+    pub partition: PartitionId,
+    /// The bucket.
+    pub bucket: Bucket,
+    /// The key.
+    pub key: Key,
+}
+
+/// Asks a primary to coordinate a client's put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coordinate {
+    /// The sender's ring.
+    pub ring: RingVersion,
+    /// The key's partition.
+    pub partition: PartitionId,
+    /// The client's request, its deadline lessened by the time it took so far.
+    pub put: Put,
+}
+
+/// The one write message: merge this object into what you hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replicate {
+    /// Which key.
+    pub to: Address,
+    /// Why.
+    pub reason: Reason,
+    /// Acknowledge only when it is on the disk.
+    pub sync: bool,
+    /// The reaping round at which the sender read its store; the fence of reaping compares it.
+    pub round: Round,
+    /// The object.
+    pub object: Arc<Object>,
+}
+
+/// Asks for what a replica holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// Which key.
+    pub of: Address,
+}
+
+/// Asks for a page of a partition, in key order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// The sender's ring.
+    pub ring: RingVersion,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Only this bucket's keys.
+    pub bucket: Bucket,
+    /// Only keys that start with this.
+    pub prefix: Bytes,
+    /// Only what lies behind this cursor.
+    pub after: Option<Bytes>,
+    /// At most so many objects.
+    pub limit: u32,
+}
+
+/// Why a replica does not do what it is asked. Nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// It follows another ring.
+    #[error("it follows ring {}", .0.0)]
+    Ring(RingVersion),
+    /// It is no replica of the key.
+    #[error("it is no replica of the key")]
+    NotAReplica,
+    /// Its queue is full.
+    #[error("it is overloaded")]
+    Overloaded,
+    /// It takes no writes.
+    #[error("it takes no writes")]
+    ReadOnly,
+    /// Its disk did not answer.
+    #[error("its disk failed")]
+    Storage,
+    /// It does not serve yet, or no longer.
+    #[error("it does not serve")]
+    NotReady,
+}
+
+/// The answer to a [`Replicate`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replicated {
+    /// Written (`true`: and on the disk), or why not.
+    pub outcome: Result<bool, Refusal>,
+}
+
+/// The answer to a [`Fetch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// What the replica holds, or why it does not say.
+    pub outcome: Result<Held, Refusal>,
+}
+
+/// What a replica holds of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The object; `None` if there is no record.
+    pub object: Option<Arc<Object>>,
+    /// The reaping round at which it was read.
+    pub round: Round,
+    /// The replica has lost its disk: merge what it has, but do not count it.
+    pub rebuilding: bool,
+}
+
+/// The answer to a [`Range`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ranged {
+    /// The page (and whether the replica is rebuilding, as in [`Held`]), or why there is none.
+    pub outcome: Result<(Page, bool), Refusal>,
+}
+
+/// From a shard to a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerRequest {
+    /// See [`Coordinate`].
+    Coordinate(Coordinate),
+    /// See [`Replicate`].
+    Replicate(Replicate),
+    /// See [`Fetch`].
+    Fetch(Fetch),
+    /// See [`Range`].
+    Range(Range),
+}
+
+impl PeerRequest {
+    /// The partition that it concerns, by which the receiver finds the shard.
+    pub fn partition(&self) -> PartitionId {
+        match self {
+            PeerRequest::Coordinate(coordinate) => coordinate.partition,
+            PeerRequest::Replicate(replicate) => replicate.to.partition,
+            PeerRequest::Fetch(fetch) => fetch.of.partition,
+            PeerRequest::Range(range) => range.partition,
+        }
+    }
+}
+
+/// The answers, on the lane on which the request came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerAnswer {
+    /// To a [`Coordinate`].
+    Coordinated(Coordinated),
+    /// To a [`Replicate`].
+    Replicated(Replicated),
+    /// To a [`Fetch`].
+    Fetched(Fetched),
+    /// To a [`Range`].
+    Ranged(Ranged),
+}
+
+/// The answer to a [`Coordinate`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coordinated {
+    /// What the client is told.
+    pub outcome: Result<Receipt, ApiError>,
+}
