@@ -18,6 +18,8 @@ pub mod message;
 
 pub mod frame;
 
+pub mod node;
+
 #[allow(
     clippy::disallowed_methods,
     reason = "a driver: certificates have dates, and tests of real sockets have threads"

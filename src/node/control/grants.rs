@@ -1,0 +1,190 @@
+//! Who may speak as whom: generations granted to peers, so that a copy of a directory, or a second process on it, is
+//! told apart from the node itself.
+
+use std::collections::BTreeMap;
+
+use crate::gossip::MemberState;
+use crate::message::{Hello, HelloRefusal};
+use crate::node::startup::Grant;
+use crate::types::{BatchNumber, NodeId};
+
+/// The grants that this node has made, as its directory holds them.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    granted: BTreeMap<NodeId, Grant>,
+}
+
+impl Grants {
+    /// As stored.
+    pub fn new(granted: BTreeMap<NodeId, Grant>) -> Grants {
+        Grants { granted }
+    }
+
+    /// The last grant to a node.
+    pub fn get(&self, node: NodeId) -> Option<Grant> {
+        self.granted.get(&node).copied()
+    }
+
+    /// Remembers, until the next grant stores it, how much a node says to have on its disk. The word of another disk says
+    /// nothing about the granted one, and that of a run which is yet to be granted nothing about what it started from.
+    pub fn saw(&mut self, state: &MemberState) {
+        let granted = self.granted.get_mut(&state.node);
+        if let Some(grant) = granted.filter(|grant| grant.disk == state.disk && state.generation <= grant.generation) {
+            grant.synced = grant.synced.max(state.synced);
+        }
+    }
+
+    /// Grants a hello's generation to its nonce. `Ok(Some)`: a new grant, to be stored before the answer.
+    ///
+    /// # Errors
+    /// [`HelloRefusal`] if the directory or the process is not the one that this node has last seen.
+    pub fn grant(&mut self, hello: &Hello) -> Result<Option<Grant>, HelloRefusal> {
+        let fresh =
+            Grant { disk: hello.disk, generation: hello.generation, nonce: hello.nonce, synced: BatchNumber(0) };
+        let Some(known) = self.granted.get(&hello.node).copied() else {
+            self.granted.insert(hello.node, fresh);
+            return Ok(Some(fresh));
+        };
+        if known.disk != hello.disk {
+            // A new disk starts above. The one that it replaced comes back with something stored and nothing to rebuild,
+            // and however often it is started, its generation does not make it new.
+            if hello.stored.0 > 0 && !hello.rebuilding {
+                return Err(old_copy(hello, &known));
+            }
+            if hello.generation <= known.generation {
+                return Err(HelloRefusal::RaiseGeneration { granted: known.generation });
+            }
+            self.granted.insert(hello.node, fresh);
+            return Ok(Some(fresh));
+        }
+        if hello.generation == known.generation {
+            return if hello.nonce == known.nonce {
+                Ok(None)
+            } else {
+                Err(HelloRefusal::Twin { generation: known.generation })
+            };
+        }
+        // A new disk's first process may rise more than once, from peer to peer.
+        let same_process = hello.nonce == known.nonce && hello.generation > known.generation;
+        if !same_process && (hello.stored < known.generation || hello.recovered < known.synced) {
+            return Err(old_copy(hello, &known));
+        }
+        let grant = Grant { synced: known.synced, ..fresh };
+        self.granted.insert(hello.node, grant);
+        Ok(Some(grant))
+    }
+
+    /// Drops the grants of those who never became members.
+    pub fn retain(&mut self, keep: impl Fn(NodeId) -> bool) {
+        self.granted.retain(|node, _| keep(*node));
+    }
+}
+
+fn old_copy(hello: &Hello, known: &Grant) -> HelloRefusal {
+    HelloRefusal::OldCopy {
+        stored: hello.stored,
+        recovered: hello.recovered,
+        granted: known.generation,
+        synced: known.synced,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::PROTOCOL;
+    use crate::types::{DiskId, Generation, Nonce};
+
+    fn hello(disk: u64, stored: u64, nonce: u64, recovered: u64) -> Hello {
+        Hello {
+            protocol: PROTOCOL,
+            cluster: None,
+            node: NodeId(1),
+            name: "n1".into(),
+            disk: DiskId(disk),
+            stored: Generation(stored),
+            generation: Generation(stored + 1),
+            nonce: Nonce(nonce),
+            recovered: BatchNumber(recovered),
+            rebuilding: false,
+        }
+    }
+
+    fn said(disk: u64, generation: u64, synced: u64) -> MemberState {
+        MemberState {
+            node: NodeId(1),
+            generation: Generation(generation),
+            version: 1,
+            name: "n1".into(),
+            zone: "default".into(),
+            weight: 1000,
+            address: "n1:1".into(),
+            disk: DiskId(disk),
+            ballot: None,
+            ring: None,
+            rebuilding: false,
+            synced: BatchNumber(synced),
+        }
+    }
+
+    fn granted(first: &Hello) -> Grants {
+        let mut grants = Grants::default();
+        assert!(grants.grant(first).unwrap().is_some());
+        grants
+    }
+
+    #[test]
+    fn the_same_process_is_granted_again_and_nothing_new_is_stored() {
+        let mut grants = granted(&hello(1, 4, 7, 100));
+        assert_eq!(grants.grant(&hello(1, 4, 7, 100)), Ok(None));
+    }
+
+    #[test]
+    fn the_next_run_is_granted() {
+        let mut grants = granted(&hello(1, 4, 7, 100));
+        assert!(grants.grant(&hello(1, 5, 8, 120)).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_second_process_of_one_generation_is_a_twin() {
+        let mut grants = granted(&hello(1, 4, 7, 100));
+        assert_eq!(grants.grant(&hello(1, 4, 8, 100)), Err(HelloRefusal::Twin { generation: Generation(5) }));
+    }
+
+    /// Trap 7: a restored backup.
+    #[test]
+    fn an_old_copy_is_refused_by_generation_and_by_batch() {
+        let mut grants = granted(&hello(1, 4, 7, 100));
+        assert!(matches!(grants.grant(&hello(1, 3, 8, 100)), Err(HelloRefusal::OldCopy { .. })));
+        assert!(matches!(grants.grant(&hello(1, 2, 8, 100)), Err(HelloRefusal::OldCopy { .. })));
+        grants.saw(&said(1, 5, 150));
+        assert!(matches!(grants.grant(&hello(1, 5, 8, 149)), Err(HelloRefusal::OldCopy { .. })));
+        assert!(grants.grant(&hello(1, 5, 8, 150)).unwrap().is_some());
+    }
+
+    /// Gossip of the new run may come before its hello, and speaks of what it has synced since.
+    #[test]
+    fn a_run_is_measured_only_by_what_earlier_ones_had_synced() {
+        let mut grants = granted(&hello(1, 4, 7, 100));
+        grants.saw(&said(2, 5, 500));
+        grants.saw(&said(1, 6, 140));
+        assert!(grants.grant(&hello(1, 5, 8, 120)).unwrap().is_some());
+        grants.saw(&said(1, 6, 140));
+        assert!(matches!(grants.grant(&hello(1, 6, 9, 139)), Err(HelloRefusal::OldCopy { .. })));
+    }
+
+    #[test]
+    fn a_new_disk_starts_above_what_the_old_one_was_granted() {
+        let mut grants = granted(&hello(1, 4, 7, 100));
+        assert_eq!(grants.grant(&hello(2, 0, 8, 0)), Err(HelloRefusal::RaiseGeneration { granted: Generation(5) }));
+        let mut raised = hello(2, 0, 8, 0);
+        raised.generation = Generation(6);
+        assert!(grants.grant(&raised).unwrap().is_some());
+        raised.generation = Generation(8);
+        assert!(grants.grant(&raised).unwrap().is_some(), "another peer has asked for more");
+        for stored in [5, 50] {
+            let back = grants.grant(&hello(1, stored, 9, 1000));
+            assert!(matches!(back, Err(HelloRefusal::OldCopy { .. })), "the old disk is back");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The first exchange on a link: who is there, and may they speak.
+
+use super::{Control, ControlEffects, Fatal, LinkId, Route};
+use crate::message::{ControlMessage, Hello, HelloAnswer, HelloRefusal, PROTOCOL};
+use crate::node::startup::grant_record;
+use crate::types::{Generation, NodeId};
+
+impl Control {
+    /// This node's own hello.
+    pub(super) fn hello(&self) -> Hello {
+        let (identity, run) = (&self.start.identity, &self.start.run);
+        Hello {
+            protocol: PROTOCOL,
+            cluster: self.cluster,
+            node: identity.node,
+            name: identity.name.clone(),
+            disk: identity.disk,
+            stored: self.start.stored,
+            generation: run.generation,
+            nonce: run.nonce,
+            recovered: self.start.recovered,
+            rebuilding: identity.rebuilding,
+        }
+    }
+
+    /// A peer has dialed this node: grants it its run, durably, or says why not.
+    pub(super) fn on_hello(&mut self, link: LinkId, id: u64, hello: &Hello, fx: &mut ControlEffects) {
+        let answer = match self.admit(link, hello, fx) {
+            Ok(()) => {
+                let own = self.members.own();
+                HelloAnswer::Welcome {
+                    node: own.node,
+                    name: own.name.clone(),
+                    disk: own.disk,
+                    generation: own.generation,
+                    rebuilding: own.rebuilding,
+                }
+            }
+            Err(refusal) => {
+                fx.close.push((link, refusal.to_string()));
+                HelloAnswer::Refused(refusal)
+            }
+        };
+        fx.sends.push((link, id, ControlMessage::HelloAnswer(answer)));
+    }
+
+    fn admit(&mut self, link: LinkId, hello: &Hello, fx: &mut ControlEffects) -> Result<(), HelloRefusal> {
+        let known = self.links.get_mut(&link).expect("messages are handled on known links only");
+        if hello.protocol != PROTOCOL {
+            return Err(HelloRefusal::Protocol { theirs: hello.protocol, ours: PROTOCOL });
+        }
+        if hello.name != known.certified {
+            return Err(HelloRefusal::WrongName { claimed: hello.name.clone(), certified: known.certified.clone() });
+        }
+        if (hello.node, hello.nonce) == (self.start.identity.node, self.start.run.nonce) {
+            return Err(HelloRefusal::Yourself);
+        }
+        if let (Some(theirs), Some(ours)) = (hello.cluster, self.cluster)
+            && theirs != ours
+        {
+            return Err(HelloRefusal::OtherCluster { theirs, ours });
+        }
+        if let Some(view) = &self.view {
+            if view.layout().departed().contains(&hello.node) {
+                return Err(HelloRefusal::Departed);
+            }
+            match view.layout().member_named(&hello.name) {
+                None => return Err(HelloRefusal::NotAMember { name: hello.name.clone() }),
+                Some(member) if member.id != hello.node => {
+                    // Granted here, or heard to have been granted elsewhere.
+                    let granted = self.grants.get(member.id).map_or(Generation(0), |grant| grant.generation);
+                    let heard = self.members.get(member.id).map_or(Generation(0), |state| state.generation);
+                    return Err(HelloRefusal::BoundTo { node: member.id, generation: granted.max(heard) });
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some(grant) = self.grants.grant(hello)? {
+            fx.persist.push(grant_record(hello.node, grant));
+        }
+        if let Some(state) = self.members.get(hello.node) {
+            self.grants.saw(state);
+        }
+        known.peer = Some(hello.node);
+        fx.admit.push((link, hello.node));
+        Ok(())
+    }
+
+    /// A peer that this node has dialed answers.
+    pub(super) fn on_hello_answer(&mut self, link: LinkId, answer: HelloAnswer, fx: &mut ControlEffects) {
+        match answer {
+            HelloAnswer::Welcome { node, name, rebuilding, .. } => self.on_welcome(link, node, &name, rebuilding, fx),
+            HelloAnswer::Refused(refusal) => self.on_refused(link, refusal, fx),
+        }
+    }
+
+    fn on_welcome(&mut self, link: LinkId, node: NodeId, name: &str, rebuilding: bool, fx: &mut ControlEffects) {
+        let already = self.route_to(node).is_some();
+        let own = self.node();
+        let known = self.links.get_mut(&link).expect("messages are handled on known links only");
+        if let Some(address) = &known.dialed {
+            self.aliases.insert(address.clone(), node);
+        }
+        if name != known.certified || node == own {
+            fx.close.push((link, format!("it welcomes as {name:?}, its certificate says {:?}", known.certified)));
+            return;
+        }
+        if already {
+            fx.close.push((link, "a second link to the same node".into()));
+            return;
+        }
+        let bound = self.view.as_ref().and_then(|view| view.layout().member_named(name));
+        if bound.is_some_and(|member| member.id != node) {
+            fx.close.push((link, format!("{name:?} has not learnt its identity yet")));
+            return;
+        }
+        let known = self.links.get_mut(&link).expect("messages are handled on known links only");
+        self.refusals.remove(&known.certified);
+        known.peer = Some(node);
+        if !rebuilding {
+            self.granted_by.insert(node);
+        }
+        fx.routes.push(Route::Up { node, link });
+    }
+
+    fn on_refused(&mut self, link: LinkId, refusal: HelloRefusal, fx: &mut ControlEffects) {
+        let known = self.links.get(&link).expect("messages are handled on known links only");
+        let peer = known.certified.clone();
+        let born = self.view.is_some();
+        match refusal {
+            HelloRefusal::Yourself => {
+                if let Some(address) = known.dialed.clone() {
+                    self.aliases.insert(address, self.node());
+                }
+            }
+            // A new directory learns which ring slot its name is bound to, and starts above the lost disk's last run.
+            HelloRefusal::BoundTo { node, generation } if !born => self.raise(node, generation, fx),
+            HelloRefusal::RaiseGeneration { granted } if self.may_rise() => self.raise(self.node(), granted, fx),
+            // The directory itself is at fault: it is not to be started again either.
+            reason @ (HelloRefusal::OldCopy { .. } | HelloRefusal::Twin { .. }) => {
+                self.condemn(Fatal::Refused { peer, reason }, fx);
+            }
+            reason @ HelloRefusal::Departed => fx.fatal = Some(Fatal::Refused { peer, reason }),
+            reason => self.on_contradicted(peer, reason, fx),
+        }
+        fx.close.push((link, "refused".into()));
+    }
+
+    /// The directory is an old copy, or one of two. Each start raises its generation, so it is marked, lest it be started
+    /// until its generation is beyond doubt.
+    pub(super) fn condemn(&mut self, fatal: Fatal, fx: &mut ControlEffects) {
+        self.start.identity.refused = Some(fatal.to_string());
+        fx.persist.extend(self.start.identity_records());
+        fx.fatal = Some(fatal);
+    }
+
+    /// A peer sees this node's cluster, name or protocol otherwise. One alone may be the one that is wrong; a node that
+    /// nobody welcomes, and that more peers contradict than half of its own cluster has, is wrong itself.
+    fn on_contradicted(&mut self, peer: String, reason: HelloRefusal, fx: &mut ControlEffects) {
+        let Some(view) = &self.view else {
+            self.refusals.insert(peer, reason);
+            return;
+        };
+        let others = view.layout().members().len() - 1;
+        self.refusals.insert(peer.clone(), reason.clone());
+        if self.granted_by.is_empty() && self.refusals.len() > others / 2 {
+            fx.fatal = Some(Fatal::Refused { peer, reason });
+        }
+    }
+
+    /// Whether this directory is a replacement, which may take any generation above the lost one's.
+    pub(super) fn may_rise(&self) -> bool {
+        self.start.stored.0 == 0 || self.start.identity.rebuilding
+    }
+
+    /// Takes the ring slot `node` with a new disk, above all that was granted to the one before.
+    pub(super) fn raise(&mut self, node: NodeId, granted: Generation, fx: &mut ControlEffects) {
+        let generation = Generation(granted.0.max(self.start.run.generation.0) + 1);
+        let identity = &mut self.start.identity;
+        identity.rebuilding |= node != identity.node || granted.0 > 0;
+        identity.node = node;
+        let rebuilding = identity.rebuilding;
+        self.start.run.generation = generation;
+        self.start.run.trusted_since = generation;
+        self.granted_by.clear();
+        // Whoever is linked knows this node by what it no longer is.
+        fx.close.extend(self.links.keys().map(|link| (*link, "this node has taken another identity".into())));
+        self.members.rename_own(node, generation);
+        self.members.update_own(|own| own.rebuilding = rebuilding);
+        fx.persist.extend(self.start.identity_records());
+    }
+}

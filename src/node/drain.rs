@@ -1,0 +1,182 @@
+//! One drain of a shard: what is queued is handled, written, released, synced and released, in that order.
+//!
+//! The daemon and the simulation run this very code; they differ in the [`Host`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::effects::{Effects, Feedback, Output, Purpose, ShardInput};
+use super::shard::{Shard, ShardConfig, ShardCounters};
+use crate::storage::{Done, Engine, OpFailure, Page, PageSpec, StorageError, Store, StoreLimits, Task, read_page};
+use crate::types::{BatchNumber, NodeId, Now, Time};
+
+/// What a drain needs of whoever runs it.
+pub trait Host {
+    /// The batch is in the log, and nothing of it has been released: the moment to mark how far the log has come.
+    fn written(&mut self, number: BatchNumber);
+    /// These may leave. Drained by the host.
+    fn release(&mut self, outputs: &mut Vec<Output>);
+    /// Puts on the disk whatever has been written.
+    ///
+    /// # Errors
+    /// The drain releases nothing that rests on it. A host whose disk has failed ends the process instead of returning.
+    fn sync(&mut self) -> Result<(), StorageError>;
+    /// The batch could not be written; the node writes nothing more until it is restarted.
+    fn write_failed(&mut self, error: &StorageError);
+    /// Have this read from the disk, and give the outcome back as an input.
+    fn read(&mut self, read: ColdRead);
+}
+
+/// A read that may wait for the disk.
+#[derive(Clone, Debug)]
+pub enum ColdRead {
+    /// A parked key's record.
+    Record {
+        /// The object's key.
+        key: Bytes,
+    },
+    /// A page of a scan.
+    Page {
+        /// Who wants it.
+        purpose: Purpose,
+        /// Which.
+        spec: PageSpec,
+    },
+}
+
+impl ColdRead {
+    /// Reads; may block.
+    pub fn run<E: Engine>(self, engine: &E) -> ShardInput {
+        match self {
+            ColdRead::Record { key } => {
+                let read = Store::<E, Purpose>::read(engine, &key).map_err(OpFailure::from);
+                ShardInput::Fetched { key, read }
+            }
+            ColdRead::Page { purpose, spec } => ShardInput::Paged { purpose, page: read_page(engine, &spec) },
+        }
+    }
+
+    /// The outcome where too many reads wait already.
+    pub fn refused(self) -> ShardInput {
+        match self {
+            ColdRead::Record { key } => ShardInput::Fetched { key, read: Err(OpFailure::Overloaded) },
+            ColdRead::Page { purpose, .. } => ShardInput::Paged { purpose, page: Err(OpFailure::Overloaded) },
+        }
+    }
+}
+
+/// Operations that may wait for the disk, for each request that may wait for an answer.
+const PARKED_PER_INFLIGHT: usize = 4;
+
+/// A shard with its store.
+pub struct Core<E> {
+    shard: Shard,
+    store: Store<E, Purpose>,
+    effects: Effects,
+    done: Vec<Done<Purpose>>,
+}
+
+impl<E: Engine> Core<E> {
+    /// A shard that has been told nothing yet, on `engine`; `seed` is what its random numbers come from.
+    pub fn new(config: ShardConfig, node: NodeId, engine: Arc<E>, seed: u64) -> Core<E> {
+        let limits = StoreLimits { parked: config.max_inflight * PARKED_PER_INFLIGHT };
+        Core {
+            shard: Shard::new(config, node, seed),
+            store: Store::new(engine, limits),
+            effects: Effects::default(),
+            done: Vec::new(),
+        }
+    }
+
+    /// When [`ShardInput::Timer`] is due.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.shard.poll_timeout()
+    }
+
+    /// What it has done.
+    pub fn counters(&self) -> ShardCounters {
+        ShardCounters { parked: self.store.waiting() as u64, ..self.shard.counters() }
+    }
+
+    /// Whether no client waits for an answer.
+    pub fn is_idle(&self) -> bool {
+        self.shard.is_idle()
+    }
+
+    /// Handles the inputs and everything that follows from them.
+    pub fn drain(&mut self, now: Now, inputs: &mut Vec<ShardInput>, host: &mut impl Host) {
+        for input in inputs.drain(..) {
+            match input {
+                ShardInput::Fetched { key, read } => self.store.resume(&key, read, &mut self.done),
+                ShardInput::Paged { purpose, page } => self.on_page(purpose, page),
+                input => self.shard.handle(now, input, &mut self.effects),
+            }
+            self.run_tasks(now, host);
+        }
+        match self.store.commit() {
+            Ok(number) => {
+                if let Some(number) = number {
+                    host.written(number);
+                }
+                host.release(&mut self.effects.after_written);
+                self.settle(now, host);
+            }
+            Err(error) => {
+                host.write_failed(&error);
+                self.revoke(now, host);
+            }
+        }
+        debug_assert!(self.effects.tasks.is_empty() && self.effects.after_durable.is_empty());
+    }
+
+    /// The batch is written. Syncs it if anything asks for that, and releases what waited for it.
+    fn settle(&mut self, now: Now, host: &mut impl Host) {
+        let synced = std::mem::take(&mut self.effects.sync);
+        if synced && let Err(error) = host.sync() {
+            host.write_failed(&error);
+            self.revoke(now, host);
+            return;
+        }
+        self.shard.on_feedback(now, Feedback::Committed { synced }, &mut self.effects);
+        host.release(&mut self.effects.after_durable);
+        host.release(&mut self.effects.after_written);
+    }
+
+    /// Takes back what rests on a batch that could not be written, or not be synced.
+    fn revoke(&mut self, now: Now, host: &mut impl Host) {
+        let mut honest = self.effects.revoke();
+        self.shard.on_feedback(now, Feedback::WriteFailed, &mut self.effects);
+        host.release(&mut honest);
+        host.release(&mut self.effects.after_written);
+    }
+
+    /// Runs the store until nothing is left to be done without the disk.
+    fn run_tasks(&mut self, now: Now, host: &mut impl Host) {
+        loop {
+            for (purpose, spec) in self.effects.pages.drain(..) {
+                host.read(ColdRead::Page { purpose, spec });
+            }
+            let tasks: Vec<Task<Purpose>> = std::mem::take(&mut self.effects.tasks);
+            for task in tasks {
+                if let Some(key) = self.store.submit(task, &mut self.done) {
+                    host.read(ColdRead::Record { key });
+                }
+            }
+            if self.done.is_empty() {
+                return;
+            }
+            for done in std::mem::take(&mut self.done) {
+                self.shard.on_feedback(now, Feedback::Done(done), &mut self.effects);
+            }
+        }
+    }
+
+    fn on_page(&mut self, purpose: Purpose, page: Result<Page, OpFailure>) {
+        match purpose {
+            Purpose::Page(entry) => self.shard.on_own_page(entry, page, &mut self.effects),
+            Purpose::Range(asker) => self.shard.on_page_read(asker, page, &mut self.effects),
+            _ => debug_assert!(false, "only scans read pages"),
+        }
+    }
+}

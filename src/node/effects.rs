@@ -1,0 +1,233 @@
+//! What goes into a shard and what comes out, with the order of its release in the types.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::api::{ApiError, Reply, Request, Response};
+use crate::message::{Fetched, PeerAnswer, PeerRequest, Ranged, Refusal, Replicated};
+use crate::ring::RingView;
+use crate::storage::{Done, OpFailure, Page, PageSpec, Task};
+use crate::types::{NodeId, Time};
+use crate::version::Trust;
+
+/// A client's request on one of its lanes: what its answer is sent back by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientRef {
+    /// The lane, as the driver numbers it.
+    pub lane: u64,
+    /// The client's id of the request.
+    pub id: u64,
+}
+
+/// A peer's request on one of its lanes: what its answer is sent back by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PeerRef {
+    /// Who asks.
+    pub node: NodeId,
+    /// The lane, as the driver numbers it.
+    pub lane: u64,
+    /// The peer's id of the request.
+    pub id: u64,
+}
+
+/// What happens to a shard.
+#[derive(Clone, Debug)]
+pub enum ShardInput {
+    /// A client asks; `arrived` is when the frame was taken from the network.
+    Client {
+        /// Who.
+        from: ClientRef,
+        /// When.
+        arrived: Time,
+        /// What.
+        request: Request,
+    },
+    /// A peer asks.
+    Peer {
+        /// Who.
+        from: PeerRef,
+        /// What.
+        request: PeerRequest,
+    },
+    /// A peer answers a request of this shard.
+    Answer {
+        /// Who.
+        from: NodeId,
+        /// This shard's id of the request.
+        id: u64,
+        /// What.
+        answer: PeerAnswer,
+    },
+    /// A peer can be reached now, or no longer.
+    Link {
+        /// Who.
+        node: NodeId,
+        /// Whether it can.
+        up: bool,
+    },
+    /// A new ring.
+    Ring(Arc<RingView>),
+    /// How far this node trusts its own records, and whether it lost its disk.
+    Standing(Standing),
+    /// The disk takes no writes (why), or takes them again.
+    ReadOnly(Option<String>),
+    /// The node is about to stop: take no new requests.
+    Drain,
+    /// Time has passed: the moment that `poll_timeout` named.
+    Timer,
+    /// A record has been read from the disk for a parked key.
+    Fetched {
+        /// The object's key.
+        key: Bytes,
+        /// The record, if there is one.
+        read: Result<Option<Bytes>, OpFailure>,
+    },
+    /// A page has been read from the disk.
+    Paged {
+        /// Who wanted it.
+        purpose: Purpose,
+        /// The page.
+        page: Result<Page, OpFailure>,
+    },
+}
+
+/// What Control tells the shards about this node's own records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which ring slot this node holds: a node with a new disk learns it at its first contact.
+    pub node: NodeId,
+    /// Which of its actors it may continue.
+    pub trust: Trust,
+    /// It has a new disk: what it does not find, it may have lost.
+    pub rebuilding: bool,
+}
+
+/// What an operation on the store is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A put's dot.
+    Mint(u64),
+    /// A known write, to be replicated again.
+    Rewrite(u64),
+    /// This node's own reply to a read it coordinates.
+    Read(u64),
+    /// This node's own page of a scan it coordinates.
+    Page(u64),
+    /// A peer's replicate.
+    Merge {
+        /// Who asked.
+        asker: PeerRef,
+        /// To be acknowledged only when it is on the disk.
+        sync: bool,
+    },
+    /// A peer's fetch.
+    Fetch(PeerRef),
+    /// A peer's range.
+    Range(PeerRef),
+}
+
+/// What leaves a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A request to a peer's shard; dropped if there is no live lane to it.
+    Request {
+        /// To whom.
+        node: NodeId,
+        /// This shard's id, for the answer.
+        id: u64,
+        /// What.
+        request: PeerRequest,
+    },
+    /// An answer to a peer.
+    Answer {
+        /// To whom.
+        to: PeerRef,
+        /// What.
+        answer: PeerAnswer,
+    },
+    /// An answer to a client.
+    Respond {
+        /// To whom.
+        to: ClientRef,
+        /// What.
+        response: Response,
+    },
+}
+
+/// What one drain of a shard has brought forth. The fields are released in their order, each only after the step named:
+/// the order is what "durable before acknowledged" rests on.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be run on the store, at once.
+    pub tasks: Vec<Task<Purpose>>,
+    /// To be read from the disk, by a pool.
+    pub pages: Vec<(Purpose, PageSpec)>,
+    /// May leave once the batch is written to the log.
+    pub after_written: Vec<Output>,
+    /// Somebody asks that the batch be synced.
+    pub sync: bool,
+    /// May leave only once the batch is synced.
+    pub after_durable: Vec<Output>,
+}
+
+/// What the drain reports back to the shard, apart from its inputs.
+#[derive(Clone, Debug)]
+pub enum Feedback {
+    /// An operation has been run.
+    Done(Done<Purpose>),
+    /// The batch is written; `synced`: and on the disk.
+    Committed {
+        /// Whether it is on the disk.
+        synced: bool,
+    },
+    /// The batch could not be written. It may surface after a restart.
+    WriteFailed,
+}
+
+impl Effects {
+    /// Takes back all that rests on a batch that could not be written: what is left to be released claims nothing.
+    pub fn revoke(&mut self) -> Vec<Output> {
+        self.sync = false;
+        let outputs =
+            std::mem::take(&mut self.after_written).into_iter().chain(std::mem::take(&mut self.after_durable));
+        outputs.filter_map(revoked).collect()
+    }
+}
+
+/// The output without what a failed batch has made untrue; requests to peers are dropped, since they would spread it.
+fn revoked(output: Output) -> Option<Output> {
+    match output {
+        Output::Request { .. } => None,
+        Output::Answer { to, answer } => {
+            let answer = match answer {
+                PeerAnswer::Replicated(_) => PeerAnswer::Replicated(Replicated { outcome: Err(Refusal::Storage) }),
+                PeerAnswer::Fetched(_) => PeerAnswer::Fetched(Fetched { outcome: Err(Refusal::Storage) }),
+                PeerAnswer::Ranged(_) => PeerAnswer::Ranged(Ranged { outcome: Err(Refusal::Storage) }),
+                PeerAnswer::Coordinated(mut coordinated) => {
+                    coordinated.outcome = coordinated.outcome.and_then(|receipt| Err(indeterminate(receipt.w)));
+                    PeerAnswer::Coordinated(coordinated)
+                }
+            };
+            Some(Output::Answer { to, answer })
+        }
+        Output::Respond { to, response } => {
+            let response = match response.result {
+                Ok(Reply::Put(receipt)) => Response::error(indeterminate(receipt.w)),
+                Ok(Reply::Get(reply)) => read_failed(reply.r),
+                Ok(Reply::Where(_)) => read_failed(1),
+                _ => response,
+            };
+            Some(Output::Respond { to, response })
+        }
+    }
+}
+
+/// The answer to a reader who would have been shown what could not be written.
+pub(super) fn read_failed(r: u8) -> Response {
+    Response::error(ApiError::ReadTimeout { replies: 0, r, detail: "the coordinator's disk failed".into() })
+}
+
+fn indeterminate(w: u8) -> ApiError {
+    ApiError::Indeterminate { acks: 0, w, detail: "the coordinator's disk failed".into() }
+}

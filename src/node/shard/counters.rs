@@ -1,0 +1,50 @@
+//! What a shard has done, in plain numbers; the driver publishes them.
+
+/// Counts since the shard began, and gauges as they stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardCounters {
+    /// Requests of clients that were taken up.
+    pub requests: u64,
+    /// Requests of clients refused because too many were in flight.
+    pub overloaded: u64,
+    /// Requests of clients older than their deadline on arrival.
+    pub expired: u64,
+    /// Requests of clients refused as wrong.
+    pub rejected: u64,
+    /// Puts and deletes acknowledged.
+    pub puts_acknowledged: u64,
+    /// Puts and deletes that ended indeterminate.
+    pub puts_indeterminate: u64,
+    /// Retries of a write that was known already.
+    pub puts_repeated: u64,
+    /// Puts handed to a primary.
+    pub puts_forwarded: u64,
+    /// Puts coordinated although the key is not here, since no primary took them.
+    pub puts_unowned: u64,
+    /// Gets answered.
+    pub gets_answered: u64,
+    /// Gets that too few replicas answered.
+    pub gets_timed_out: u64,
+    /// Gets whose answer had siblings.
+    pub gets_with_siblings: u64,
+    /// Scans answered.
+    pub scans_answered: u64,
+    /// Scans that too few replicas answered.
+    pub scans_timed_out: u64,
+    /// Answers that came after the client's.
+    pub late_answers: u64,
+    /// Answers to nothing that is known any more.
+    pub stray_answers: u64,
+    /// Requests sent to a replica once more.
+    pub resent: u64,
+    /// Objects of peers merged.
+    pub merged: u64,
+    /// Requests of peers refused.
+    pub refused: u64,
+    /// Requests of clients waiting for an answer.
+    pub in_flight: u64,
+    /// Requests answered, of which some replica has not been heard.
+    pub lingering: u64,
+    /// Operations that wait for the disk.
+    pub parked: u64,
+}

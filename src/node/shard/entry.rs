@@ -1,0 +1,112 @@
+//! What a shard has under way, one entry a request.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::api::{self, Holding};
+use crate::message::{Address, Range};
+use crate::node::{ClientRef, PeerRef};
+use crate::quorum::{Get, Put, Scan};
+use crate::ring::Slot;
+use crate::types::{NodeId, Time, WriteId};
+use crate::version::{CausalContext, Dot, Object};
+
+/// Who waits for a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A client of this node.
+    Client(ClientRef),
+    /// A node that asked this one to coordinate.
+    Peer(PeerRef),
+}
+
+/// Where a request's key lives, as this shard sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// For the replicas.
+    pub address: Address,
+    /// The object's key in the store.
+    pub key: Bytes,
+    /// The preference list's slots.
+    pub slots: Vec<NodeId>,
+    /// This node's slot, if it has one.
+    pub own: Option<Slot>,
+    /// The bucket keeps only the latest write.
+    pub last_write_wins: bool,
+}
+
+/// A put that this node coordinates.
+#[derive(Debug)]
+pub(super) struct PutEntry {
+    pub origins: Vec<Origin>,
+    pub place: Place,
+    pub machine: Put,
+    pub write_id: WriteId,
+    pub hash: u64,
+    /// What the writer had been shown.
+    pub client: CausalContext,
+    /// Once the dot is minted.
+    pub minted: Option<(Dot, Arc<Object>)>,
+}
+
+/// A get that this node coordinates.
+#[derive(Debug)]
+pub(super) struct GetEntry {
+    pub client: ClientRef,
+    pub place: Place,
+    pub machine: Get,
+    pub told: bool,
+}
+
+/// A question of where a key's versions are.
+#[derive(Debug)]
+pub(super) struct WhereEntry {
+    pub client: ClientRef,
+    pub place: Place,
+    pub token: u64,
+    pub stand_ins: Vec<NodeId>,
+    pub holdings: Vec<Option<Holding>>,
+}
+
+/// A page of a scan that this node coordinates.
+#[derive(Debug)]
+pub(super) struct ScanEntry {
+    pub client: ClientRef,
+    pub range: Range,
+    pub keys_only: bool,
+    pub last_write_wins: bool,
+    pub own: Option<Slot>,
+    pub machine: Scan,
+}
+
+/// A put that another node is asked to coordinate.
+#[derive(Debug)]
+pub(super) struct ForwardEntry {
+    pub client: ClientRef,
+    pub place: Place,
+    /// Whom it was sent to.
+    pub to: NodeId,
+    pub put: api::Put,
+    pub context: CausalContext,
+    pub machine: Put,
+}
+
+#[derive(Debug)]
+pub(super) enum Work {
+    Put(Box<PutEntry>),
+    Get(Box<GetEntry>),
+    Where(Box<WhereEntry>),
+    Scan(Box<ScanEntry>),
+    Forward(Box<ForwardEntry>),
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub work: Work,
+    /// When the client waits no longer.
+    pub deadline: Time,
+    /// When something is to be done about it: the deadline, or the next attempt.
+    pub wake: Time,
+}

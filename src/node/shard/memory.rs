@@ -1,0 +1,118 @@
+//! Writes that were seen lately, so that a retry of one is recognised and mints nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::types::{Time, WriteId};
+use crate::version::{Body, Dot, Object};
+
+/// What is remembered of a write.
+#[derive(Clone, Debug)]
+pub struct Remembered {
+    /// What it became.
+    pub dot: Dot,
+    /// Of what it wrote: another body under the same id is somebody's mistake.
+    pub hash: u64,
+    /// The object as minted, if this node holds no copy of the key to read it from.
+    pub object: Option<Arc<Object>>,
+}
+
+/// A value's or tombstone's hash, to tell one body from another.
+pub fn body_hash(value: Option<&Bytes>) -> u64 {
+    let mut hash = Xxh3Default::new();
+    hash.update(&[u8::from(value.is_some())]);
+    hash.update(value.map_or(&[], |value| value));
+    hash.digest()
+}
+
+/// Write ids with an age and a count bound; the oldest go first. A write forgotten too early may become twin siblings
+/// when it is retried, which readers collapse.
+#[derive(Debug)]
+pub struct WriteMemory {
+    keep: Duration,
+    most: usize,
+    writes: BTreeMap<WriteId, Remembered>,
+    ages: VecDeque<(Time, WriteId)>,
+}
+
+impl WriteMemory {
+    /// Remembers at most `most` writes for `keep` each.
+    pub fn new(keep: Duration, most: usize) -> WriteMemory {
+        WriteMemory { keep, most, writes: BTreeMap::new(), ages: VecDeque::new() }
+    }
+
+    /// What is remembered of a write.
+    pub fn get(&self, id: WriteId) -> Option<&Remembered> {
+        self.writes.get(&id)
+    }
+
+    /// Remembers a write minted here.
+    pub fn insert(&mut self, now: Time, id: WriteId, write: Remembered) {
+        if self.writes.insert(id, write).is_none() {
+            self.ages.push_back((now, id));
+        }
+        self.forget(now);
+    }
+
+    /// Remembers the writes that stand in an object from elsewhere.
+    pub fn learn(&mut self, now: Time, object: &Object) {
+        for sibling in object.siblings() {
+            if self.writes.contains_key(&sibling.write_id) {
+                continue;
+            }
+            let hash = match &sibling.body {
+                Body::Value(value) => body_hash(Some(value)),
+                Body::Tombstone => body_hash(None),
+            };
+            self.insert(now, sibling.write_id, Remembered { dot: sibling.dot, hash, object: None });
+        }
+    }
+
+    fn forget(&mut self, now: Time) {
+        while let Some(&(born, id)) = self.ages.front() {
+            if self.ages.len() <= self.most && now.since(born) < self.keep {
+                break;
+            }
+            self.ages.pop_front();
+            self.writes.remove(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::version::Actor;
+
+    fn write(counter: u64) -> Remembered {
+        Remembered { dot: Dot { actor: Actor(1), counter }, hash: counter, object: None }
+    }
+
+    #[test]
+    fn writes_are_forgotten_by_age() {
+        let mut memory = WriteMemory::new(Duration::from_secs(10), 100);
+        memory.insert(Time::ZERO, WriteId(1), write(1));
+        memory.insert(Time::ZERO + Duration::from_secs(9), WriteId(2), write(2));
+        assert!(memory.get(WriteId(1)).is_some());
+        memory.insert(Time::ZERO + Duration::from_secs(10), WriteId(3), write(3));
+        assert!(memory.get(WriteId(1)).is_none());
+        assert!(memory.get(WriteId(2)).is_some());
+    }
+
+    #[test]
+    fn writes_are_forgotten_by_number() {
+        let mut memory = WriteMemory::new(Duration::from_secs(10), 2);
+        (1..=3).for_each(|id| memory.insert(Time::ZERO, WriteId(id), write(1)));
+        assert!(memory.get(WriteId(1)).is_none());
+        assert!(memory.get(WriteId(2)).is_some() && memory.get(WriteId(3)).is_some());
+    }
+
+    #[test]
+    fn a_tombstone_is_not_an_empty_value() {
+        assert_ne!(body_hash(None), body_hash(Some(&Bytes::new())));
+    }
+}

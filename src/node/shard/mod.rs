@@ -1,0 +1,333 @@
+//! A shard: coordinates the requests of clients for its partitions, and answers peers for them. Sans-IO.
+//!
+//! ```text
+//!    Client, Peer, Answer, Link, Ring, Standing, ReadOnly, Drain, Timer      (now, ShardInput)
+//!                             |
+//!                      +------v------+
+//!                      |    Shard    |  entries: puts, gets, scans under way; the writes seen lately
+//!                      +--+-------^--+
+//!          tasks, pages   |       |   Done, Committed, WriteFailed           (Feedback)
+//!                      +--v-------+--+
+//!                      | drain+Store |
+//!                      +-------------+
+//!    after_written ... sync ... after_durable                                (Effects)
+//! ```
+//!
+//! A request to a replica carries `entry << 8 | slot` as its id, so that an answer finds its entry and its slot by itself.
+
+mod counters;
+mod entry;
+mod forward;
+mod get;
+mod memory;
+mod page;
+mod put;
+mod replica;
+mod request;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+pub use counters::ShardCounters;
+
+use self::entry::{Entry, Work};
+use self::memory::WriteMemory;
+use super::effects::{Effects, Feedback, Purpose, ShardInput, Standing};
+use crate::message::{PeerAnswer, Refusal};
+use crate::quorum::Level;
+use crate::ring::{RingView, Slot};
+use crate::storage::{OpFailure, Outcome};
+use crate::types::{Generation, NodeId, Now, Time};
+use crate::version::{Actor, ContextSealer, Trust};
+
+/// What a shard is told at its start.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Its index in the node.
+    pub shard: u16,
+    /// Requests of clients that may wait for an answer at a time; more are `Overloaded`.
+    pub max_inflight: usize,
+    /// Siblings that a write may leave.
+    pub max_siblings: u32,
+    /// Bytes of a value.
+    pub max_value: usize,
+    /// R where a request names none.
+    pub r: Level,
+    /// W where a request names none.
+    pub w: Level,
+    /// A write is by default durable at W replicas before it is acknowledged.
+    pub sync_by_default: bool,
+    /// How long a request may take that names no deadline; write ids are remembered twice as long.
+    pub request_timeout: Duration,
+    /// After which a replica that has not answered is asked again.
+    pub attempt_timeout: Duration,
+    /// The cluster's secret, for context tokens.
+    pub secret: [u8; 32],
+}
+
+/// Write ids remembered at most, whatever their age.
+const MAX_REMEMBERED: usize = 1 << 20;
+/// Answered requests that may wait for stragglers, for each request that may wait for an answer.
+const LINGERING_PER_INFLIGHT: usize = 4;
+/// The longest deadline that a client is granted.
+const MAX_DEADLINE: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub struct Shard {
+    config: ShardConfig,
+    node: NodeId,
+    sealer: ContextSealer,
+    view: Option<Arc<RingView>>,
+    standing: Standing,
+    read_only: Option<String>,
+    draining: bool,
+    reachable: BTreeSet<NodeId>,
+    entries: BTreeMap<u64, Entry>,
+    timers: BTreeSet<(Time, u64)>,
+    /// Puts by write id, while they are under way.
+    writes: BTreeMap<crate::types::WriteId, u64>,
+    memory: WriteMemory,
+    /// Puts whose local write is in the batch that is being gathered.
+    unwritten: Vec<u64>,
+    /// Reads that were shown this node's own records, that batch included.
+    unwritten_reads: Vec<u64>,
+    /// Answered entries, oldest first; some have ended since.
+    lingering: VecDeque<u64>,
+    waiting: usize,
+    next_entry: u64,
+    rng: StdRng,
+    counters: ShardCounters,
+}
+
+impl Shard {
+    /// A shard of `node` that has not been told its ring yet: it refuses what needs one.
+    pub fn new(config: ShardConfig, node: NodeId, seed: u64) -> Shard {
+        let nothing = Trust { generation: Generation(0), trusted_since: Generation(0), granted: false };
+        Shard {
+            sealer: ContextSealer::new(&config.secret),
+            memory: WriteMemory::new(config.request_timeout * 2, MAX_REMEMBERED),
+            config,
+            node,
+            view: None,
+            standing: Standing { node, trust: nothing, rebuilding: false },
+            read_only: None,
+            draining: false,
+            reachable: BTreeSet::new(),
+            entries: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            writes: BTreeMap::new(),
+            unwritten: Vec::new(),
+            unwritten_reads: Vec::new(),
+            lingering: VecDeque::new(),
+            waiting: 0,
+            next_entry: 0,
+            rng: StdRng::seed_from_u64(seed),
+            counters: ShardCounters::default(),
+        }
+    }
+
+    /// When [`ShardInput::Timer`] is due.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.timers.first().map(|(time, _)| *time)
+    }
+
+    /// What it has done.
+    pub fn counters(&self) -> ShardCounters {
+        ShardCounters {
+            in_flight: self.waiting as u64,
+            lingering: self.entries.len().saturating_sub(self.waiting) as u64,
+            ..self.counters
+        }
+    }
+
+    /// Whether no client waits for an answer.
+    pub fn is_idle(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// Takes what happened. [`ShardInput::Fetched`] and [`ShardInput::Paged`] concern the store and are taken by the drain.
+    pub fn handle(&mut self, now: Now, input: ShardInput, fx: &mut Effects) {
+        match input {
+            ShardInput::Client { from, arrived, request } => self.handle_client(now, from, arrived, request, fx),
+            ShardInput::Peer { from, request } => self.handle_peer(now, from, request, fx),
+            ShardInput::Answer { from, id, answer } => self.handle_answer(now, from, id, answer, fx),
+            ShardInput::Link { node, up: true } => {
+                self.reachable.insert(node);
+            }
+            ShardInput::Link { node, up: false } => {
+                self.reachable.remove(&node);
+            }
+            ShardInput::Ring(view) => self.view = Some(view),
+            ShardInput::Standing(standing) => {
+                self.node = standing.node;
+                self.standing = standing;
+            }
+            ShardInput::ReadOnly(reason) => self.read_only = reason,
+            ShardInput::Drain => self.draining = true,
+            ShardInput::Timer => self.handle_timer(now, fx),
+            ShardInput::Fetched { .. } | ShardInput::Paged { .. } => {
+                debug_assert!(false, "the drain takes what the disk has read");
+            }
+        }
+    }
+
+    /// Takes what the drain reports.
+    pub fn on_feedback(&mut self, now: Now, feedback: Feedback, fx: &mut Effects) {
+        match feedback {
+            Feedback::Done((purpose, result)) => self.on_done(now, purpose, result, fx),
+            Feedback::Committed { synced } => self.on_committed(synced, fx),
+            Feedback::WriteFailed => self.on_write_failed(fx),
+        }
+    }
+
+    fn on_done(&mut self, now: Now, purpose: Purpose, result: Result<Outcome, OpFailure>, fx: &mut Effects) {
+        match purpose {
+            Purpose::Mint(entry) => self.on_minted(now, entry, result, fx),
+            Purpose::Rewrite(entry) => self.on_reread(entry, result, fx),
+            Purpose::Read(entry) => self.on_own_read(entry, result, fx),
+            Purpose::Merge { asker, sync } => self.on_merged(now, asker, sync, result, fx),
+            Purpose::Fetch(asker) => self.on_fetched(asker, result, fx),
+            Purpose::Page(_) | Purpose::Range(_) => debug_assert!(false, "pages are no operations of the store"),
+        }
+    }
+
+    fn handle_answer(&mut self, now: Now, from: NodeId, id: u64, answer: PeerAnswer, fx: &mut Effects) {
+        let (entry, slot) = (id >> 8, Slot((id & 0xff) as u8));
+        let Some(Entry { work, .. }) = self.entries.get(&entry) else {
+            self.counters.stray_answers += 1;
+            return;
+        };
+        match (work, answer) {
+            (Work::Put(_), PeerAnswer::Replicated(replicated)) => {
+                self.on_replicated(entry, slot, from, replicated.outcome, fx);
+            }
+            (Work::Get(_), PeerAnswer::Fetched(fetched)) => self.on_get_reply(entry, slot, from, fetched.outcome, fx),
+            (Work::Where(_), PeerAnswer::Fetched(fetched)) => {
+                self.on_where_reply(entry, slot, from, fetched.outcome, fx);
+            }
+            (Work::Scan(_), PeerAnswer::Ranged(ranged)) => self.on_scan_page(entry, slot, from, ranged.outcome, fx),
+            (Work::Forward(_), PeerAnswer::Coordinated(coordinated)) => {
+                self.on_coordinated(now, entry, from, coordinated.outcome, fx);
+            }
+            _ => self.counters.stray_answers += 1,
+        }
+    }
+
+    fn handle_timer(&mut self, now: Now, fx: &mut Effects) {
+        while let Some(&(due, entry)) = self.timers.first() {
+            if due > now.time {
+                break;
+            }
+            self.timers.pop_first();
+            let Some(known) = self.entries.get_mut(&entry) else { continue };
+            if known.deadline <= now.time {
+                self.on_deadline(entry, fx);
+                continue;
+            }
+            known.wake = known.deadline.min(now.time + self.config.attempt_timeout);
+            self.timers.insert((known.wake, entry));
+            match &known.work {
+                Work::Put(_) => self.send_put(entry, true, fx),
+                // The late ones are listened to, but nobody waits for them.
+                Work::Get(get) if get.told => {}
+                Work::Get(_) | Work::Where(_) => self.send_fetches(entry, true, fx),
+                Work::Scan(_) => self.send_ranges(entry, true, fx),
+                Work::Forward(_) => self.take_back(now, entry, fx),
+            }
+        }
+    }
+
+    fn on_deadline(&mut self, entry: u64, fx: &mut Effects) {
+        match self.entries.get(&entry).map(|known| &known.work) {
+            Some(Work::Put(_)) => self.on_put_deadline(entry, fx),
+            Some(Work::Get(_)) => self.on_get_deadline(entry, fx),
+            Some(Work::Where(_)) => self.on_where_deadline(entry, fx),
+            Some(Work::Scan(_)) => self.on_scan_deadline(entry, fx),
+            Some(Work::Forward(_)) => self.on_forward_deadline(entry, fx),
+            None => {}
+        }
+        self.end(entry);
+    }
+
+    /// Takes up a request; `attempt`: something is to be done about it before its deadline, if it is still under way.
+    fn begin(&mut self, now: Now, deadline: Time, work: Work) -> u64 {
+        self.next_entry += 1;
+        let entry = self.next_entry;
+        let wake = deadline.min(now.time + self.config.attempt_timeout);
+        self.timers.insert((wake, entry));
+        self.entries.insert(entry, Entry { work, deadline, wake });
+        self.waiting += 1;
+        entry
+    }
+
+    /// Ends a request: nothing more is to come, or nothing more is waited for.
+    fn end(&mut self, entry: u64) {
+        let Some(Entry { work, wake, .. }) = self.entries.remove(&entry) else { return };
+        self.timers.remove(&(wake, entry));
+        if let Work::Put(put) = work
+            && self.writes.get(&put.write_id) == Some(&entry)
+        {
+            self.writes.remove(&put.write_id);
+        }
+    }
+
+    /// A request has been answered. It ends if all have been heard; else it lingers for the stragglers, within a bound.
+    fn answered(&mut self, entry: u64, finished: bool) {
+        self.waiting -= 1;
+        if finished {
+            self.end(entry);
+            return;
+        }
+        self.lingering.push_back(entry);
+        while self.lingering.len() > self.config.max_inflight * LINGERING_PER_INFLIGHT {
+            let oldest = self.lingering.pop_front().expect("the list is longer than its bound");
+            // A put that a retry has joined is waited for again.
+            let joined = matches!(self.entries.get(&oldest), Some(Entry { work: Work::Put(put), .. }) if !put.origins.is_empty());
+            if !joined {
+                self.end(oldest);
+            }
+        }
+    }
+
+    /// The ring, once this node also knows how far it may trust its own records: a dot minted before that could be taken
+    /// for one of this run.
+    fn serving_view(&self) -> Option<&Arc<RingView>> {
+        self.view.as_ref().filter(|_| self.standing.trust.generation > Generation(0))
+    }
+
+    /// The name of a node, for people.
+    fn name_of(&self, node: NodeId) -> String {
+        let member = self.view.as_ref().and_then(|view| view.layout().member(node));
+        member.map_or_else(|| node.to_string(), |member| member.name.clone())
+    }
+
+    fn fresh_actor(&mut self) -> Actor {
+        Actor(self.rng.random())
+    }
+}
+
+/// Whether asking again may help.
+fn may_change(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Ring(_) | Refusal::Overloaded | Refusal::NotReady => true,
+        Refusal::NotAReplica | Refusal::ReadOnly | Refusal::Storage => false,
+    }
+}
+
+/// Why a replica does not do what it is asked, from what its store said.
+fn refusal_of(failure: &OpFailure) -> Refusal {
+    match failure {
+        OpFailure::Overloaded => Refusal::Overloaded,
+        OpFailure::Stopped => Refusal::ReadOnly,
+        OpFailure::Unreadable { .. } => Refusal::Storage,
+    }
+}
+
+/// The id of a request to the node in `slot`.
+fn request_id(entry: u64, slot: Slot) -> u64 {
+    entry << 8 | u64::from(slot.0)
+}

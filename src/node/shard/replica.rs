@@ -1,0 +1,160 @@
+//! Requests of peers: merge what they send, say what this node holds, coordinate what they hand on.
+
+use super::entry::Origin;
+use super::page::spec_of;
+use super::put::answer_put;
+use super::{Shard, refusal_of};
+use crate::api::ApiError;
+use crate::message::{
+    Address, Coordinate, Fetched, Held, PeerAnswer, PeerRequest, Range, Ranged, Refusal, Replicate, Replicated,
+};
+use crate::node::effects::{Effects, Output, PeerRef, Purpose};
+use crate::storage::{Op, OpFailure, Outcome, Page, Task, object_key};
+use crate::types::{Now, Round, Time};
+
+impl Shard {
+    pub(super) fn handle_peer(&mut self, now: Now, from: PeerRef, request: PeerRequest, fx: &mut Effects) {
+        match request {
+            PeerRequest::Coordinate(coordinate) => self.on_coordinate(now, from, coordinate, fx),
+            PeerRequest::Replicate(replicate) => self.on_replicate(from, replicate, fx),
+            PeerRequest::Fetch(fetch) => match self.locate(&fetch.of) {
+                Ok(key) => fx.tasks.push(Task { purpose: Purpose::Fetch(from), key, op: Op::Read }),
+                Err(refusal) => self.refuse_fetch(from, refusal, fx),
+            },
+            PeerRequest::Range(range) => self.on_range(from, &range, fx),
+        }
+    }
+
+    /// The store's key of what a peer means, if this node follows the same ring and has a slot of it.
+    fn locate(&self, address: &Address) -> Result<bytes::Bytes, Refusal> {
+        let view = self.serving_view().ok_or(Refusal::NotReady)?;
+        if view.version() != address.ring {
+            return Err(Refusal::Ring(view.version()));
+        }
+        let (partition, token) = view.partition_of(&address.bucket, &address.key);
+        let list = view.preference(partition, &address.bucket).ok_or(Refusal::NotAReplica)?;
+        if partition != address.partition || list.slot_of(self.node).is_none() {
+            return Err(Refusal::NotAReplica);
+        }
+        Ok(object_key(partition, token, &address.bucket, &address.key).into())
+    }
+
+    fn on_replicate(&mut self, asker: PeerRef, replicate: Replicate, fx: &mut Effects) {
+        let Replicate { to, sync, object, .. } = replicate;
+        match self.locate(&to) {
+            Ok(_) if self.read_only.is_some() => self.refuse_replicate(asker, Refusal::ReadOnly, fx),
+            Ok(key) => fx.tasks.push(Task { purpose: Purpose::Merge { asker, sync }, key, op: Op::Merge(object) }),
+            Err(refusal) => self.refuse_replicate(asker, refusal, fx),
+        }
+    }
+
+    /// A peer's object is merged into the batch: acknowledged when that is written, or on the disk.
+    pub(super) fn on_merged(
+        &mut self,
+        now: Now,
+        asker: PeerRef,
+        sync: bool,
+        result: Result<Outcome, OpFailure>,
+        fx: &mut Effects,
+    ) {
+        match result {
+            Ok(Outcome::Merged { incoming }) => {
+                self.counters.merged += 1;
+                self.memory.learn(now.time, &incoming);
+                let answer = PeerAnswer::Replicated(Replicated { outcome: Ok(sync) });
+                let output = Output::Answer { to: asker, answer };
+                fx.sync |= sync;
+                if sync { fx.after_durable.push(output) } else { fx.after_written.push(output) }
+            }
+            Ok(_) => unreachable!("a merge ends in Merged"),
+            Err(failure) => self.refuse_replicate(asker, refusal_of(&failure), fx),
+        }
+    }
+
+    fn refuse_replicate(&mut self, to: PeerRef, refusal: Refusal, fx: &mut Effects) {
+        self.counters.refused += 1;
+        let answer = PeerAnswer::Replicated(Replicated { outcome: Err(refusal) });
+        fx.after_written.push(Output::Answer { to, answer });
+    }
+
+    pub(super) fn on_fetched(&mut self, asker: PeerRef, result: Result<Outcome, OpFailure>, fx: &mut Effects) {
+        match result {
+            Ok(Outcome::Read(object)) => {
+                let held = Held { object, round: Round::default(), rebuilding: self.standing.rebuilding };
+                let answer = PeerAnswer::Fetched(Fetched { outcome: Ok(held) });
+                fx.after_written.push(Output::Answer { to: asker, answer });
+            }
+            Ok(_) => unreachable!("a read ends in Read"),
+            Err(failure) => self.refuse_fetch(asker, refusal_of(&failure), fx),
+        }
+    }
+
+    fn refuse_fetch(&mut self, to: PeerRef, refusal: Refusal, fx: &mut Effects) {
+        self.counters.refused += 1;
+        let answer = PeerAnswer::Fetched(Fetched { outcome: Err(refusal) });
+        fx.after_written.push(Output::Answer { to, answer });
+    }
+
+    fn on_range(&mut self, asker: PeerRef, range: &Range, fx: &mut Effects) {
+        let refusal = match self.serving_view() {
+            None => Some(Refusal::NotReady),
+            Some(view) if view.version() != range.ring => Some(Refusal::Ring(view.version())),
+            Some(view) => {
+                let exists = u32::from(range.partition.0) < view.layout().partitions().count();
+                let list = exists.then(|| view.preference(range.partition, &range.bucket)).flatten();
+                list.and_then(|list| list.slot_of(self.node)).is_none().then_some(Refusal::NotAReplica)
+            }
+        };
+        match refusal {
+            None => fx.pages.push((Purpose::Range(asker), spec_of(range))),
+            Some(refusal) => self.answer_range(asker, Err(refusal), fx),
+        }
+    }
+
+    /// A peer's page has been read.
+    pub fn on_page_read(&mut self, asker: PeerRef, page: Result<Page, OpFailure>, fx: &mut Effects) {
+        let rebuilding = self.standing.rebuilding;
+        let outcome = page.map(|page| (page, rebuilding)).map_err(|failure| refusal_of(&failure));
+        self.answer_range(asker, outcome, fx);
+    }
+
+    fn answer_range(&mut self, to: PeerRef, outcome: Result<(Page, bool), Refusal>, fx: &mut Effects) {
+        self.counters.refused += u64::from(outcome.is_err());
+        let answer = PeerAnswer::Ranged(Ranged { outcome });
+        fx.after_written.push(Output::Answer { to, answer });
+    }
+
+    /// A peer that has no slot of the key hands a client's put on. It is coordinated here or refused, never handed on again.
+    fn on_coordinate(&mut self, now: Now, from: PeerRef, coordinate: Coordinate, fx: &mut Effects) {
+        let origin = Origin::Peer(from);
+        if let Err(error) = self.coordinate_for_peer(now, origin, coordinate, fx) {
+            self.counters.refused += 1;
+            answer_put(origin, Err(error), fx);
+        }
+    }
+
+    fn coordinate_for_peer(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        coordinate: Coordinate,
+        fx: &mut Effects,
+    ) -> Result<(), ApiError> {
+        let Coordinate { ring, partition, put } = coordinate;
+        let elsewhere = |reason: &str| Err(ApiError::NotReady { reason: reason.into() });
+        if self.draining {
+            return elsewhere("it is about to stop");
+        }
+        if self.waiting >= self.config.max_inflight {
+            return Err(ApiError::Overloaded);
+        }
+        let deadline: Time = super::request::expiry(now, now.time, put.header.deadline)?;
+        let checked = self.check_put(&put)?;
+        let address = &checked.place.address;
+        // The partition chose the shard: a wrong one would have two shards mint for one key.
+        if (address.ring, address.partition) != (ring, partition) || checked.place.own.is_none() {
+            return elsewhere("it is no primary of the key");
+        }
+        self.coordinate(now, origin, put, checked, deadline, fx)
+    }
+}

@@ -1,0 +1,351 @@
+//! Frames: every message comes back as it went, and no bytes whatever make a decoder panic.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dynkv::api::{
+    self, ApiError, Deadline, GetReply, Holding, Receipt, Reply, Request, Response, ScanItem, ScanReply, SiblingMeta,
+    WhereReply,
+};
+use dynkv::frame::codec;
+use dynkv::frame::raw::RawFrame;
+use dynkv::gossip::{Ballot, Known, MemberState};
+use dynkv::message::{
+    Address, ControlMessage, Coordinate, Coordinated, Fetch, Fetched, GossipAck, GossipDelta, GossipSyn, Held, Hello,
+    HelloAnswer, HelloRefusal, PeerAnswer, PeerRequest, Range, Ranged, Reason, Refusal, Replicate, Replicated,
+};
+use dynkv::quorum::{Ack, Level};
+use dynkv::storage::{Page, PageItem, object_key};
+use dynkv::types::{
+    BatchNumber, Bucket, ClusterId, DiskId, Generation, Key, NodeId, Nonce, PartitionId, RingVersion, Round, Token,
+    WriteId,
+};
+use dynkv::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
+use proptest::prelude::*;
+
+use crate::network::{from_bytes, to_bytes};
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+}
+
+fn key() -> impl Strategy<Value = Key> {
+    proptest::collection::vec(any::<u8>(), 1..40).prop_map(|bytes| Key::new(bytes).unwrap())
+}
+
+fn bucket() -> impl Strategy<Value = Bucket> {
+    "[a-z]{1,8}".prop_map(|name| Bucket::new(&name).unwrap())
+}
+
+fn level() -> impl Strategy<Value = Option<Level>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(Level::One)),
+        Just(Some(Level::Quorum)),
+        Just(Some(Level::All)),
+        (1u8..=16).prop_map(|count| Some(Level::Number(count))),
+    ]
+}
+
+fn deadline() -> impl Strategy<Value = Deadline> {
+    any::<(u32, u64)>().prop_map(|(remaining_ms, server_tick)| Deadline { remaining_ms, server_tick })
+}
+
+fn dot() -> impl Strategy<Value = Dot> {
+    (any::<u64>(), 1..u64::MAX).prop_map(|(actor, counter)| Dot { actor: Actor(actor), counter })
+}
+
+fn object() -> impl Strategy<Value = Object> {
+    let write = (dot(), any::<(u128, u64, u64)>(), proptest::option::of(bytes()));
+    proptest::collection::vec(write, 1..4).prop_map(|writes| {
+        let mut object: Option<Object> = None;
+        for (dot, (write_id, node, wall_ms), value) in writes {
+            if object.as_ref().is_some_and(|object| object.context().contains(dot)) {
+                continue;
+            }
+            let body = value.map_or(Body::Tombstone, Body::Value);
+            let sibling = Sibling { dot, write_id: WriteId(write_id), node: NodeId(node), wall_ms, body };
+            object = Some(Object::update(object.as_ref(), &CausalContext::default(), sibling));
+        }
+        object.expect("the first write is unknown")
+    })
+}
+
+fn put() -> impl Strategy<Value = api::Put> {
+    let header = (bucket(), key(), any::<u128>(), proptest::option::of(bytes()), deadline());
+    let quorum = (level(), level(), proptest::option::of(0u8..=16));
+    (header, quorum, proptest::option::of(bytes())).prop_map(|(header, (w, pw, dw), value)| {
+        let (bucket, key, write_id, context, deadline) = header;
+        let delete = value.is_none();
+        let write_id = WriteId(write_id);
+        api::Put { header: api::PutHeader { bucket, key, write_id, context, delete, w, pw, dw, deadline }, value }
+    })
+}
+
+fn client_request() -> impl Strategy<Value = Request> {
+    let get = (bucket(), key(), level(), level(), deadline())
+        .prop_map(|(bucket, key, r, pr, deadline)| Request::Get(api::Get { bucket, key, r, pr, deadline }));
+    let scan = (bucket(), any::<(u16, u32, bool)>(), proptest::option::of(bytes()), bytes(), level(), deadline());
+    let scan = scan.prop_map(|(bucket, (partition, limit, keys_only), after, prefix, r, deadline)| {
+        let partition = PartitionId(partition);
+        Request::Scan(api::Scan { bucket, partition, after, prefix, limit, keys_only, r, deadline })
+    });
+    let whereabouts = (bucket(), key(), deadline())
+        .prop_map(|(bucket, key, deadline)| Request::Where(api::Where { bucket, key, deadline }));
+    prop_oneof![get, put().prop_map(Request::Put), scan, whereabouts, Just(Request::Ring), Just(Request::Status)]
+}
+
+fn address() -> impl Strategy<Value = Address> {
+    (any::<(u64, u16)>(), bucket(), key()).prop_map(|((ring, partition), bucket, key)| Address {
+        ring: RingVersion(ring),
+        partition: PartitionId(partition),
+        bucket,
+        key,
+    })
+}
+
+fn peer_request() -> impl Strategy<Value = PeerRequest> {
+    let coordinate = (any::<(u64, u16)>(), put()).prop_map(|((ring, partition), put)| {
+        PeerRequest::Coordinate(Coordinate { ring: RingVersion(ring), partition: PartitionId(partition), put })
+    });
+    let replicate = (address(), any::<(bool, u64)>(), object()).prop_map(|(to, (sync, round), object)| {
+        let (reason, round, object) = (Reason::Write, Round(round), Arc::new(object));
+        PeerRequest::Replicate(Replicate { to, reason, sync, round, object })
+    });
+    let fetch = address().prop_map(|of| PeerRequest::Fetch(Fetch { of }));
+    let range = (address(), bytes(), proptest::option::of(bytes()), any::<u32>());
+    let range = range.prop_map(|(at, prefix, after, limit)| {
+        let Address { ring, partition, bucket, .. } = at;
+        PeerRequest::Range(Range { ring, partition, bucket, prefix, after, limit })
+    });
+    prop_oneof![coordinate, replicate, fetch, range]
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    prop_oneof![
+        any::<u64>().prop_map(|ring| Refusal::Ring(RingVersion(ring))),
+        Just(Refusal::NotAReplica),
+        Just(Refusal::Overloaded),
+        Just(Refusal::ReadOnly),
+        Just(Refusal::Storage),
+        Just(Refusal::NotReady),
+    ]
+}
+
+fn api_error() -> impl Strategy<Value = ApiError> {
+    prop_oneof![
+        ".*".prop_map(|reason| ApiError::BadRequest { reason }),
+        any::<(u8, u8)>().prop_map(|(acks, w)| ApiError::Indeterminate { acks, w, detail: "n2: no answer".into() }),
+        any::<(u64, u64)>().prop_map(|(len, max)| ApiError::ValueTooLarge { len, max }),
+        Just(ApiError::WriteIdReused),
+        Just(ApiError::Overloaded),
+    ]
+}
+
+fn receipt() -> impl Strategy<Value = Receipt> {
+    let acks = proptest::collection::vec(any::<(u8, u64, bool)>(), 0..4);
+    (acks, any::<(u8, u8, u64)>(), bytes(), dot()).prop_map(|(acks, (n, w, coordinator), context, dot)| {
+        let ack = |(slot, node, synced)| Ack { slot, node: NodeId(node), synced };
+        let acks = acks.into_iter().map(ack).collect();
+        Receipt { acks, n, w, context, dot, coordinator: NodeId(coordinator) }
+    })
+}
+
+fn page() -> impl Strategy<Value = Page> {
+    let item = (any::<(u16, u64)>(), bucket(), key(), object());
+    let item = item.prop_map(|((partition, token), bucket, key, object)| {
+        let cursor = object_key(PartitionId(partition), Token(token), &bucket, &key).into();
+        PageItem { cursor, key, object }
+    });
+    (proptest::collection::vec(item, 0..4), proptest::option::of(bytes()))
+        .prop_map(|(items, next)| Page { items, next })
+}
+
+fn peer_answer() -> impl Strategy<Value = PeerAnswer> {
+    let held = (proptest::option::of(object()), any::<(u64, bool)>()).prop_map(|(object, (round, rebuilding))| Held {
+        object: object.map(Arc::new),
+        round: Round(round),
+        rebuilding,
+    });
+    prop_oneof![
+        proptest::result::maybe_ok(receipt(), api_error())
+            .prop_map(|outcome| PeerAnswer::Coordinated(Coordinated { outcome })),
+        proptest::result::maybe_ok(any::<bool>(), refusal())
+            .prop_map(|outcome| PeerAnswer::Replicated(Replicated { outcome })),
+        proptest::result::maybe_ok(held, refusal()).prop_map(|outcome| PeerAnswer::Fetched(Fetched { outcome })),
+        proptest::result::maybe_ok((page(), any::<bool>()), refusal())
+            .prop_map(|outcome| PeerAnswer::Ranged(Ranged { outcome })),
+    ]
+}
+
+fn sibling() -> impl Strategy<Value = (SiblingMeta, Option<Bytes>)> {
+    (dot(), any::<(u128, u64, u64)>(), proptest::option::of(bytes())).prop_map(|(dot, (id, node, wall_ms), value)| {
+        let len = value.as_ref().map(|value| u32::try_from(value.len()).unwrap());
+        (SiblingMeta { dot, write_id: WriteId(id), node: NodeId(node), wall_ms, len }, value)
+    })
+}
+
+fn response() -> impl Strategy<Value = Response> {
+    let get = (proptest::collection::vec(sibling(), 0..4), proptest::option::of(bytes()), any::<(u8, u8)>());
+    let get = get.prop_map(|(siblings, context, (n, r))| {
+        let (siblings, values): (Vec<_>, Vec<_>) = siblings.into_iter().unzip();
+        let reply = GetReply { siblings, context, acks: Vec::new(), n, r };
+        Response { result: Ok(Reply::Get(reply)), values: values.into_iter().flatten().collect() }
+    });
+    let scan = (proptest::collection::vec((key(), sibling(), bytes()), 0..4), proptest::option::of(bytes()));
+    let scan = scan.prop_map(|(items, next)| {
+        let values = items.iter().filter_map(|(_, (_, value), _)| value.clone()).collect();
+        let item = |(key, (meta, _), context)| ScanItem { key, siblings: vec![meta], context };
+        let items = items.into_iter().map(item).collect();
+        Response { result: Ok(Reply::Scan(ScanReply { items, next })), values }
+    });
+    let whereabouts = (any::<(u64, u16, u64)>(), sibling()).prop_map(|((token, partition, node), (meta, _))| {
+        let version = Holding::Version { digest: "00ff".into(), siblings: vec![meta] };
+        let silent = Holding::NoAnswer { reason: "no answer".into() };
+        let slots = vec![(NodeId(node), version), (NodeId(1), Holding::Nothing), (NodeId(2), silent)];
+        let reply = WhereReply { token, partition: PartitionId(partition), slots, stand_ins: vec![NodeId(3)] };
+        Response::plain(Reply::Where(reply))
+    });
+    let put = receipt().prop_map(|receipt| Response::plain(Reply::Put(receipt)));
+    prop_oneof![get, scan, whereabouts, put, api_error().prop_map(Response::error)]
+}
+
+fn member() -> impl Strategy<Value = MemberState> {
+    let ballot = proptest::option::of(any::<(u32, [u8; 16], Option<[u8; 16]>)>());
+    let numbers = any::<(u64, u64, u64, u32, u64, u64, bool)>();
+    (numbers, ballot, proptest::option::of(any::<(u64, [u8; 16])>())).prop_map(|(numbers, ballot, ring)| {
+        let (node, generation, version, weight, disk, synced, rebuilding) = numbers;
+        MemberState {
+            node: NodeId(node),
+            generation: Generation(generation),
+            version,
+            name: "n1".into(),
+            zone: "default".into(),
+            weight,
+            address: "10.0.0.1:7400".into(),
+            disk: DiskId(disk),
+            ballot: ballot.map(|(expect, terms, vote)| Ballot { expect, terms, vote }),
+            ring: ring.map(|(version, digest)| (RingVersion(version), digest)),
+            rebuilding,
+            synced: BatchNumber(synced),
+        }
+    })
+}
+
+fn control() -> impl Strategy<Value = ControlMessage> {
+    let hello = any::<(u16, Option<[u8; 16]>, u64, u64, u64, u64, u64, u64, bool)>().prop_map(|hello| {
+        let (protocol, cluster, node, disk, stored, generation, nonce, recovered, rebuilding) = hello;
+        ControlMessage::Hello(Hello {
+            protocol,
+            cluster: cluster.map(ClusterId),
+            node: NodeId(node),
+            name: "n1".into(),
+            disk: DiskId(disk),
+            stored: Generation(stored),
+            generation: Generation(generation),
+            nonce: Nonce(nonce),
+            recovered: BatchNumber(recovered),
+            rebuilding,
+        })
+    });
+    let welcome = any::<(u64, u64, u64, bool)>().prop_map(|(node, disk, generation, rebuilding)| {
+        let (node, disk, generation) = (NodeId(node), DiskId(disk), Generation(generation));
+        ControlMessage::HelloAnswer(HelloAnswer::Welcome { node, name: "n2".into(), disk, generation, rebuilding })
+    });
+    let refused = any::<(u64, u64)>().prop_map(|(node, generation)| {
+        let refusal = HelloRefusal::BoundTo { node: NodeId(node), generation: Generation(generation) };
+        ControlMessage::HelloAnswer(HelloAnswer::Refused(refusal))
+    });
+    let digest = || {
+        let known = |(node, generation, version): (u64, u64, u64)| Known {
+            node: NodeId(node),
+            generation: Generation(generation),
+            version,
+        };
+        proptest::collection::vec(any::<(u64, u64, u64)>().prop_map(known), 0..4)
+    };
+    let ring = || proptest::option::of(any::<u64>().prop_map(RingVersion));
+    let delta = || proptest::collection::vec(member(), 0..3);
+    let layout = || proptest::option::of(bytes());
+    let syn = (digest(), ring()).prop_map(|(digest, ring)| ControlMessage::GossipSyn(GossipSyn { digest, ring }));
+    let ack = (delta(), digest(), ring(), layout())
+        .prop_map(|(delta, digest, ring, layout)| ControlMessage::GossipAck(GossipAck { delta, digest, ring, layout }));
+    let last =
+        (delta(), layout()).prop_map(|(delta, layout)| ControlMessage::GossipDelta(GossipDelta { delta, layout }));
+    prop_oneof![hello, welcome, refused, syn, ack, last]
+}
+
+/// Whatever the kind: header and body of somebody's making.
+fn decode_all(frame: &RawFrame) {
+    let _ = codec::decode_opening(frame);
+    let _ = codec::decode_control(frame);
+    let _ = codec::decode_request(frame.clone());
+    let _ = codec::decode_answer(frame.clone());
+    let _ = codec::decode_client_request(frame.clone());
+    let _ = codec::decode_response(frame.clone());
+}
+
+/// Every frame that is cut short somewhere, or has one byte changed, is taken or refused.
+fn maul(frame: &RawFrame, at: prop::sample::Index, with: u8) {
+    let cut = |bytes: &Bytes| bytes.slice(..at.index(bytes.len() + 1));
+    decode_all(&RawFrame { header: cut(&frame.header), ..frame.clone() });
+    decode_all(&RawFrame { body: cut(&frame.body), ..frame.clone() });
+    let change = |bytes: &Bytes| {
+        let mut changed = bytes.to_vec();
+        if !changed.is_empty() {
+            let at = at.index(changed.len());
+            changed[at] = with;
+        }
+        Bytes::from(changed)
+    };
+    decode_all(&RawFrame { header: change(&frame.header), ..frame.clone() });
+    decode_all(&RawFrame { body: change(&frame.body), ..frame.clone() });
+}
+
+fn crossed(frame: &RawFrame) -> RawFrame {
+    from_bytes(to_bytes(frame))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn client_requests_come_back(request in client_request(), at in any::<prop::sample::Index>(), with in any::<u8>()) {
+        let frame = codec::encode_client_request(7, &request);
+        prop_assert_eq!(codec::decode_client_request(crossed(&frame)), Ok(request));
+        maul(&frame, at, with);
+    }
+
+    #[test]
+    fn responses_come_back(response in response(), at in any::<prop::sample::Index>(), with in any::<u8>()) {
+        let frame = codec::encode_response(7, 99, &response);
+        prop_assert_eq!(codec::decode_response(crossed(&frame)), Ok((99, response)));
+        maul(&frame, at, with);
+    }
+
+    #[test]
+    fn peers_requests_come_back(request in peer_request(), at in any::<prop::sample::Index>(), with in any::<u8>()) {
+        let frame = codec::encode_request(7, &request);
+        prop_assert_eq!(codec::decode_request(crossed(&frame)), Ok(request));
+        maul(&frame, at, with);
+    }
+
+    #[test]
+    fn peers_answers_come_back(answer in peer_answer(), at in any::<prop::sample::Index>(), with in any::<u8>()) {
+        let frame = codec::encode_answer(7, &answer);
+        prop_assert_eq!(codec::decode_answer(crossed(&frame)), Ok(answer));
+        maul(&frame, at, with);
+    }
+
+    #[test]
+    fn control_messages_come_back(message in control(), at in any::<prop::sample::Index>(), with in any::<u8>()) {
+        let frame = codec::encode_control(7, &message);
+        prop_assert_eq!(codec::decode_control(&crossed(&frame)), Ok(message));
+        maul(&frame, at, with);
+    }
+
+    #[test]
+    fn any_bytes_are_taken_or_refused(kind in any::<u8>(), header in bytes(), body in bytes()) {
+        decode_all(&RawFrame { id: 1, kind, header, body });
+    }
+}
