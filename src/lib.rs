@@ -24,3 +24,4 @@ pub mod node;
     clippy::disallowed_methods,
     reason = "a driver: certificates have dates, and tests of real sockets have threads"
 )]
+pub mod net;
