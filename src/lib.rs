@@ -25,3 +25,5 @@ pub mod node;
     reason = "a driver: certificates have dates, and tests of real sockets have threads"
 )]
 pub mod net;
+
+pub mod client;

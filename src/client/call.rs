@@ -1,0 +1,183 @@
+//! One request, run in its caller's task: the session decides, this carries out.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::sleep_until;
+
+use super::connection::{Asked, Connection};
+use super::error::ClientError;
+use super::hub::Hub;
+use super::mailbox::{Mailbox, Ticket};
+use super::routing::Routing;
+use super::session::{Attempt, Effect, Input, Outcome, Patience, Session, Target};
+use crate::api::{Reply, Request, Response};
+use crate::types::Time;
+
+/// A request's result, and how it came about.
+pub(super) struct Called {
+    pub(super) reply: Reply,
+    pub(super) values: Vec<bytes::Bytes>,
+    /// Whom the answer came from, for people.
+    pub(super) from: String,
+    pub(super) elapsed: Duration,
+    pub(super) attempts: u32,
+}
+
+/// One call under way. Dropping it takes back what waits for answers; what was sent may still be carried out.
+struct Call<'a> {
+    hub: &'a Hub,
+    routing: Arc<Routing>,
+    session: Session,
+    request: Arc<Request>,
+    mailbox: Arc<Mailbox>,
+    sent: Vec<(Attempt, Target, Arc<Connection>, u64)>,
+    effects: Vec<Effect>,
+    inputs: Vec<Input>,
+}
+
+/// Asks `targets`, best first, until one answers or the time is over.
+pub(super) async fn call(
+    hub: &Hub,
+    routing: Arc<Routing>,
+    targets: Vec<Target>,
+    request: Request,
+) -> Result<Called, ClientError> {
+    let start = hub.network.now();
+    let timeout = hub.config.request_timeout;
+    let permit = tokio::time::timeout(timeout, hub.permits.acquire()).await;
+    let _permit = permit.map_err(|_| ClientError::Busy { timeout })?.expect("the client's permits are never closed");
+
+    let now = hub.network.now();
+    let patience = Patience {
+        request_timeout: timeout.saturating_sub(now.since(start)),
+        attempt_timeout: hub.config.attempt_timeout,
+    };
+    let write = matches!(request, Request::Put(_));
+    let session = Session::new(now, patience, write, targets, hub.seed());
+    let mut call = Call {
+        hub,
+        routing,
+        session,
+        request: Arc::new(request),
+        mailbox: Arc::default(),
+        sent: Vec::with_capacity(1),
+        effects: Vec::with_capacity(1),
+        inputs: Vec::new(),
+    };
+    let outcome = call.run(now).await;
+    let attempts = call.session.attempts();
+    call.outcome(outcome, hub.network.now().since(start), attempts)
+}
+
+impl Call<'_> {
+    async fn run(&mut self, now: Time) -> Outcome {
+        self.session.start(now, &mut self.effects);
+        let mut timer = pin!(sleep_until(self.hub.network.instant(self.session.deadline())));
+        loop {
+            if let Some(outcome) = self.carry_out() {
+                return outcome;
+            }
+            let due = self.session.poll_timeout().expect("it has not answered");
+            let due = self.hub.network.instant(due);
+            if timer.deadline() != due {
+                timer.as_mut().reset(due);
+            }
+            let mut inputs = std::mem::take(&mut self.inputs);
+            poll_fn(|cx| {
+                if self.mailbox.poll_take(cx, &mut inputs).is_ready() {
+                    return Poll::Ready(());
+                }
+                timer.as_mut().poll(cx)
+            })
+            .await;
+            let now = self.hub.network.now();
+            if inputs.is_empty() {
+                self.on_timeout(now);
+            }
+            for input in inputs.drain(..) {
+                self.session.handle(now, input, &mut self.effects);
+            }
+            self.inputs = inputs;
+        }
+    }
+
+    /// An attempt that made the session ask another node speaks against its own.
+    fn on_timeout(&mut self, now: Time) {
+        self.session.handle(now, Input::Timeout, &mut self.effects);
+        if self.effects.iter().any(|effect| matches!(effect, Effect::Ask { .. }))
+            && let Some((_, target, ..)) = self.sent.last()
+        {
+            self.routing.peer(*target).mark_slow(now);
+        }
+    }
+
+    /// Sends what the session wants sent; the outcome once there is one.
+    fn carry_out(&mut self) -> Option<Outcome> {
+        let mut next = 0;
+        // telling the session that something was sent may add effects
+        while let Some(effect) = self.effects.get(next) {
+            next += 1;
+            match effect {
+                Effect::Ask { attempt, target } => {
+                    let (attempt, target) = (*attempt, *target);
+                    self.ask(attempt, target);
+                }
+                Effect::Answer(_) => break,
+            }
+        }
+        let last = self.effects.drain(..next).next_back();
+        match last {
+            Some(Effect::Answer(outcome)) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    fn ask(&mut self, attempt: Attempt, target: Target) {
+        let now = self.hub.network.now();
+        let ticket = Ticket::new(&self.mailbox, attempt);
+        let until = self.session.server_deadline();
+        if let Asked::Sent(connection, id) = self.routing.peer(target).ask(now, &self.request, until, ticket) {
+            self.sent.push((attempt, target, connection, id));
+            self.session.handle(now, Input::Sent { attempt }, &mut self.effects);
+        }
+    }
+
+    fn outcome(&self, outcome: Outcome, elapsed: Duration, attempts: u32) -> Result<Called, ClientError> {
+        let label = |target: &Target| self.routing.label(*target);
+        match outcome {
+            Outcome::Answered { target, response: Response { result: Ok(reply), values } } => {
+                Ok(Called { reply, values, from: label(&target), elapsed, attempts })
+            }
+            Outcome::Answered { target, response: Response { result: Err(error), .. } }
+            | Outcome::Refused { target, error } => Err(ClientError::Refused { node: label(&target), error }),
+            Outcome::NoAnswer { asked } => {
+                let (timeout, asked) = (self.hub.config.request_timeout, asked.iter().map(label).collect());
+                Err(match &*self.request {
+                    Request::Put(_) => ClientError::Indeterminate { timeout, asked },
+                    _ => ClientError::Timeout { timeout, asked },
+                })
+            }
+            // the time was over before the call had its place
+            Outcome::Unreachable { tried } if tried.is_empty() => {
+                Err(ClientError::Busy { timeout: self.hub.config.request_timeout })
+            }
+            Outcome::Unreachable { tried } => {
+                let auth = !tried.is_empty() && tried.iter().all(|(_, loss)| loss.auth);
+                let tried = tried.iter().map(|(target, loss)| format!("{}: {}", label(target), loss.reason)).collect();
+                Err(if auth { ClientError::Auth { tried } } else { ClientError::Unreachable { tried } })
+            }
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        for (_, _, connection, id) in self.sent.drain(..) {
+            connection.forget(id);
+        }
+    }
+}

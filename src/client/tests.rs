@@ -1,0 +1,215 @@
+//! The driver against nodes that answer as a script says, over loopback.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use super::*;
+use crate::api::{ApiError, GetReply, Receipt, Reply, Request, Response, RingReply};
+use crate::frame::codec::{decode_client_request, decode_opening, encode_response};
+use crate::frame::raw::RawFrame;
+use crate::net::{
+    Endpoint, FrameSink, Lane, LaneClosed, Limits, QueueLimits, Tls, TlsFiles, Validity, init_ca, issue_client,
+    issue_node,
+};
+use crate::ring::{Layout, Member, Partitions, Weight};
+use crate::types::{Bucket, Key, NodeId, WriteId};
+use crate::version::{Actor, Dot};
+
+/// What a scripted node does with a request; `None` leaves it unanswered.
+type Script = Arc<dyn Fn(&Request) -> Option<Response> + Send + Sync>;
+
+struct Site {
+    dir: TempDir,
+}
+
+/// Until 2050, so that no clock is asked.
+fn valid() -> Validity {
+    Validity { not_before: UNIX_EPOCH, not_after: UNIX_EPOCH + Duration::from_secs(80 * 365 * 24 * 3600) }
+}
+
+struct Node {
+    endpoint: Endpoint,
+    address: String,
+    seen: Arc<Mutex<Vec<Request>>>,
+}
+
+struct Answering {
+    script: Script,
+    seen: Arc<Mutex<Vec<Request>>>,
+    lane: Mutex<Option<Lane>>,
+}
+
+impl FrameSink for Answering {
+    fn on_frames(&self, frames: &mut Vec<RawFrame>) {
+        for frame in frames.drain(..) {
+            let id = frame.id;
+            let request = decode_client_request(frame).unwrap();
+            let response = (self.script)(&request);
+            self.seen.lock().unwrap().push(request);
+            if let (Some(response), Some(lane)) = (response, &*self.lane.lock().unwrap()) {
+                let _ = lane.try_send_one(encode_response(id, 1_000_000, &response));
+            }
+        }
+    }
+
+    fn on_closed(&self, _: &LaneClosed) {}
+}
+
+impl Site {
+    fn new() -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        init_ca(dir.path(), "test").unwrap();
+        issue_client(dir.path(), "app", valid()).unwrap();
+        Site { dir }
+    }
+
+    fn tls(&self, name: &str) -> TlsFiles {
+        let file = |end: &str| self.dir.path().join(end);
+        TlsFiles { ca: file("ca.pem"), cert: file(&format!("{name}.pem")), key: file(&format!("{name}.key")) }
+    }
+
+    fn node(&self, name: &str, script: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static) -> Node {
+        issue_node(self.dir.path(), name, valid()).unwrap();
+        let tls = Tls::load(&self.tls(&format!("{name}.node"))).unwrap();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let endpoint = Endpoint::bind(any, Some(&tls), &Limits::default(), None).unwrap();
+        let (seen, script): (Arc<Mutex<Vec<Request>>>, Script) = (Arc::default(), Arc::new(script));
+        let node = Node { address: endpoint.local_addr().unwrap().to_string(), endpoint, seen: seen.clone() };
+        let endpoint = node.endpoint.clone();
+        node.endpoint.spawner().spawn("scripted node", async move {
+            while let Some(incoming) = endpoint.accept().await {
+                let Ok(link) = incoming.finish().await else { continue };
+                let Ok(lane) = link.accept_lane().await else { continue };
+                decode_opening(&lane.opening).unwrap();
+                let sink = Arc::new(Answering { script: script.clone(), seen: seen.clone(), lane: Mutex::default() });
+                let mut guard = sink.lane.lock().unwrap();
+                let queue = QueueLimits { max_bytes: 8 << 20, max_frames: 1000 };
+                *guard = Some(lane.start(queue, sink.clone()));
+            }
+        });
+        node
+    }
+
+    fn client(&self, endpoints: &[&str]) -> Client {
+        let endpoints = endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect();
+        let config = ClientConfig {
+            request_timeout: Duration::from_secs(3),
+            ..ClientConfig::new(endpoints, self.tls("app.client"))
+        };
+        Client::open(config).unwrap()
+    }
+}
+
+fn key() -> (Bucket, Key) {
+    (Bucket::default(), Key::new("k").unwrap())
+}
+
+fn receipt() -> Response {
+    let dot = Dot { actor: Actor(1), counter: 1 };
+    let context = Bytes::from_static(b"c");
+    Response::plain(Reply::Put(Receipt { acks: vec![], n: 3, w: 2, context, dot, coordinator: NodeId(1) }))
+}
+
+fn found(_: &Request) -> Option<Response> {
+    Some(Response::plain(Reply::Get(GetReply::default())))
+}
+
+fn write_ids(node: &Node) -> Vec<WriteId> {
+    let seen = node.seen.lock().unwrap();
+    let id = |request: &Request| match request {
+        Request::Put(put) => Some(put.header.write_id),
+        _ => None,
+    };
+    seen.iter().filter_map(id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_node_is_passed_over_with_the_same_write_id() {
+    let site = Site::new();
+    let (silent, good) = (site.node("n1", |_| None), site.node("n2", |_| Some(receipt())));
+    let client = site.client(&[&silent.address, &good.address]);
+    let (bucket, key) = key();
+    // whom a call asks first is drawn, so that a few calls meet both; one that let a call wait comes last afterwards
+    while write_ids(&silent).is_empty() {
+        client.put(&bucket, &key, Bytes::from_static(b"v"), PutOptions::default()).await.unwrap();
+    }
+    assert!(write_ids(&good).contains(&write_ids(&silent)[0]));
+    client.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_calls_share_a_lane_and_a_later_request_carries_the_servers_tick() {
+    let site = Site::new();
+    let node = site.node("n1", found);
+    let client = site.client(&[&node.address]);
+    let (bucket, key) = key();
+    client.get(&bucket, &key, GetOptions::default()).await.unwrap();
+    let calls = (0..1000).map(|_| -> join::Boxed<'_, _> { Box::pin(client.get(&bucket, &key, GetOptions::default())) });
+    assert!(join::join_all(calls.collect()).await.iter().all(Result::is_ok));
+    let seen = node.seen.lock().unwrap().clone();
+    let ticks: Vec<_> = seen
+        .iter()
+        .map(|request| match request {
+            Request::Get(get) => (get.deadline.server_tick, get.deadline.remaining_ms),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!((ticks.len(), ticks[0].0), (1001, 0));
+    assert!(ticks[1..].iter().all(|(tick, remaining)| *tick >= 1_000_000 && *remaining <= 2900), "{ticks:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_there_and_nobody_answering_are_told_apart() {
+    let site = Site::new();
+    let (bucket, key) = key();
+    let nobody = site.client(&["127.0.0.1:9"]);
+    let error = nobody.put(&bucket, &key, Bytes::new(), PutOptions::default()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+    let silent = site.node("n1", |_| None);
+    let client = site.client(&[&silent.address]);
+    let error = client.put(&bucket, &key, Bytes::new(), PutOptions::default()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Indeterminate { .. }) && error.is_indeterminate(), "{error}");
+    let error = client.get(&bucket, &key, GetOptions::default()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Timeout { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ring_is_learnt_and_its_members_are_asked() {
+    let site = Site::new();
+    let node = site.node("n2", found);
+    let member = Member {
+        id: NodeId(2),
+        name: "n2".into(),
+        zone: "z".into(),
+        weight: Weight::ONE,
+        address: node.address.clone(),
+    };
+    let layout = Layout::birth(Partitions::default(), vec![member], [].into()).unwrap();
+    let reply = RingReply { cluster: layout.cluster_id(), version: layout.version() };
+    let values = vec![Bytes::from(layout.encode())];
+    let told = Response { result: Ok(Reply::Ring(reply)), values };
+    let not_ready = || Response::error(ApiError::NotReady { reason: "joining".into() });
+    let seed = site.node("n1", move |request| match request {
+        Request::Ring => Some(told.clone()),
+        _ => Some(not_ready()),
+    });
+    let client = site.client(&[&seed.address]);
+    assert!(client.ring().is_none());
+    client.refresh_ring().await.unwrap();
+    let (bucket, key) = key();
+    let result = client.get(&bucket, &key, GetOptions::default()).await.unwrap();
+    assert_eq!((result.from, result.attempts), (format!("n2 ({})", node.address), 1));
+    assert_eq!(client.name_of(NodeId(2)), "n2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_another_cluster_is_an_error_of_its_own() {
+    let (site, other) = (Site::new(), Site::new());
+    let node = other.node("n1", found);
+    let (bucket, key) = key();
+    let error = site.client(&[&node.address]).get(&bucket, &key, GetOptions::default()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Auth { .. }), "{error}");
+}
