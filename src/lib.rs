@@ -27,3 +27,8 @@ pub mod node;
 pub mod net;
 
 pub mod client;
+
+pub mod config;
+
+#[allow(clippy::disallowed_methods, reason = "a driver: it reads the clocks and starts the threads for the core")]
+pub mod server;

@@ -1,0 +1,77 @@
+//! `dynkv`: one node in the foreground.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use dynkv::config::Loaded;
+use dynkv::server::{self, MARK_DIR, Setup, Signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::SourceArgs;
+use super::config::read;
+use super::logging::{self, LogLevels};
+
+/// For threads that are still at the disk when the node has stopped.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+pub fn run(sources: SourceArgs) -> Result<()> {
+    let loaded = read(&sources)?;
+    let levels = logging::start(&loaded.config.log);
+    let runtime = Runtime::new().context("starting the runtime")?;
+    let ended = runtime.block_on(serve(sources, loaded, levels));
+    if let Err(err) = &ended {
+        error!(err = format!("{err:#}"), "ending");
+    }
+    // A thread that hangs on the disk is not waited for: the stop was not clean then, and has said so.
+    runtime.shutdown_timeout(LAST_WAIT);
+    ended
+}
+
+async fn serve(sources: SourceArgs, loaded: Loaded, levels: LogLevels) -> Result<()> {
+    let signals = watch_signals(sources, levels)?;
+    let Loaded { config, origins } = loaded;
+    let opening = config.clone();
+    let engine = tokio::task::spawn_blocking(move || server::open_engine(&opening)).await??;
+    let setup = Setup { config, origins, engine, mark_dir: MARK_DIR.into() };
+    server::run(setup, signals, |_| {}).await?;
+    Ok(())
+}
+
+/// The first SIGTERM or SIGINT drains and stops, the second ends the process at once.
+fn watch_signals(sources: SourceArgs, levels: LogLevels) -> Result<mpsc::Receiver<Signal>> {
+    let (sender, receiver) = mpsc::channel(8);
+    let listen = |kind| signal(kind).context("listening for signals");
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hang_up = listen(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hang_up.recv() => {
+                    match read(&sources) {
+                        Ok(loaded) => levels.set(loaded.config.log.level),
+                        Err(err) => error!(err = format!("{err:#}"), "the old log level stays"),
+                    }
+                    // full: a reload is waiting already
+                    let _ = sender.try_send(Signal::Reload);
+                    continue;
+                }
+            }
+            if stopping {
+                warn!("told to stop twice: ending at once");
+                std::process::exit(1);
+            }
+            stopping = true;
+            info!("told to stop: draining; once more to end at once");
+            // closed: the node is ending already
+            let _ = sender.send(Signal::Stop).await;
+        }
+    });
+    Ok(receiver)
+}

@@ -1,0 +1,43 @@
+//! [`AnyEngine`]: whichever engine the node was started with.
+
+use std::sync::Arc;
+
+use crate::storage::{Batch, Engine, EngineStats, Family, Lookup, ReadTier, ScanLimit, StorageError, Visit};
+use crate::types::BatchNumber;
+
+/// An engine whose kind is known at run time only, so that one server serves RocksDB and, in tests, memory.
+#[derive(Clone)]
+pub struct AnyEngine(pub Arc<dyn Engine>);
+
+impl Engine for AnyEngine {
+    fn get(&self, family: Family, key: &[u8], tier: ReadTier) -> Result<Lookup, StorageError> {
+        self.0.get(family, key, tier)
+    }
+
+    fn commit(&self, batch: &mut Batch) -> Result<BatchNumber, StorageError> {
+        self.0.commit(batch)
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.0.sync()
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        start: &[u8],
+        end: Option<&[u8]>,
+        limit: ScanLimit,
+        visit: &mut Visit<'_>,
+    ) -> Result<Option<Vec<u8>>, StorageError> {
+        self.0.scan(family, start, end, limit, visit)
+    }
+
+    fn latest(&self) -> BatchNumber {
+        self.0.latest()
+    }
+
+    fn stats(&self) -> EngineStats {
+        self.0.stats()
+    }
+}

@@ -1,0 +1,169 @@
+//! What a shard's drain calls: the disk, the lanes, the read pool.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tracing::warn;
+
+use super::clock::Clock;
+use super::disk::Disk;
+use super::inbox::Inbox;
+use super::lanes::{Accepted, LaneCounters, Lanes, Other};
+use super::latency::{Latencies, Stopwatch};
+use super::read_pool::ReadPool;
+use crate::api::{ApiError, Response};
+use crate::frame::codec::{encode_answer, encode_request, encode_response};
+use crate::frame::raw::RawFrame;
+use crate::net::{Lane, SendError};
+use crate::node::{ColdRead, Host, Output};
+use crate::storage::StorageError;
+use crate::types::{BatchNumber, NodeId};
+
+/// The code with which a client's link is closed that does not take its answers.
+const CLOSE_SLOW_CLIENT: u32 = 2;
+
+/// One shard's host.
+pub struct ShardHost {
+    pub(super) shard: u16,
+    pub(super) clock: Clock,
+    pub(super) disk: Arc<Disk>,
+    pub(super) lanes: Arc<Lanes>,
+    pub(super) reads: ReadPool,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) stopwatch: Stopwatch,
+    pub(super) latencies: Arc<Latencies>,
+    /// The highest batch that this shard has written.
+    pub(super) number: BatchNumber,
+    /// Frames by destination; emptied by every release.
+    pub(super) to_peers: BTreeMap<NodeId, Vec<RawFrame>>,
+    /// Frames by accepted lane; emptied by every release.
+    pub(super) to_lanes: BTreeMap<u64, Vec<RawFrame>>,
+}
+
+impl Host for ShardHost {
+    fn written(&mut self, number: BatchNumber) {
+        self.number = number;
+        self.disk.written(number);
+    }
+
+    fn release(&mut self, outputs: &mut Vec<Output>) {
+        let now = self.clock.time();
+        for output in outputs.drain(..) {
+            match output {
+                Output::Request { node, id, request } => {
+                    self.to_peers.entry(node).or_default().push(encode_request(id, &request));
+                }
+                Output::Answer { to, answer } => {
+                    self.to_lanes.entry(to.lane).or_default().push(encode_answer(to.id, &answer));
+                }
+                Output::Respond { to, response } => {
+                    self.stopwatch.stop(to, now, &response, &self.latencies);
+                    let frame = encode_response(to.id, now.as_micros(), &response);
+                    self.to_lanes.entry(to.lane).or_default().push(frame);
+                }
+            }
+        }
+        self.send_to_peers();
+        self.send_to_lanes(now.as_micros());
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        self.disk.sync_to(self.number)
+    }
+
+    fn write_failed(&mut self, error: &StorageError) {
+        self.disk.fail(error);
+    }
+
+    fn read(&mut self, read: ColdRead) {
+        self.reads.submit(read, &self.inbox);
+    }
+}
+
+impl ShardHost {
+    fn send_to_peers(&mut self) {
+        if self.to_peers.is_empty() {
+            return;
+        }
+        let routes = self.lanes.routes(self.shard);
+        while let Some((node, frames)) = self.to_peers.pop_first() {
+            match routes.get(&node) {
+                Some(lane) => drop(send(lane, frames, &self.lanes)),
+                None => LaneCounters::add(&self.lanes.counters.dropped_gone, frames.len() as u64),
+            }
+        }
+    }
+
+    fn send_to_lanes(&mut self, tick: u64) {
+        if self.to_lanes.is_empty() {
+            return;
+        }
+        let mut batches = std::mem::take(&mut self.to_lanes);
+        self.lanes.look_up(batches.keys().copied().collect::<Vec<_>>().into_iter(), |number, accepted| {
+            let Some(frames) = batches.remove(&number) else { return };
+            match accepted {
+                Some(accepted) => send_to_accepted(&accepted, frames, tick, &self.lanes),
+                None => LaneCounters::add(&self.lanes.counters.dropped_gone, frames.len() as u64),
+            }
+        });
+    }
+}
+
+fn send_to_accepted(Accepted { lane, other }: &Accepted, frames: Vec<RawFrame>, tick: u64, lanes: &Lanes) {
+    match other {
+        Other::Peer => drop(send(lane, frames, lanes)),
+        Other::Client(client) => {
+            client.inflight.fetch_sub(frames.len() as u64, Ordering::Relaxed);
+            let Unsent { too_long, full } = send(lane, frames, lanes);
+            let refused = too_long.iter().map(|frame| (frame.id, too_long_for(frame)));
+            // Values are not read into a queue without end. An answer without one is short, and nothing stands in for it.
+            let takes_none = full.iter().any(|frame| frame.body.is_empty());
+            let refused = refused.chain(full.iter().map(|frame| (frame.id, ApiError::Overloaded)));
+            let errors = refused.map(|(id, error)| encode_response(id, tick, &Response::error(error))).collect();
+            if takes_none || lane.try_send(errors) == Err(SendError::Full) {
+                warn!(client = %client.link.identity(), "closed: it does not take its answers");
+                LaneCounters::add(&lanes.counters.closed_clients, 1);
+                client.link.close(CLOSE_SLOW_CLIENT, "you do not take your answers");
+            }
+        }
+    }
+}
+
+/// What a client is told instead of an answer that no frame can hold.
+fn too_long_for(frame: &RawFrame) -> ApiError {
+    ApiError::ReadTimeout {
+        replies: 0,
+        r: 0,
+        detail: format!(
+            "the answer has {} bytes, more than a frame holds: ask for less at a time",
+            frame.encoded_len()
+        ),
+    }
+}
+
+/// Frames that a lane did not take.
+struct Unsent {
+    /// Longer than any frame may be.
+    too_long: Vec<RawFrame>,
+    /// More than the queue holds now.
+    full: Vec<RawFrame>,
+}
+
+/// Sends what the lane takes, and counts the rest.
+fn send(lane: &Lane, frames: Vec<RawFrame>, Lanes { limits, counters, .. }: &Lanes) -> Unsent {
+    let (fit, too_long): (Vec<_>, Vec<_>) = frames.into_iter().partition(|frame| limits.check(frame).is_ok());
+    LaneCounters::add(&counters.dropped_long, too_long.len() as u64);
+    let count = fit.len() as u64;
+    match lane.try_send_fitting(fit) {
+        Ok(full) => {
+            LaneCounters::add(&counters.dropped_full, full.len() as u64);
+            LaneCounters::add(&counters.frames, count - full.len() as u64);
+            Unsent { too_long, full }
+        }
+        Err(_) => {
+            LaneCounters::add(&counters.dropped_gone, count);
+            Unsent { too_long: Vec::new(), full: Vec::new() }
+        }
+    }
+}

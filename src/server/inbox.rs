@@ -1,0 +1,240 @@
+//! A shard's inbox: two bounded queues and a list of notices, under one lock that is held for moves only.
+//!
+//! | queue | what waits in it | when it is full |
+//! |---|---|---|
+//! | notices | ring, standing, links, drained reads | bounded by what makes them: few, or as many as the shard has asked for |
+//! | answers | peers' answers | the newest is dropped and counted; the request is sent again or times out |
+//! | requests | clients' and peers' requests | handed back: the sender answers "overloaded" at once |
+//!
+//! They are taken in this order, so that overload starves neither acknowledgements nor the news that end it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use crate::node::ShardInput;
+
+/// How much may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InboxLimits {
+    /// Requests of clients and peers.
+    pub requests: usize,
+    /// Answers of peers.
+    pub answers: usize,
+}
+
+/// What an inbox has seen, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InboxCounters {
+    /// Requests handed back.
+    pub refused: u64,
+    /// Answers dropped.
+    pub dropped: u64,
+    /// Requests that wait now.
+    pub waiting: u64,
+}
+
+/// See the module. Filled from any thread, emptied by the shard's.
+#[derive(Debug)]
+pub struct Inbox {
+    limits: InboxLimits,
+    state: Mutex<State>,
+    filled: Condvar,
+    refused: AtomicU64,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    notices: VecDeque<ShardInput>,
+    answers: VecDeque<ShardInput>,
+    requests: VecDeque<ShardInput>,
+    /// The shard's thread waits for `filled`; only then is it worth a system call.
+    waiting: bool,
+    /// The shard has taken something, or has something under way.
+    busy: bool,
+    closed: bool,
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.notices.is_empty() && self.answers.is_empty() && self.requests.is_empty()
+    }
+}
+
+impl Inbox {
+    /// Empty.
+    pub fn new(limits: InboxLimits) -> Inbox {
+        Inbox {
+            limits,
+            state: Mutex::default(),
+            filled: Condvar::new(),
+            refused: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes requests from the front of `inputs` while there is room; what is left there is refused.
+    pub fn push_requests(&self, inputs: &mut Vec<ShardInput>) {
+        let mut state = self.lock();
+        let room = if state.closed { 0 } else { self.limits.requests.saturating_sub(state.requests.len()) };
+        let taken = room.min(inputs.len());
+        state.requests.extend(inputs.drain(..taken));
+        self.wake(state);
+        self.refused.fetch_add(inputs.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Takes answers while there is room, and drops the rest.
+    pub fn push_answers(&self, inputs: &mut Vec<ShardInput>) {
+        let mut state = self.lock();
+        let room = self.limits.answers.saturating_sub(state.answers.len());
+        let taken = room.min(inputs.len());
+        state.answers.extend(inputs.drain(..taken));
+        self.wake(state);
+        self.dropped.fetch_add(inputs.len() as u64, Ordering::Relaxed);
+        inputs.clear();
+    }
+
+    /// Takes what may not be lost.
+    pub fn push_notice(&self, input: ShardInput) {
+        let mut state = self.lock();
+        state.notices.push_back(input);
+        self.wake(state);
+    }
+
+    /// Moves up to `max` inputs to `into`; waits for the first one, but no longer than `timeout`. False once the inbox is
+    /// closed and empty.
+    pub fn take(&self, into: &mut Vec<ShardInput>, max: usize, timeout: Option<Duration>) -> bool {
+        let mut state = self.lock();
+        if state.is_empty() && !state.closed && timeout != Some(Duration::ZERO) {
+            state.waiting = true;
+            let idle = |state: &mut State| state.is_empty() && !state.closed;
+            state = match timeout {
+                Some(timeout) => {
+                    let waited = self.filled.wait_timeout_while(state, timeout, idle);
+                    waited.expect("a panic ends the process before the lock is met again").0
+                }
+                None => {
+                    self.filled.wait_while(state, idle).expect("a panic ends the process before the lock is met again")
+                }
+            };
+            state.waiting = false;
+        }
+        let open = !(state.closed && state.is_empty());
+        let State { notices, answers, requests, .. } = &mut *state;
+        for queue in [notices, answers, requests] {
+            let room = max.saturating_sub(into.len()).min(queue.len());
+            into.extend(queue.drain(..room));
+        }
+        state.busy = true;
+        open
+    }
+
+    /// Refuses requests from now on; [`take`](Self::take) ends once it is empty.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        self.wake(state);
+    }
+
+    /// What it has seen.
+    pub fn counters(&self) -> InboxCounters {
+        InboxCounters {
+            refused: self.refused.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+            waiting: self.lock().requests.len() as u64,
+        }
+    }
+
+    /// The shard has done what it has taken; `busy`: and has something under way.
+    pub fn rest(&self, busy: bool) {
+        self.lock().busy = busy;
+    }
+
+    /// Whether nothing waits and the shard has nothing to do.
+    pub fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.is_empty() && !state.busy
+    }
+
+    fn wake(&self, state: MutexGuard<'_, State>) {
+        let wake = state.waiting && (state.closed || !state.is_empty());
+        drop(state);
+        if wake {
+            self.filled.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("a panic ends the process before the lock is met again")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::NodeId;
+
+    fn link(node: u64) -> ShardInput {
+        ShardInput::Link { node: NodeId(node), up: true }
+    }
+
+    fn links(nodes: std::ops::Range<u64>) -> Vec<ShardInput> {
+        nodes.map(link).collect()
+    }
+
+    fn ids(inputs: &[ShardInput]) -> Vec<u64> {
+        let id = |input: &ShardInput| match input {
+            ShardInput::Link { node, .. } => node.0,
+            other => panic!("{other:?} was never put in"),
+        };
+        inputs.iter().map(id).collect()
+    }
+
+    #[test]
+    fn a_full_queue_of_requests_hands_back_and_starves_no_answer() {
+        let inbox = Inbox::new(InboxLimits { requests: 2, answers: 2 });
+        let mut requests = links(1..5);
+        inbox.push_requests(&mut requests);
+        assert_eq!(ids(&requests), [3, 4]);
+        inbox.push_answers(&mut links(11..14));
+        inbox.push_notice(link(21));
+        assert_eq!(inbox.counters(), InboxCounters { refused: 2, dropped: 1, waiting: 2 });
+        let mut taken = Vec::new();
+        assert!(inbox.take(&mut taken, 4, None));
+        assert_eq!(ids(&taken), [21, 11, 12, 1]);
+        taken.clear();
+        assert!(inbox.take(&mut taken, 4, Some(Duration::ZERO)));
+        assert_eq!(ids(&taken), [2]);
+    }
+
+    #[test]
+    fn a_closed_inbox_is_emptied_first() {
+        let inbox = Inbox::new(InboxLimits { requests: 2, answers: 2 });
+        inbox.push_requests(&mut links(1..2));
+        inbox.close();
+        let mut late = links(2..3);
+        inbox.push_requests(&mut late);
+        assert_eq!(ids(&late), [2], "a closed inbox takes no requests");
+        let mut taken = Vec::new();
+        assert!(inbox.take(&mut taken, 8, None));
+        assert_eq!(ids(&taken), [1]);
+        assert!(!inbox.take(&mut taken, 8, None));
+    }
+
+    #[test]
+    fn a_waiting_shard_is_woken() {
+        let inbox = Inbox::new(InboxLimits { requests: 2, answers: 2 });
+        std::thread::scope(|scope| {
+            let taker = scope.spawn(|| {
+                let mut taken = Vec::new();
+                while inbox.take(&mut taken, 8, None) {}
+                ids(&taken)
+            });
+            inbox.push_requests(&mut links(1..2));
+            inbox.close();
+            assert_eq!(taker.join().unwrap(), [1]);
+        });
+    }
+}

@@ -1,0 +1,165 @@
+//! A shard's thread: takes what waits, drains it through the core, waits again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::disk::Disk;
+use super::engine::AnyEngine;
+use super::host::ShardHost;
+use super::inbox::{Inbox, InboxLimits};
+use super::lanes::Lanes;
+use super::latency::{Latencies, Stopwatch};
+use super::read_pool::ReadPool;
+use crate::node::{Core, ShardConfig, ShardCounters, ShardInput};
+use crate::types::{BatchNumber, NodeId, PartitionId};
+
+/// Inputs of one drain: enough to share a sync, few enough that the first answer does not wait for long.
+const MAX_DRAIN: usize = 512;
+/// Answers that may wait for each request that may: a request has a handful of replicas.
+const ANSWERS_PER_REQUEST: usize = 8;
+/// The least room for requests, so that many shards under a small limit still take bursts.
+const MIN_REQUESTS: usize = 64;
+
+/// What others see of a shard.
+#[derive(Debug)]
+pub struct Shard {
+    /// To reach it.
+    pub inbox: Arc<Inbox>,
+    /// How long its requests take.
+    pub latencies: Arc<Latencies>,
+    counters: Mutex<ShardCounters>,
+}
+
+impl Shard {
+    /// What its core has counted.
+    pub fn counters(&self) -> ShardCounters {
+        *self.counters.lock().expect("a panic ends the process before the lock is met again")
+    }
+
+    /// Whether nothing is in flight and nothing waits. Holds for good only once it drains.
+    pub fn is_idle(&self) -> bool {
+        self.inbox.is_idle()
+    }
+}
+
+/// All shards of a node.
+#[derive(Debug)]
+pub struct Shards {
+    shards: Vec<Arc<Shard>>,
+}
+
+impl Shards {
+    /// So many shards, which share the room for `max_inflight` requests of clients and as many of peers.
+    pub fn new(count: u16, max_inflight: usize) -> Shards {
+        let requests = Shards::share(count, max_inflight) * 2;
+        let limits = InboxLimits { requests, answers: requests * ANSWERS_PER_REQUEST };
+        let shard = || {
+            Arc::new(Shard {
+                inbox: Arc::new(Inbox::new(limits)),
+                latencies: Arc::default(),
+                counters: Mutex::default(),
+            })
+        };
+        Shards { shards: std::iter::repeat_with(shard).take(usize::from(count)).collect() }
+    }
+
+    /// One shard's part of `max_inflight`.
+    pub fn share(count: u16, max_inflight: usize) -> usize {
+        max_inflight.div_ceil(usize::from(count)).max(MIN_REQUESTS)
+    }
+
+    /// The index of the shard that a partition belongs to.
+    pub fn index_of(&self, partition: PartitionId) -> usize {
+        usize::from(partition.0) % self.shards.len()
+    }
+
+    /// All, by index.
+    pub fn all(&self) -> &[Arc<Shard>] {
+        &self.shards
+    }
+
+    /// Tells every shard.
+    pub fn notify(&self, input: &ShardInput) {
+        self.shards.iter().for_each(|shard| shard.inbox.push_notice(input.clone()));
+    }
+
+    /// Whether none has anything to do.
+    pub fn are_idle(&self) -> bool {
+        self.shards.iter().all(|shard| shard.is_idle())
+    }
+
+    /// Ends their threads, once they have done what waits for them.
+    pub fn close(&self) {
+        self.shards.iter().for_each(|shard| shard.inbox.close());
+    }
+}
+
+/// What a shard's thread works with.
+pub struct ShardThread {
+    shard: Arc<Shard>,
+    core: Core<AnyEngine>,
+    host: ShardHost,
+    clock: Clock,
+}
+
+/// What all shards' threads share.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The clocks.
+    pub clock: Clock,
+    /// The disk.
+    pub disk: Arc<Disk>,
+    /// The lanes.
+    pub lanes: Arc<Lanes>,
+    /// The readers.
+    pub reads: ReadPool,
+    /// What takes longer is logged.
+    pub slow: Duration,
+}
+
+impl ShardThread {
+    /// A shard that has not begun.
+    pub fn new(shard: Arc<Shard>, config: ShardConfig, node: NodeId, with: Surroundings, seed: u64) -> ShardThread {
+        let host = ShardHost {
+            shard: config.shard,
+            clock: with.clock,
+            lanes: with.lanes,
+            reads: with.reads,
+            inbox: shard.inbox.clone(),
+            stopwatch: Stopwatch::new(with.slow),
+            latencies: shard.latencies.clone(),
+            number: BatchNumber(0),
+            to_peers: BTreeMap::new(),
+            to_lanes: BTreeMap::new(),
+            disk: with.disk.clone(),
+        };
+        let core = Core::new(config, node, with.disk.engine().clone(), seed);
+        ShardThread { shard, core, host, clock: with.clock }
+    }
+
+    /// Works until the inbox is closed and empty.
+    pub fn run(mut self) {
+        let mut inputs = Vec::with_capacity(MAX_DRAIN + 1);
+        loop {
+            let timeout = self.core.poll_timeout().map(|due| due.since(self.clock.time()));
+            let open = self.shard.inbox.take(&mut inputs, MAX_DRAIN, timeout);
+            let now = self.clock.now();
+            if self.core.poll_timeout().is_some_and(|due| due <= now.time) {
+                inputs.push(ShardInput::Timer);
+            }
+            if !inputs.is_empty() {
+                self.host.stopwatch.start(&inputs);
+                self.core.drain(now, &mut inputs, &mut self.host);
+                inputs.clear();
+                *self.shard.counters.lock().expect("a panic ends the process before the lock is met again") =
+                    self.core.counters();
+            }
+            self.shard.inbox.rest(!self.core.is_idle());
+            if !open {
+                return;
+            }
+        }
+    }
+}

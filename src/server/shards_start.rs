@@ -1,0 +1,52 @@
+//! What waits for the ring: the shards' threads, and the check of what was fixed at the cluster's birth.
+
+use std::sync::Arc;
+
+use super::ServerError;
+use super::birth_terms::BirthTerms;
+use super::shard::{ShardThread, Shards, Surroundings};
+use super::supervise::{OnEnd, Supervisor};
+use crate::node::ShardConfig;
+use crate::ring::Layout;
+use crate::types::NodeId;
+
+/// The name of the shards' threads.
+pub const SHARD_THREAD: &str = "shard";
+
+/// Starts the shards once the node knows its ring, and with it, for good, who it is.
+pub struct ShardsStart {
+    /// The shards' ends that others see.
+    pub shards: Arc<Shards>,
+    /// Of the first; the others' differ in the index.
+    pub config: ShardConfig,
+    /// What their threads share.
+    pub with: Surroundings,
+    /// What their random numbers come from.
+    pub seed: u64,
+    /// What the configuration says of the birth.
+    pub terms: BirthTerms,
+}
+
+impl ShardsStart {
+    /// Compares the configuration with what the cluster was born with.
+    ///
+    /// # Errors
+    /// [`ServerError::FixedAtBirth`].
+    pub fn check_birth(&self, layout: &Layout) -> Result<(), ServerError> {
+        self.terms.check(layout)
+    }
+
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// [`ServerError::Ended`] if the system has no thread left.
+    pub fn start(self, node: NodeId, supervisor: &Supervisor) -> Result<(), ServerError> {
+        for (index, shard) in (0..).zip(self.shards.all()) {
+            let config = ShardConfig { shard: index, ..self.config.clone() };
+            let seed = self.seed.wrapping_add(u64::from(index));
+            let thread = ShardThread::new(shard.clone(), config, node, self.with.clone(), seed);
+            supervisor.thread(SHARD_THREAD, OnEnd::StopNode, move || thread.run())?;
+        }
+        Ok(())
+    }
+}

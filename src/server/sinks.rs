@@ -1,0 +1,387 @@
+//! Where the frames of a lane go: decoded on the network's threads and handed to shards or control, a whole wake at a time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::board::Board;
+use super::clock::Clock;
+use super::control::ControlEvent;
+use super::lanes::{Client, LaneCounters, Lanes};
+use super::shard::Shards;
+use crate::api::{ApiError, Reply, Request, Response, RingReply};
+use crate::frame::codec::{
+    DecodeError, decode_answer, decode_client_request, decode_control, decode_request, encode_answer, encode_response,
+};
+use crate::frame::raw::RawFrame;
+use crate::message::{Coordinated, Fetched, PeerAnswer, PeerRequest, Ranged, Refusal, Replicated};
+use crate::net::{FrameSink, Lane, LaneClosed, Link};
+use crate::node::{ClientRef, LinkId, PeerRef, ShardInput};
+use crate::ring::RingView;
+use crate::types::NodeId;
+
+/// The code with which a link is closed that has lost a lane.
+pub const CLOSE_BROKEN: u32 = 3;
+
+/// What all sinks of a node share.
+pub struct Switch {
+    /// The clocks.
+    pub clock: Clock,
+    /// Who takes requests.
+    pub shards: Arc<Shards>,
+    /// Who answers.
+    pub lanes: Arc<Lanes>,
+    /// The ring and the status.
+    pub board: Arc<Board>,
+    /// Requests that one client's lane may have under way.
+    pub max_inflight: u64,
+}
+
+/// What a lane's sink knows of its lane.
+struct Own {
+    lane: OnceLock<Lane>,
+    /// Set when a frame was no message: what follows is not looked at.
+    refused: AtomicBool,
+}
+
+impl Own {
+    fn new() -> Own {
+        Own { lane: OnceLock::new(), refused: AtomicBool::new(false) }
+    }
+
+    /// The lane. Whoever starts it makes it known before it does anything else.
+    fn lane(&self) -> &Lane {
+        self.lane.wait()
+    }
+
+    fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn refuse(&self, err: &DecodeError, counters: &LaneCounters) {
+        warn!(%err, "lane closed: a frame is no message");
+        LaneCounters::add(&counters.bad_frames, 1);
+        self.refused.store(true, Ordering::Relaxed);
+        self.lane().close();
+    }
+
+    fn reply(&self, frames: Vec<RawFrame>) {
+        if !frames.is_empty() {
+            // closed or full: whoever reads nothing learns nothing
+            let _ = self.lane().try_send(frames);
+        }
+    }
+}
+
+/// Inputs sorted by shard, kept for the next wake.
+type Sorted = Mutex<Vec<Vec<ShardInput>>>;
+
+fn sorted(shards: &Shards) -> Sorted {
+    Mutex::new(shards.all().iter().map(|_| Vec::new()).collect())
+}
+
+/// Takes a client's requests.
+pub struct ClientSink {
+    number: u64,
+    client: Arc<Client>,
+    switch: Arc<Switch>,
+    own: Own,
+    sorted: Sorted,
+}
+
+impl ClientSink {
+    /// For the lane of this number.
+    pub fn new(number: u64, client: Arc<Client>, switch: Arc<Switch>) -> ClientSink {
+        let sorted = sorted(&switch.shards);
+        ClientSink { number, client, switch, own: Own::new(), sorted }
+    }
+
+    /// The lane has started.
+    pub fn started(&self, lane: Lane) {
+        let first = self.own.lane.set(lane);
+        assert!(first.is_ok(), "a lane starts once");
+    }
+
+    /// Answers what the listener can answer itself; the rest is sorted by shard.
+    fn sort(
+        &self,
+        id: u64,
+        request: Request,
+        ring: Option<&RingView>,
+        inputs: &mut [Vec<ShardInput>],
+    ) -> Option<Response> {
+        let partition = match &request {
+            Request::Status => return Some(Response::plain(Reply::Status(self.switch.board.status()))),
+            Request::Ring | Request::Get(_) | Request::Put(_) | Request::Scan(_) | Request::Where(_)
+                if ring.is_none() =>
+            {
+                let reason = self.switch.board.not_ready().unwrap_or_else(|| "it is starting".to_owned());
+                return Some(Response::error(ApiError::NotReady { reason }));
+            }
+            Request::Ring => return ring.map(ring_reply),
+            Request::Get(get) => ring?.partition_of(&get.bucket, &get.key).0,
+            Request::Put(put) => ring?.partition_of(&put.header.bucket, &put.header.key).0,
+            Request::Where(asked) => ring?.partition_of(&asked.bucket, &asked.key).0,
+            Request::Scan(scan) => scan.partition,
+        };
+        let from = ClientRef { lane: self.number, id };
+        let arrived = self.switch.clock.time();
+        inputs[self.switch.shards.index_of(partition)].push(ShardInput::Client { from, arrived, request });
+        None
+    }
+
+    /// Room for one more request of this client.
+    fn admit(&self) -> bool {
+        let before = self.client.inflight.fetch_add(1, Ordering::Relaxed);
+        if before >= self.switch.max_inflight {
+            self.client.inflight.fetch_sub(1, Ordering::Relaxed);
+        }
+        before < self.switch.max_inflight
+    }
+}
+
+fn ring_reply(view: &RingView) -> Response {
+    let reply = RingReply { cluster: view.cluster(), version: view.version() };
+    Response { result: Ok(Reply::Ring(reply)), values: vec![view.layout().encode().into()] }
+}
+
+impl FrameSink for ClientSink {
+    fn on_frames(&self, frames: &mut Vec<RawFrame>) {
+        if self.own.is_refused() {
+            return;
+        }
+        let Switch { clock, shards, lanes, board, .. } = &*self.switch;
+        let ring = board.ring();
+        let mut replies = Vec::new();
+        let mut reply = |id, response: &Response| replies.push(encode_response(id, clock.time().as_micros(), response));
+        let mut overloaded = 0;
+        let mut inputs = self.sorted.lock().expect("a panic ends the process before the lock is met again");
+        for frame in frames.drain(..) {
+            let id = frame.id;
+            let request = match decode_client_request(frame) {
+                Ok(request) => request,
+                Err(err) => {
+                    self.own.refuse(&err, &lanes.counters);
+                    break;
+                }
+            };
+            if !self.admit() {
+                overloaded += 1;
+                reply(id, &Response::error(ApiError::Overloaded));
+            } else if let Some(response) = self.sort(id, request, ring.as_deref(), &mut inputs) {
+                self.client.inflight.fetch_sub(1, Ordering::Relaxed);
+                reply(id, &response);
+            }
+        }
+        // the lane is known to the shards' hosts once it is known here
+        self.own.lane();
+        for (shard, inputs) in shards.all().iter().zip(inputs.iter_mut()).filter(|(_, inputs)| !inputs.is_empty()) {
+            shard.inbox.push_requests(inputs);
+            for refused in inputs.drain(..) {
+                if let ShardInput::Client { from, .. } = refused {
+                    overloaded += 1;
+                    self.client.inflight.fetch_sub(1, Ordering::Relaxed);
+                    reply(from.id, &Response::error(ApiError::Overloaded));
+                }
+            }
+        }
+        drop(inputs);
+        LaneCounters::add(&lanes.counters.overloaded_clients, overloaded);
+        self.own.reply(replies);
+    }
+
+    fn on_closed(&self, reason: &LaneClosed) {
+        debug!(client = %self.client.link.identity(), %reason, "client's lane closed");
+        self.own.lane();
+        self.switch.lanes.remove(self.number);
+    }
+}
+
+/// Takes a peer's requests, on a lane that the peer has opened.
+pub struct PeerSink {
+    number: u64,
+    node: NodeId,
+    switch: Arc<Switch>,
+    own: Own,
+    sorted: Sorted,
+}
+
+impl PeerSink {
+    /// For the lane of this number, of this peer.
+    pub fn new(number: u64, node: NodeId, switch: Arc<Switch>) -> PeerSink {
+        let sorted = sorted(&switch.shards);
+        PeerSink { number, node, switch, own: Own::new(), sorted }
+    }
+
+    /// The lane has started.
+    pub fn started(&self, lane: Lane) {
+        let first = self.own.lane.set(lane);
+        assert!(first.is_ok(), "a lane starts once");
+    }
+}
+
+impl FrameSink for PeerSink {
+    fn on_frames(&self, frames: &mut Vec<RawFrame>) {
+        if self.own.is_refused() {
+            return;
+        }
+        let Switch { shards, lanes, board, .. } = &*self.switch;
+        let is_born = board.ring().is_some();
+        let mut replies = Vec::new();
+        let mut overloaded = 0;
+        let mut inputs = self.sorted.lock().expect("a panic ends the process before the lock is met again");
+        for frame in frames.drain(..) {
+            let from = PeerRef { node: self.node, lane: self.number, id: frame.id };
+            match decode_request(frame) {
+                Ok(request) if is_born => {
+                    let shard = shards.index_of(request.partition());
+                    inputs[shard].push(ShardInput::Peer { from, request });
+                }
+                Ok(request) => replies.push(encode_answer(from.id, &refusal(&request, Refusal::NotReady))),
+                Err(err) => {
+                    self.own.refuse(&err, &lanes.counters);
+                    break;
+                }
+            }
+        }
+        self.own.lane();
+        for (shard, inputs) in shards.all().iter().zip(inputs.iter_mut()).filter(|(_, inputs)| !inputs.is_empty()) {
+            shard.inbox.push_requests(inputs);
+            for refused in inputs.drain(..) {
+                if let ShardInput::Peer { from, request } = refused {
+                    overloaded += 1;
+                    replies.push(encode_answer(from.id, &refusal(&request, Refusal::Overloaded)));
+                }
+            }
+        }
+        drop(inputs);
+        LaneCounters::add(&lanes.counters.overloaded_peers, overloaded);
+        self.own.reply(replies);
+    }
+
+    fn on_closed(&self, reason: &LaneClosed) {
+        debug!(node = %self.node, %reason, "peer's lane closed");
+        self.own.lane();
+        self.switch.lanes.remove(self.number);
+    }
+}
+
+fn refusal(request: &PeerRequest, why: Refusal) -> PeerAnswer {
+    match request {
+        PeerRequest::Coordinate(_) => {
+            let err = match why {
+                Refusal::Overloaded => ApiError::Overloaded,
+                other => ApiError::NotReady { reason: other.to_string() },
+            };
+            PeerAnswer::Coordinated(Coordinated { outcome: Err(err) })
+        }
+        PeerRequest::Replicate(_) => PeerAnswer::Replicated(Replicated { outcome: Err(why) }),
+        PeerRequest::Fetch(_) => PeerAnswer::Fetched(Fetched { outcome: Err(why) }),
+        PeerRequest::Range(_) => PeerAnswer::Ranged(Ranged { outcome: Err(why) }),
+    }
+}
+
+/// Takes the answers to one shard's requests, on a lane that this node has opened.
+pub struct AnswerSink {
+    node: NodeId,
+    shard: u16,
+    link: Link,
+    switch: Arc<Switch>,
+    own: Own,
+    /// Kept for the next wake.
+    inputs: Mutex<Vec<ShardInput>>,
+}
+
+impl AnswerSink {
+    /// For a lane of this shard to this peer.
+    pub fn new(node: NodeId, shard: u16, link: Link, switch: Arc<Switch>) -> AnswerSink {
+        AnswerSink { node, shard, link, switch, own: Own::new(), inputs: Mutex::default() }
+    }
+
+    /// The lane has started.
+    pub fn started(&self, lane: Lane) {
+        let first = self.own.lane.set(lane);
+        assert!(first.is_ok(), "a lane starts once");
+    }
+}
+
+impl FrameSink for AnswerSink {
+    fn on_frames(&self, frames: &mut Vec<RawFrame>) {
+        if self.own.is_refused() {
+            return;
+        }
+        let mut inputs = self.inputs.lock().expect("a panic ends the process before the lock is met again");
+        for frame in frames.drain(..) {
+            let id = frame.id;
+            match decode_answer(frame) {
+                Ok(answer) => inputs.push(ShardInput::Answer { from: self.node, id, answer }),
+                Err(err) => {
+                    self.own.refuse(&err, &self.switch.lanes.counters);
+                    break;
+                }
+            }
+        }
+        if !inputs.is_empty() {
+            self.switch.shards.all()[usize::from(self.shard)].inbox.push_answers(&mut inputs);
+        }
+    }
+
+    fn on_closed(&self, reason: &LaneClosed) {
+        // a peer without one of its lanes is half reachable: a new link has them all
+        self.link.close(CLOSE_BROKEN, "one of the link's lanes has ended");
+        debug!(node = %self.node, shard = self.shard, %reason, "lane to a peer closed");
+    }
+}
+
+/// Takes a peer's control messages.
+pub struct ControlSink {
+    link: LinkId,
+    events: mpsc::Sender<ControlEvent>,
+    switch: Arc<Switch>,
+    own: Own,
+}
+
+impl ControlSink {
+    /// For the control lane of a link.
+    pub fn new(link: LinkId, events: mpsc::Sender<ControlEvent>, switch: Arc<Switch>) -> ControlSink {
+        ControlSink { link, events, switch, own: Own::new() }
+    }
+
+    /// The lane has started, and control knows of the link.
+    pub fn started(&self, lane: Lane) {
+        let first = self.own.lane.set(lane);
+        assert!(first.is_ok(), "a lane starts once");
+    }
+}
+
+impl FrameSink for ControlSink {
+    fn on_frames(&self, frames: &mut Vec<RawFrame>) {
+        // control hears of the link before it hears on it
+        self.own.lane();
+        if self.own.is_refused() {
+            return;
+        }
+        for frame in frames.drain(..) {
+            match decode_control(&frame) {
+                Ok(message) => {
+                    let event = ControlEvent::Message { link: self.link, id: frame.id, message };
+                    if self.events.try_send(event).is_err() {
+                        // gossip repeats itself, a handshake begins again with the next link
+                        warn!(link = self.link.0, "control is overloaded, its lane is closed");
+                        self.own.lane().close();
+                    }
+                }
+                Err(err) => return self.own.refuse(&err, &self.switch.lanes.counters),
+            }
+        }
+    }
+
+    fn on_closed(&self, reason: &LaneClosed) {
+        self.own.lane();
+        let event = ControlEvent::LaneClosed { link: self.link, reason: reason.to_string() };
+        // a full queue: the link's end is reported again by whoever waits for it
+        let _ = self.events.try_send(event);
+    }
+}

@@ -1,0 +1,190 @@
+//! Where every task and thread of a node is started: each with a name and a word on what its end means.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{Builder, JoinHandle};
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, debug, error};
+
+use super::ServerError;
+
+/// What it means when a part ends with an error, or ends at all before it is told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnEnd {
+    /// The node cannot do without it and stops.
+    StopNode,
+    /// It serves one peer or one moment; its errors are its own business.
+    Ignore,
+}
+
+/// Threads by name.
+type Threads = Vec<(&'static str, JoinHandle<()>)>;
+
+/// Starts the parts of one node and knows when they have ended.
+#[derive(Clone, Debug)]
+pub struct Supervisor {
+    runtime: Handle,
+    tasks: TaskTracker,
+    threads: Arc<Mutex<Threads>>,
+    failures: mpsc::Sender<ServerError>,
+    stopping: CancellationToken,
+    /// Set once the node is about to stop: from then on ends are no failures.
+    ending: Arc<AtomicBool>,
+}
+
+/// Tells of a part's end even if it panics. (In the daemon a panic ends the process at once; tests have no such hook.)
+struct Ends<'a> {
+    supervisor: &'a Supervisor,
+    name: &'static str,
+    on_end: OnEnd,
+    outcome: Option<Result<(), ServerError>>,
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        let reason = match self.outcome.take() {
+            None => ServerError::Ended { part: self.name, reason: "it panicked, or its runtime did".to_owned() },
+            Some(Err(err)) => err,
+            Some(Ok(())) => ServerError::Ended { part: self.name, reason: "for no reason".to_owned() },
+        };
+        if self.on_end == OnEnd::Ignore || self.supervisor.ending.load(Ordering::Acquire) {
+            debug!(name = self.name, "ended");
+            return;
+        }
+        error!(name = self.name, err = %reason, "a part of the node has ended, stopping");
+        // the first failure is the one that counts
+        let _ = self.supervisor.failures.try_send(reason);
+    }
+}
+
+impl Supervisor {
+    /// For one node, on the runtime that this is called from; and where the failures come out that end it.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn new() -> (Supervisor, mpsc::Receiver<ServerError>) {
+        let (failures, failed) = mpsc::channel(1);
+        let supervisor = Supervisor {
+            runtime: Handle::current(),
+            tasks: TaskTracker::new(),
+            threads: Arc::default(),
+            failures,
+            stopping: CancellationToken::new(),
+            ending: Arc::default(),
+        };
+        (supervisor, failed)
+    }
+
+    /// Starts a task.
+    pub fn task<F>(&self, name: &'static str, on_end: OnEnd, task: F)
+    where
+        F: Future<Output = Result<(), ServerError>> + Send + 'static,
+    {
+        let supervisor = self.clone();
+        let work = async move {
+            let mut ends = Ends { supervisor: &supervisor, name, on_end, outcome: None };
+            ends.outcome = Some(task.await);
+        };
+        self.tasks.spawn_on(work.instrument(tracing::debug_span!("task", name)), &self.runtime);
+    }
+
+    /// Starts a thread. It is waited for by [`join`](Self::join).
+    ///
+    /// # Errors
+    /// [`ServerError::Ended`] if the system has no thread left.
+    pub fn thread<F>(&self, name: &'static str, on_end: OnEnd, work: F) -> Result<(), ServerError>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let supervisor = self.clone();
+        let run = move || {
+            let mut ends = Ends { supervisor: &supervisor, name, on_end, outcome: None };
+            work();
+            ends.outcome = Some(Ok(()));
+        };
+        let started = Builder::new().name(name.to_owned()).spawn(run);
+        let thread = started.map_err(|err| ServerError::Ended { part: name, reason: err.to_string() })?;
+        self.threads().push((name, thread));
+        Ok(())
+    }
+
+    /// Runs what may wait for the disk on a thread for such things.
+    ///
+    /// # Errors
+    /// [`ServerError::Ended`] if the runtime is shutting down.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ServerError> {
+        let done = self.tasks.spawn_blocking_on(work, &self.runtime).await;
+        done.map_err(|err| ServerError::Ended { part: name, reason: err.to_string() })
+    }
+
+    /// From now on no end is a failure.
+    pub fn expect_ends(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
+    /// Cancelled once parts are meant to end.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    /// Waits for the threads of this name; they must have been told to end.
+    pub async fn join(&self, name: &'static str) {
+        let threads: Vec<_> = {
+            let mut all = self.threads();
+            let (these, others) = std::mem::take(&mut *all).into_iter().partition(|(known, _)| *known == name);
+            *all = others;
+            these
+        };
+        let join = move || threads.into_iter().for_each(|(_, thread)| drop(thread.join()));
+        // an error means that the runtime is shutting down and nobody can wait
+        let _ = self.tasks.spawn_blocking_on(join, &self.runtime).await;
+    }
+
+    /// Waits for all tasks; they must have been told to end.
+    pub async fn wait_tasks(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn threads(&self) -> std::sync::MutexGuard<'_, Threads> {
+        self.threads.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_that_nobody_asked_for_is_a_failure_and_one_of_a_bystander_is_not() {
+        let (supervisor, mut failed) = Supervisor::new();
+        supervisor.task("bystander", OnEnd::Ignore, async { Ok(()) });
+        supervisor.thread("worker", OnEnd::StopNode, || {}).unwrap();
+        let failure = failed.recv().await.unwrap();
+        assert!(matches!(failure, ServerError::Ended { part: "worker", .. }), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn an_end_that_was_asked_for_is_none() {
+        let (supervisor, mut failed) = Supervisor::new();
+        let stopping = supervisor.stopping().clone();
+        supervisor.task("task", OnEnd::StopNode, async move {
+            stopping.cancelled().await;
+            Ok(())
+        });
+        supervisor.expect_ends();
+        supervisor.stopping().cancel();
+        supervisor.wait_tasks().await;
+        drop(supervisor);
+        assert!(failed.recv().await.is_none());
+    }
+}
