@@ -1,0 +1,344 @@
+//! `status`
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use dynkv::api::{MemberStatus, Phase, StatusReply};
+use dynkv::client::ClientError;
+use serde::Serialize;
+
+use super::context::Context;
+use super::exit::{Exit, Failure};
+use super::output::{Columns, Format, Out};
+
+/// Show the cluster's nodes and how they are.
+///
+/// Every node is asked for its own view. The state's first letter: U up, D down; the second: N serving, J joining or
+/// rebuilding, L draining, X without a working disk, ? unknown. Exit 8 unless every member is UN and all follow one ring.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+EXAMPLES
+  dynkv-cli status
+  dynkv-cli status -o wide
+  dynkv-cli status -o json | jq '.members[] | select(.state != \"UN\")'")]
+pub struct Args {}
+
+#[derive(Serialize)]
+struct Document {
+    cluster: String,
+    cluster_id: Option<String>,
+    ring_version: Option<u64>,
+    members: Vec<Row>,
+    unreachable: Vec<Unreachable>,
+    degraded: bool,
+    /// What is not as it should be.
+    problems: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Unreachable {
+    address: String,
+    reason: String,
+}
+
+/// One member, as it says itself and as the others see it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Row {
+    state: String,
+    name: String,
+    zone: String,
+    address: String,
+    owned_percent: f64,
+    id: String,
+    disk: Option<String>,
+    generation: Option<u64>,
+    ring: Option<String>,
+    keys: Option<u64>,
+    disk_bytes: Option<u64>,
+    free_bytes: Option<u64>,
+    uptime_s: Option<u64>,
+    /// What it waits for.
+    note: String,
+}
+
+type Answers = Vec<(String, Result<StatusReply, ClientError>)>;
+
+pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
+    let client = context.open()?;
+    // a cluster that is not born has no ring, and still a status
+    let ring = client.refresh_ring().await;
+    let mut answers = client.status_all().await;
+    if !answers.iter().any(|(_, answer)| answer.is_ok()) {
+        let first = answers.drain(..).find_map(|(_, answer)| answer.err());
+        return Err(match (ring, first) {
+            (Err(error), _) | (Ok(_), Some(error)) => error.into(),
+            (Ok(_), None) => Failure::new(Exit::Error, "the ring has no members"),
+        });
+    }
+    let document = assemble(&answers);
+    let mut out = context.out();
+    let format = context.table_format();
+    if format.is_json() {
+        out.json(format, &document)?;
+    } else {
+        print(&document, format, &mut out)?;
+    }
+    out.flush()?;
+    Ok(if document.degraded { Exit::Degraded } else { Exit::Ok })
+}
+
+fn assemble(answers: &Answers) -> Document {
+    let replies: Vec<&StatusReply> = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).collect();
+    let newest = replies.iter().max_by_key(|reply| reply.ring_version).copied();
+    let partitions: u32 = newest.map_or(0, |reply| reply.members.iter().map(|member| member.partitions).sum());
+    let mut rows: Vec<Row> = newest
+        .map_or(&[][..], |reply| &reply.members[..])
+        .iter()
+        .map(|member| row(member, &replies, partitions))
+        .collect();
+    // a node that waits for its cluster's birth is in nobody's layout yet
+    for reply in &replies {
+        if !rows.iter().any(|row| row.id == reply.node.to_string()) {
+            rows.push(unborn(reply, answers));
+        }
+    }
+    rows.sort_by_key(|row| natural(&row.name));
+    let unreachable: Vec<_> = answers
+        .iter()
+        .filter_map(|(address, answer)| {
+            let reason = answer.as_ref().err()?.to_string();
+            Some(Unreachable { address: address.clone(), reason })
+        })
+        .collect();
+    let problems = problems(&rows, &replies, &unreachable);
+    Document {
+        cluster: newest.map_or_else(String::new, |reply| reply.cluster_name.clone()),
+        cluster_id: newest.and_then(|reply| reply.cluster).map(|id| id.to_string()),
+        ring_version: newest.and_then(|reply| reply.ring_version).map(|version| version.0),
+        members: rows,
+        unreachable,
+        degraded: !problems.is_empty(),
+        problems,
+    }
+}
+
+fn row(member: &MemberStatus, replies: &[&StatusReply], partitions: u32) -> Row {
+    let own = replies.iter().find(|reply| reply.node == member.node);
+    // a node that did not answer this client is up if another one has a live link to it
+    let seen = replies.iter().flat_map(|reply| &reply.members).filter(|seen| seen.node == member.node);
+    let up = own.is_some() || seen.clone().any(|seen| seen.up);
+    let rebuilding = seen.clone().any(|seen| seen.rebuilding);
+    let told = seen.max_by_key(|seen| seen.generation).unwrap_or(member);
+    let letter = match own.map(|own| own.phase) {
+        Some(Phase::Serving) if rebuilding => 'J',
+        Some(Phase::Serving) => 'N',
+        Some(Phase::Joining) => 'J',
+        Some(Phase::Draining) => 'L',
+        Some(Phase::ReadOnly) => 'X',
+        None if rebuilding => 'J',
+        None if up => '?',
+        None => 'N',
+    };
+    Row {
+        state: format!("{}{letter}", if up { 'U' } else { 'D' }),
+        name: member.name.clone(),
+        zone: member.zone.clone(),
+        address: member.address.clone(),
+        owned_percent: f64::from(member.partitions) * 100.0 / f64::from(partitions.max(1)),
+        id: member.node.to_string(),
+        disk: told.disk.map(|disk| disk.to_string()),
+        generation: told.generation.map(|generation| generation.0),
+        ring: told.ring.clone(),
+        keys: own.map(|own| own.keys),
+        disk_bytes: own.map(|own| own.disk_bytes),
+        free_bytes: own.map(|own| own.free_bytes),
+        uptime_s: own.map(|own| own.uptime_s),
+        note: own.map_or_else(String::new, |own| own.waiting_for.clone()),
+    }
+}
+
+fn unborn(reply: &StatusReply, answers: &Answers) -> Row {
+    let address = answers.iter().find(|(_, answer)| answer.as_ref().is_ok_and(|known| known.node == reply.node));
+    let letter = match reply.phase {
+        Phase::Serving => 'N',
+        Phase::Joining => 'J',
+        Phase::Draining => 'L',
+        Phase::ReadOnly => 'X',
+    };
+    Row {
+        state: format!("U{letter}"),
+        name: reply.name.clone(),
+        zone: String::new(),
+        address: address.map_or_else(String::new, |(address, _)| address.clone()),
+        owned_percent: 0.0,
+        id: reply.node.to_string(),
+        disk: None,
+        generation: None,
+        ring: None,
+        keys: Some(reply.keys),
+        disk_bytes: Some(reply.disk_bytes),
+        free_bytes: Some(reply.free_bytes),
+        uptime_s: Some(reply.uptime_s),
+        note: reply.waiting_for.clone(),
+    }
+}
+
+fn problems(rows: &[Row], replies: &[&StatusReply], unreachable: &[Unreachable]) -> Vec<String> {
+    let mut problems: Vec<String> = rows
+        .iter()
+        .filter_map(|row| {
+            let what = match row.state.as_str() {
+                "UN" => return None,
+                state if state.starts_with('D') => "is down",
+                "UJ" => "is joining or rebuilding",
+                "UL" => "is draining",
+                "UX" => "takes no writes",
+                _ => "answers its peers and not this client",
+            };
+            let note = if row.note.is_empty() { String::new() } else { format!(" ({})", row.note) };
+            Some(format!("{} {what}{note}", row.name))
+        })
+        .collect();
+    let rings: BTreeMap<_, _> = rows.iter().filter_map(|row| Some((row.ring.as_ref()?, &row.name))).collect();
+    if rings.len() > 1 {
+        problems.push(format!("members follow {} different rings", rings.len()));
+    }
+    if rows.is_empty() && replies.is_empty() {
+        problems.extend(unreachable.iter().map(|node| node.address.clone()));
+    }
+    problems
+}
+
+/// Names with their numbers in order: n2 before n10.
+fn natural(name: &str) -> (String, u64, String) {
+    let head = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    (head.to_owned(), name[head.len()..].parse().unwrap_or(0), name.to_owned())
+}
+
+fn print(document: &Document, format: Format, out: &mut Out) -> Result<(), Failure> {
+    let ring =
+        document.ring_version.map_or_else(|| "not born yet".to_owned(), |version| format!("ring version {version}"));
+    out.line(format!("cluster {}  {ring}", document.cluster))?;
+    out.line("")?;
+    let wide = format == Format::Wide;
+    let mut headings = vec!["STATE", "NAME", "ZONE", "ADDRESS", "OWNED", "KEYS", "GENERATION", "RING"];
+    if wide {
+        headings.extend(["DISK", "FREE", "UPTIME", "NODE ID", "DISK ID"]);
+    }
+    let mut columns = Columns::new(&headings).right(&[4, 5, 6]);
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    for row in &document.members {
+        let mut cells = vec![
+            row.state.clone(),
+            row.name.clone(),
+            row.zone.clone(),
+            row.address.clone(),
+            format!("{:.1} %", row.owned_percent),
+            or_dash(row.keys.map(|keys| keys.to_string())),
+            or_dash(row.generation.map(|generation| generation.to_string())),
+            or_dash(row.ring.as_ref().map(|ring| ring.chars().take(8).collect())),
+        ];
+        if wide {
+            let size = |bytes: Option<u64>| or_dash(bytes.map(|bytes| ByteSize(bytes).to_string()));
+            let uptime = row.uptime_s.map(|s| humantime::format_duration(Duration::from_secs(s)).to_string());
+            cells.extend([size(row.disk_bytes), size(row.free_bytes), or_dash(uptime)]);
+            cells.extend([row.id.clone(), or_dash(row.disk.clone())]);
+        }
+        columns.row(cells);
+    }
+    columns.print(out)?;
+    out.line("")?;
+    for Unreachable { address, reason } in &document.unreachable {
+        out.line(format!("no answer from {address}: {reason}"))?;
+    }
+    if document.degraded {
+        out.line(format!("degraded: {}", document.problems.join("; ")))
+    } else {
+        out.line("all members are up and follow one ring")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dynkv::types::{ClusterId, DiskId, Generation, NodeId, RingVersion};
+
+    use super::*;
+
+    fn member(id: u64, up: bool, ring: &str) -> MemberStatus {
+        MemberStatus {
+            node: NodeId(id),
+            name: format!("n{id}"),
+            zone: "z".into(),
+            address: format!("h:{id}"),
+            up,
+            rebuilding: false,
+            generation: Some(Generation(3)),
+            disk: Some(DiskId(id)),
+            partitions: 128,
+            ring: Some(ring.into()),
+        }
+    }
+
+    fn reply(id: u64, members: Vec<MemberStatus>) -> StatusReply {
+        StatusReply {
+            node: NodeId(id),
+            name: format!("n{id}"),
+            cluster: Some(ClusterId([1; 16])),
+            cluster_name: "dev".into(),
+            ring_version: Some(RingVersion(1)),
+            phase: Phase::Serving,
+            waiting_for: String::new(),
+            uptime_s: 5,
+            keys: 7,
+            disk_bytes: 9,
+            free_bytes: 11,
+            members,
+        }
+    }
+
+    fn lost() -> Result<StatusReply, ClientError> {
+        Err(ClientError::Unreachable { tried: vec!["h:2: no".into()] })
+    }
+
+    #[test]
+    fn a_whole_cluster_is_not_degraded() {
+        let members = || vec![member(10, true, "aa"), member(2, true, "aa")];
+        let document =
+            assemble(&vec![("h:10".into(), Ok(reply(10, members()))), ("h:2".into(), Ok(reply(2, members())))]);
+        assert!(!document.degraded, "{:?}", document.problems);
+        let rows: Vec<_> = document.members.iter().map(|row| (&*row.state, &*row.name, row.owned_percent)).collect();
+        assert_eq!(rows, [("UN", "n2", 50.0), ("UN", "n10", 50.0)]);
+    }
+
+    #[test]
+    fn a_member_that_is_down_is_told_from_one_that_only_this_client_misses() {
+        let answers = |up| {
+            vec![
+                ("h:1".to_owned(), Ok(reply(1, vec![member(1, true, "aa"), member(2, up, "aa")]))),
+                ("h:2".to_owned(), lost()),
+            ]
+        };
+        let document = assemble(&answers(false));
+        assert_eq!(
+            (document.members[1].state.as_str(), document.problems.clone()),
+            ("DN", vec!["n2 is down".to_owned()])
+        );
+        let document = assemble(&answers(true));
+        assert_eq!(document.members[1].state, "U?");
+        assert_eq!(document.problems, ["n2 answers its peers and not this client"]);
+        assert_eq!(document.unreachable[0].address, "h:2");
+    }
+
+    #[test]
+    fn rings_that_differ_and_unborn_nodes_are_problems() {
+        let document =
+            assemble(&vec![("h:1".into(), Ok(reply(1, vec![member(1, true, "aa"), member(2, true, "bb")])))]);
+        assert!(document.problems.contains(&"members follow 2 different rings".to_owned()));
+        let mut waiting = reply(4, vec![]);
+        (waiting.phase, waiting.waiting_for, waiting.ring_version) = (Phase::Joining, "2 more founders".into(), None);
+        let document = assemble(&vec![("h:4".into(), Ok(waiting))]);
+        assert_eq!(document.problems, ["n4 is joining or rebuilding (2 more founders)"]);
+        assert_eq!(document.members[0].address, "h:4");
+    }
+}
