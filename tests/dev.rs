@@ -1,0 +1,86 @@
+//! `dynkv dev`: a local cluster of real processes, resumed on its data, stopped as a whole.
+#![allow(clippy::disallowed_methods, reason = "a driver of real processes")]
+
+use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use dynkv::client::ClusterFile;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+/// A stretch of ports that is free now: QUIC from the base up, HTTP eighty above.
+fn free_base_port() -> Result<u16> {
+    let is_free =
+        |port: u16| UdpSocket::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let mut bases = (20000u16..32000).step_by(100);
+    bases.find(|base| (0..3).chain(80..83).all(|offset| is_free(base + offset))).context("no free ports")
+}
+
+fn start_dev(dir: &Path, base_port: u16) -> Result<Child> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dynkv"))
+        .args(["dev", "--nodes", "3", "--base-port", &base_port.to_string(), "--dir"])
+        .arg(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .spawn()?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while cli(dir, &["put", "probe", "v", "-w", "all", "--timeout", "1s"]).is_ok_and(|said| !said.status.success()) {
+        if let Some(status) = child.try_wait()? {
+            bail!("dynkv dev ended with {status}");
+        }
+        ensure!(Instant::now() < deadline, "no cluster within 30 s");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(child)
+}
+
+fn cli(dir: &Path, args: &[&str]) -> Result<Output> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dynkv-cli"));
+    Ok(command.args(args).env("DYNKV_CLUSTER", dir.join("cluster.json")).output()?)
+}
+
+fn stop(mut dev: Child) -> Result<()> {
+    kill_process(pid(dev.id())?, Signal::TERM)?;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while dev.try_wait()?.is_none() {
+        ensure!(Instant::now() < deadline, "dynkv dev does not stop");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn pid(raw: u32) -> Result<Pid> {
+    Pid::from_raw(raw.try_into()?).context("a process id")
+}
+
+#[test]
+fn a_cluster_starts_resumes_and_stops() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let base_port = free_base_port()?;
+    let dev = start_dev(dir.path(), base_port)?;
+    let file = ClusterFile::load(&dir.path().join("cluster.json"))?;
+    assert_eq!(file.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["n1", "n2", "n3"]);
+    for node in &file.nodes {
+        test_kill_process(pid(node.pid)?).context("each node is a process of its own")?;
+    }
+    assert!(cli(dir.path(), &["put", "kept", "across a restart"])?.status.success());
+
+    let second = Command::new(env!("CARGO_BIN_EXE_dynkv")).args(["dev", "--dir"]).arg(dir.path()).output()?;
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(
+        !second.status.success() && said.contains("another"),
+        "a second dev on a live directory is refused: {said}"
+    );
+
+    stop(dev)?;
+    for node in &file.nodes {
+        assert!(test_kill_process(pid(node.pid)?).is_err(), "{} outlives dynkv dev", node.name);
+    }
+    let dev = start_dev(dir.path(), base_port)?;
+    let kept = cli(dir.path(), &["-o", "raw", "get", "kept"])?;
+    assert_eq!(String::from_utf8_lossy(&kept.stdout), "across a restart");
+    stop(dev)
+}
