@@ -28,6 +28,8 @@ mod history;
 mod host;
 #[path = "node/identity.rs"]
 mod identity;
+#[path = "node/misrouted.rs"]
+mod misrouted;
 #[path = "node/network.rs"]
 mod network;
 #[path = "node/oracle.rs"]
