@@ -75,13 +75,6 @@ pub enum ControlEvent {
         /// Which.
         link: LinkId,
     },
-    /// The control lane of a link has ended, and with it the use of the link.
-    LaneClosed {
-        /// Which.
-        link: LinkId,
-        /// Why.
-        reason: String,
-    },
     /// A peer's control has said something.
     Message {
         /// Where.
@@ -174,13 +167,6 @@ impl ControlTask {
                     return Ok(());
                 }
                 self.handle(ControlInput::LinkDown { link }).await
-            }
-            ControlEvent::LaneClosed { link, reason } => {
-                if let Some(peer) = self.links.get(&link) {
-                    debug!(peer = %peer.link.identity(), reason, "control lane closed, closing the link");
-                    peer.link.close(CLOSE_BROKEN, "the control lane has ended");
-                }
-                Ok(())
             }
             ControlEvent::Message { link, id, message } => {
                 self.handle(ControlInput::Message { link, id, message }).await

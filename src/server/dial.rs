@@ -83,7 +83,7 @@ impl Dialing {
 
     async fn on_up(&self, address: &str, link: Link) -> Option<LinkId> {
         let id = self.number();
-        let sink = Arc::new(ControlSink::new(id, self.events.clone(), self.switch.clone()));
+        let sink = Arc::new(ControlSink::new(id, link.clone(), self.events.clone(), self.switch.clone()));
         let opening = encode_opening(&Opening::Control);
         let lane = match link.open_lane(opening, CONTROL_PRIORITY, self.queue, sink.clone()).await {
             Ok(lane) => lane,

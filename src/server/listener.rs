@@ -108,7 +108,7 @@ impl Listener {
             Err(err) => return Err(err.to_string()),
         }
         let id = self.dialing.number();
-        let sink = Arc::new(ControlSink::new(id, self.dialing.events.clone(), self.switch.clone()));
+        let sink = Arc::new(ControlSink::new(id, link.clone(), self.dialing.events.clone(), self.switch.clone()));
         let lane = incoming.start_with_priority(CONTROL_PRIORITY, self.dialing.queue, sink.clone());
         let peer = PeerLink::new(link.clone(), lane.clone());
         let admitted = peer.admitted.clone();

@@ -337,7 +337,8 @@ impl FrameSink for AnswerSink {
 
 /// Takes a peer's control messages.
 pub struct ControlSink {
-    link: LinkId,
+    id: LinkId,
+    link: Link,
     events: mpsc::Sender<ControlEvent>,
     switch: Arc<Switch>,
     own: Own,
@@ -345,8 +346,8 @@ pub struct ControlSink {
 
 impl ControlSink {
     /// For the control lane of a link.
-    pub fn new(link: LinkId, events: mpsc::Sender<ControlEvent>, switch: Arc<Switch>) -> ControlSink {
-        ControlSink { link, events, switch, own: Own::new() }
+    pub fn new(id: LinkId, link: Link, events: mpsc::Sender<ControlEvent>, switch: Arc<Switch>) -> ControlSink {
+        ControlSink { id, link, events, switch, own: Own::new() }
     }
 
     /// The lane has started, and control knows of the link.
@@ -366,10 +367,10 @@ impl FrameSink for ControlSink {
         for frame in frames.drain(..) {
             match decode_control(&frame) {
                 Ok(message) => {
-                    let event = ControlEvent::Message { link: self.link, id: frame.id, message };
+                    let event = ControlEvent::Message { link: self.id, id: frame.id, message };
                     if self.events.try_send(event).is_err() {
                         // gossip repeats itself, a handshake begins again with the next link
-                        warn!(link = self.link.0, "control is overloaded, its lane is closed");
+                        warn!(link = self.id.0, "control is overloaded, its lane is closed");
                         self.own.lane().close();
                     }
                 }
@@ -379,9 +380,9 @@ impl FrameSink for ControlSink {
     }
 
     fn on_closed(&self, reason: &LaneClosed) {
-        self.own.lane();
-        let event = ControlEvent::LaneClosed { link: self.link, reason: reason.to_string() };
-        // a full queue: the link's end is reported again by whoever waits for it
-        let _ = self.events.try_send(event);
+        // A link without control would stand, and be taken for a way to the peer. Closed here, and not by way of control's
+        // queue, which may be full.
+        self.link.close(CLOSE_BROKEN, "the control lane has ended");
+        debug!(link = self.id.0, %reason, "control lane closed");
     }
 }
