@@ -68,14 +68,15 @@ fn lock(dir: &Path) -> Result<File> {
 async fn supervise(dir: &Path, mut file: ClusterFile) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
+    remove_cluster_file(dir)?;
     let mut children = Children::start(&mut file)?;
-    let written = write_cluster_file(dir, &file);
     let starting = async {
-        written?;
         tokio::select! {
-            ready = ready::all(&file) => ready,
+            ready = ready::all(&file) => ready?,
             ended = children.ended() => bail!("{}\n{}", ended.explain(), ended.last_words()),
         }
+        // Who waits for this file finds a cluster that is ready, and may kill nodes of it: until now, that ends them all.
+        write_cluster_file(dir, &file)
     };
     let started = tokio::select! {
         started = starting => started.map(|()| true),
@@ -105,6 +106,17 @@ async fn supervise(dir: &Path, mut file: ClusterFile) -> Result<()> {
 
 fn report(ended: &Ended) {
     eprintln!("{}\nto start it again: dynkv --config {}", ended.explain(), ended.node.config.display());
+}
+
+/// The one of an earlier run names processes that are gone.
+fn remove_cluster_file(dir: &Path) -> Result<()> {
+    let path = dir.join("cluster.json");
+    match std::fs::remove_file(&path) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+            Err(err).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whole or not at all: other programs read it at any time.
