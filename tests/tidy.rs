@@ -10,7 +10,7 @@ mod modules;
 mod tokens;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use modules::Source;
 
@@ -24,6 +24,12 @@ const MAX_LINES: usize = 500;
 const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"];
 
 /// All Rust files under the given directories, paths relative to the package, in order.
+/// The sources that are tested, asked for when the test runs: with one target directory for all checkouts of a machine, what
+/// was true when it was compiled may be another checkout's.
+fn package() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests").into()
+}
+
 fn sources(directories: &[&str]) -> Vec<Source> {
     fn walk(directory: &Path, into: &mut Vec<Source>) {
         let Ok(entries) = fs::read_dir(directory) else { return };
@@ -33,14 +39,14 @@ fn sources(directories: &[&str]) -> Vec<Source> {
                 walk(&path, into);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("a source of the package can be read");
-                let relative = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("it lies in the package");
+                let relative = path.strip_prefix(package()).expect("it lies in the package");
                 into.push(Source::new(relative.to_str().expect("our paths are UTF-8"), text));
             }
         }
     }
     let mut found = Vec::new();
     for directory in directories {
-        walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(directory), &mut found);
+        walk(&package().join(directory), &mut found);
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     assert!(!found.is_empty(), "no sources under {directories:?}");
