@@ -3,6 +3,9 @@
 //! The modules in reading order; each uses only those above it (`ARCHITECTURE.md` has the map).
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+#[macro_use]
+pub mod mutant;
+
 pub mod types;
 
 pub mod version;

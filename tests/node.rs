@@ -30,6 +30,9 @@ mod host;
 mod identity;
 #[path = "node/misrouted.rs"]
 mod misrouted;
+#[cfg(feature = "mutants")]
+#[path = "node/mutants.rs"]
+mod mutants;
 #[path = "node/network.rs"]
 mod network;
 #[path = "node/oracle.rs"]

@@ -6,6 +6,8 @@ mod edges;
 mod markers;
 #[path = "tidy/modules.rs"]
 mod modules;
+#[path = "tidy/shipped.rs"]
+mod shipped;
 #[path = "tidy/tokens.rs"]
 mod tokens;
 
@@ -105,4 +107,11 @@ fn modules_are_named_after_a_concept() {
 #[test]
 fn clocks_and_spawns_are_allowed_to_drivers_only() {
     none(&sources(&["src"]).iter().flat_map(markers::misplaced_allows).collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_that_is_shipped_has_the_seeded_bugs() {
+    let manifest = fs::read_to_string(package().join("Cargo.toml")).expect("the package has a manifest");
+    none(&shipped::seeded_by_default(&manifest));
+    none(&sources(&["src"]).iter().filter_map(shipped::named_in_a_binary).collect::<Vec<_>>());
 }

@@ -124,7 +124,11 @@ impl<E: Engine> Core<E> {
             }
             Err(error) => {
                 host.write_failed(&error);
-                self.revoke(now, host);
+                if mutant!(FailedBatchAcked) {
+                    self.confirm(now, host);
+                } else {
+                    self.revoke(now, host);
+                }
             }
         }
         debug_assert!(self.effects.tasks.is_empty() && self.effects.after_durable.is_empty());
@@ -132,12 +136,21 @@ impl<E: Engine> Core<E> {
 
     /// The batch is written. Syncs it if anything asks for that, and releases what waited for it.
     fn settle(&mut self, now: Now, host: &mut impl Host) {
-        let synced = std::mem::take(&mut self.effects.sync);
-        if synced && let Err(error) = host.sync() {
+        let sync = self.effects.sync;
+        if mutant!(AckBeforeSync) {
+            self.confirm(now, host);
+        }
+        if sync && let Err(error) = host.sync() {
             host.write_failed(&error);
             self.revoke(now, host);
             return;
         }
+        self.confirm(now, host);
+    }
+
+    /// The batch is written, and on the disk if anything asked for that: releases what waited for it.
+    fn confirm(&mut self, now: Now, host: &mut impl Host) {
+        let synced = std::mem::take(&mut self.effects.sync);
         self.shard.on_feedback(now, Feedback::Committed { synced }, &mut self.effects);
         host.release(&mut self.effects.after_durable);
         host.release(&mut self.effects.after_written);

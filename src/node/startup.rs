@@ -222,7 +222,7 @@ impl Start {
         let clean = stored.run.is_some() && stored.clean == Some(last);
         let whole = survived.is_some_and(|survived| recovered >= survived);
         let trusted_since = match stored.run {
-            Some(run) if clean || whole => run.trusted_since,
+            Some(run) if clean || whole || mutant!(TrustsLostPages) => run.trusted_since,
             _ => generation,
         };
         let start = Start {
@@ -322,5 +322,14 @@ mod tests {
     fn another_nodes_directory_is_refused() {
         let error = Start::begin(after(run(1, 1), None), "n2", DRAWS, BatchNumber(0), None).unwrap_err();
         assert_eq!(error.to_string(), "the data directory belongs to node \"n1\", this node is \"n2\" (node.name)");
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_planted_trust_survives_lost_pages() {
+        use crate::mutant::{Mutant, plant};
+        let _planted = plant(Mutant::TrustsLostPages);
+        check(after(run(4, 2), None), 9, Some(10), 2);
+        check(after(run(4, 2), None), 10, None, 2);
     }
 }

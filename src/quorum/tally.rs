@@ -67,6 +67,14 @@ impl Tally {
 
     /// Counts an answer; false if it changes nothing (repeated, or not from the slot's node).
     pub fn count(&mut self, slot: Slot, from: NodeId, synced: bool) -> bool {
+        if mutant!(DuplicateCounted) {
+            let counts = |(node, state): &(NodeId, State)| *node == from && matches!(state, State::Counted { .. });
+            // No level asks for more than 16.
+            if self.slots.iter().any(counts) && self.slots.len() < 16 {
+                self.slots.push((from, State::Counted { synced }));
+                return true;
+            }
+        }
         match self.slot_of(slot, from) {
             None => false,
             Some(State::Counted { synced: before }) => {
@@ -125,14 +133,20 @@ impl Tally {
 
     /// Who counts.
     pub fn acks(&self) -> Vec<Ack> {
-        self.slots
+        let mut acks: Vec<Ack> = self
+            .slots
             .iter()
             .zip(0u8..)
             .filter_map(|((node, state), slot)| match state {
                 State::Counted { synced } => Some(Ack { slot, node: *node, synced: *synced }),
                 _ => None,
             })
-            .collect()
+            .collect();
+        if mutant!(DuplicateCounted) {
+            let real = |ack: &Ack| self.slots.iter().position(|(node, _)| *node == ack.node) == Some(ack.slot.into());
+            acks.retain(real);
+        }
+        acks
     }
 
     /// Who does not count, and why, for people; `name` knows the nodes.
@@ -208,5 +222,19 @@ mod tests {
             tally.missing(|node| format!("n{}", node.0)),
             "n1: it is overloaded; n2: it takes no writes; n3: no answer"
         );
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_planted_duplicate_counts_and_is_no_slot_of_the_receipt() {
+        use crate::mutant::{Mutant, plant};
+        let _planted = plant(Mutant::DuplicateCounted);
+        let mut tally = Tally::new(&NODES);
+        for repeats in 0..40u8 {
+            assert_eq!(tally.counted(), repeats.min(14), "there is a bound to it");
+            tally.count(Slot(1), NodeId(2), true);
+        }
+        assert_eq!(tally.acks(), [Ack { slot: 1, node: NodeId(2), synced: true }]);
+        assert_eq!(tally.open().count(), 2);
     }
 }

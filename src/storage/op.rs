@@ -83,7 +83,13 @@ pub fn apply(op: Op, current: Option<&Record>) -> (Option<Record>, Outcome) {
 fn apply_update(update: Update, current: Option<&Record>) -> (Option<Record>, Outcome) {
     let local = current.map(|record| &*record.object);
     let own = current.and_then(|record| record.own);
-    let (dot, own) = mint(local, own, &update.client, &update.trust, update.fresh);
+    let (mut dot, mut own) = mint(local, own, &update.client, &update.trust, update.fresh);
+    if mutant!(ActorOutlivesItsState) {
+        let actor = Actor(update.node.0);
+        let known = local.map_or(0, |local| local.context().counter_of(actor));
+        dot = Dot { actor, counter: known.max(update.client.counter_of(actor)) + 1 };
+        own.actor = actor;
+    }
     let sibling =
         Sibling { dot, write_id: update.write_id, node: update.node, wall_ms: update.wall_ms, body: update.body };
     let object = if update.last_write_wins {
@@ -198,5 +204,21 @@ mod tests {
     fn a_merge_of_the_known_writes_nothing() {
         let (record, _) = written(update("a", CausalContext::default(), 7), None);
         assert_eq!(apply(Op::Merge(record.object.clone()), Some(&record)).0, None);
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_planted_actor_outlives_its_state() {
+        use crate::mutant::{Mutant, plant};
+        let nothing = CausalContext::default;
+        let _planted = plant(Mutant::ActorOutlivesItsState);
+        let (first, dot) = written(update("a", nothing(), 7), None);
+        assert_eq!(dot, Dot { actor: Actor(1), counter: 1 }, "node 1 is the actor");
+        let (_, dot) = written(update("b", nothing(), 8), Some(&first));
+        assert_eq!(dot, Dot { actor: Actor(1), counter: 2 });
+        let (_, dot) = written(update("c", first.object.context().clone(), 9), None);
+        assert_eq!(dot, Dot { actor: Actor(1), counter: 2 }, "it goes on from what the writer knows");
+        let (_, dot) = written(update("d", nothing(), 10), None);
+        assert_eq!(dot, Dot { actor: Actor(1), counter: 1 }, "what was forgotten is named again");
     }
 }

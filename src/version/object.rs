@@ -84,7 +84,8 @@ impl Object {
     /// If the sibling's dot is known to either context: it was not [minted](super::mint) for them, and the write would
     /// look older than it is and vanish.
     pub fn update(local: Option<&Object>, client: &CausalContext, sibling: Sibling) -> Object {
-        let unseen = |known: &&Sibling| !client.contains(known.dot);
+        let plain = mutant!(PlainVersionVector) && local.is_some_and(|local| !client.covers(&local.context));
+        let unseen = |known: &&Sibling| plain || !client.contains(known.dot);
         let siblings = local.map_or(&[][..], Object::siblings).iter().filter(unseen).cloned().collect();
         Object::with_write(local, client, siblings, sibling)
     }
@@ -128,11 +129,22 @@ impl Object {
                 (None, None) => break,
             };
             let kept = match order {
+                Ordering::Less if mutant!(ReplacedReturns) => ours.next(),
                 Ordering::Less => ours.next().filter(|our| !other.context.contains(our.dot)),
                 Ordering::Greater => theirs.next().filter(|their| !self.context.contains(their.dot)),
                 Ordering::Equal => theirs.next().and(ours.next()),
             };
             siblings.extend(kept.cloned());
+        }
+        if mutant!(MergeKeepsOne) {
+            siblings.truncate(1);
+        }
+        if mutant!(WallClockDominates) {
+            let newest = siblings.iter().map(|sibling| sibling.wall_ms).max();
+            siblings.retain(|sibling| Some(sibling.wall_ms) == newest);
+        }
+        if mutant!(TombstoneYields) && siblings.iter().any(|sibling| sibling.body != Body::Tombstone) {
+            siblings.retain(|sibling| sibling.body != Body::Tombstone);
         }
         let mut context = self.context.clone();
         context.join(&other.context);
@@ -160,6 +172,9 @@ impl Object {
     /// The reader gets the whole context with them, so what it writes next replaces all twins.
     pub fn collapsed(&self) -> Vec<&Sibling> {
         let mut siblings: Vec<&Sibling> = self.siblings.iter().collect();
+        if mutant!(TwinsShown) {
+            return siblings;
+        }
         siblings.sort_by(|a, b| (a.write_id, &a.body, b.dot).cmp(&(b.write_id, &b.body, a.dot)));
         siblings.dedup_by(|next, kept| (next.write_id, &next.body) == (kept.write_id, &kept.body));
         siblings.sort_by_key(|sibling| sibling.dot);

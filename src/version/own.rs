@@ -34,7 +34,9 @@ impl Trust {
     /// Whether a record whose own actor was last used in `minted_in` still knows every dot of it.
     fn covers(&self, minted_in: Generation) -> bool {
         let this_run = minted_in == self.generation;
-        this_run || (self.granted && (self.trusted_since..self.generation).contains(&minted_in))
+        mutant!(OldCopyGranted)
+            || this_run
+            || (self.granted && (self.trusted_since..self.generation).contains(&minted_in))
     }
 }
 

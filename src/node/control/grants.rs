@@ -41,7 +41,8 @@ impl Grants {
     pub fn grant(&mut self, hello: &Hello) -> Result<Option<Grant>, HelloRefusal> {
         let fresh =
             Grant { disk: hello.disk, generation: hello.generation, nonce: hello.nonce, synced: BatchNumber(0) };
-        let Some(known) = self.granted.get(&hello.node).copied() else {
+        let known = self.granted.get(&hello.node).copied().filter(|_| !mutant!(OldCopyGranted));
+        let Some(known) = known else {
             self.granted.insert(hello.node, fresh);
             return Ok(Some(fresh));
         };
@@ -185,6 +186,18 @@ mod tests {
         for stored in [5, 50] {
             let back = grants.grant(&hello(1, stored, 9, 1000));
             assert!(matches!(back, Err(HelloRefusal::OldCopy { .. })), "the old disk is back");
+        }
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_planted_bug_lets_every_copy_in() {
+        use crate::mutant::{Mutant, plant};
+        let _planted = plant(Mutant::OldCopyGranted);
+        let mut grants = granted(&hello(1, 4, 7, 100));
+        grants.saw(&said(1, 5, 150));
+        for copy in [hello(1, 2, 8, 100), hello(1, 4, 9, 0), hello(2, 1, 10, 0)] {
+            assert!(grants.grant(&copy).unwrap().is_some());
         }
     }
 }

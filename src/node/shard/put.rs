@@ -334,12 +334,16 @@ impl Shard {
         };
         let quorum = put.machine.quorum();
         match (verdict, &put.minted) {
-            (PutVerdict::Acknowledged(acks), Some((dot, _))) => {
+            (PutVerdict::Acknowledged(acks), Some((dot, object))) => {
                 let mut context = put.client.clone();
                 context.insert(*dot);
+                if mutant!(ContextCoversUnseen) {
+                    context.join(object.context());
+                }
                 let context = self.seal(&put.place, &context);
                 Ok(Receipt { acks, n: quorum.n(), w: quorum.w(), context, dot: *dot, coordinator: self.node })
             }
+            (PutVerdict::Indeterminate { .. }, _) if mutant!(UnknownCalledRefused) => Err(ApiError::Overloaded),
             (PutVerdict::Indeterminate { acks, wanted, kind }, _) => {
                 let missing = put.machine.tally().missing(|node| self.name_of(node));
                 Err(ApiError::Indeterminate { acks, w: wanted, detail: format!("{kind}{missing}") })

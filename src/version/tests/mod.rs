@@ -9,6 +9,8 @@ mod encoding;
 mod examples;
 mod history;
 mod laws;
+#[cfg(feature = "mutants")]
+mod mutants;
 
 fn dot(actor: u64, counter: u64) -> Dot {
     Dot { actor: Actor(actor), counter }

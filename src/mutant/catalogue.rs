@@ -1,0 +1,161 @@
+//! The seeded bugs, what must catch each, and which one is active.
+
+use std::cell::Cell;
+
+/// One table of all there is to a bug, so that none is left out of a list.
+macro_rules! catalogue {
+    ($($(#[doc = $doc:literal])+ $mutant:ident = $name:literal, caught by $invariants:expr;)+) => {
+        /// A seeded bug.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Mutant {
+            $($(#[doc = $doc])+ $mutant,)+
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &'static [Mutant] = &[$(Mutant::$mutant),+];
+
+            /// Its name on a command line, in kebab-case.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Mutant::$mutant => $name,)+
+                }
+            }
+
+            /// The invariants that it can break: it is caught by a violation of any of these, and by no other failure.
+            pub fn caught_by(self) -> &'static [&'static str] {
+                match self {
+                    $(Mutant::$mutant => &$invariants,)+
+                }
+            }
+        }
+    };
+}
+
+const LOST: &str = "no lost write";
+const PHANTOM: &str = "no phantom";
+const ANTICHAIN: &str = "antichain";
+const SIBLINGS: &str = "sibling bound";
+const DOTS: &str = "dot uniqueness";
+const ACKS: &str = "ack honesty";
+
+catalogue! {
+    /// A merge that should keep several siblings keeps the first.
+    MergeKeepsOne = "merge-keeps-one", caught by [LOST];
+    /// A merge drops siblings whose wall clock is behind the newest one's.
+    WallClockDominates = "wall-clock-dominates", caught by [LOST];
+    /// A merge drops a delete where there is also a value.
+    TombstoneYields = "tombstone-yields", caught by [LOST];
+    /// A merge keeps a local sibling although the other copy has seen it replaced.
+    ReplacedReturns = "replaced-returns", caught by [ANTICHAIN, SIBLINGS];
+    /// Versions have no dots: a write replaces what its author was shown only if that was all there is.
+    PlainVersionVector = "plain-version-vector", caught by [ANTICHAIN, SIBLINGS];
+    /// Readers are shown both of two twins.
+    TwinsShown = "twins-shown", caught by [SIBLINGS];
+    /// A node writes as one actor for ever and counts on from what it knows, whatever it may have forgotten.
+    ActorOutlivesItsState = "actor-outlives-its-state", caught by [DOTS, LOST];
+    /// A process trusts its own actors although the power may have failed since.
+    TrustsLostPages = "trusts-lost-pages", caught by [DOTS, LOST];
+    /// Peers let in old copies of a directory, and a node trusts all its own actors.
+    OldCopyGranted = "old-copy-granted", caught by [DOTS, LOST];
+    /// A record that cannot be read is taken for none. Dots stay unique: without a record, a new actor is drawn.
+    ReadErrorIsAbsent = "read-error-is-absent", caught by [LOST];
+    /// Operations overtake those that wait for a slow read of the same key, which is applied when it comes.
+    StaleReadApplied = "stale-read-applied", caught by [DOTS, LOST];
+    /// The context of a put's receipt covers siblings that the writer was never shown.
+    ContextCoversUnseen = "context-covers-unseen", caught by [LOST];
+    /// A replica that answers twice counts as two.
+    DuplicateCounted = "duplicate-counted", caught by [ACKS];
+    /// What promises durability leaves before the sync.
+    AckBeforeSync = "ack-before-sync", caught by [ACKS, LOST];
+    /// What rests on a batch that could not be written leaves as if it had been.
+    FailedBatchAcked = "failed-batch-acked", caught by [ACKS, LOST];
+    /// A put that fell short is answered as if it had not been done, although it may surface.
+    UnknownCalledRefused = "unknown-called-refused", caught by [PHANTOM];
+}
+
+thread_local! {
+    static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) };
+}
+
+/// Makes one bug active on this thread, or none.
+///
+/// A thread and not a field of each machine: the signatures of production code stay free of test hooks. It is enough,
+/// since a thread runs one simulated cluster at a time.
+pub fn activate(mutant: Option<Mutant>) {
+    ACTIVE.set(mutant);
+}
+
+/// Whether the bug is active on this thread.
+pub fn is_active(mutant: Mutant) -> bool {
+    ACTIVE.get() == Some(mutant)
+}
+
+impl Mutant {
+    /// The bug of that name.
+    pub fn parse(name: &str) -> Option<Mutant> {
+        Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name)
+    }
+}
+
+/// Keeps a bug active for as long as it lives.
+#[cfg(test)]
+#[must_use]
+pub(crate) struct Planted(());
+
+/// Makes a bug active until what is returned is dropped, be it by a panic.
+#[cfg(test)]
+pub(crate) fn plant(mutant: Mutant) -> Planted {
+    activate(Some(mutant));
+    Planted(())
+}
+
+#[cfg(test)]
+impl Drop for Planted {
+    fn drop(&mut self) {
+        activate(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_kebab_case_and_lead_back() {
+        for &mutant in Mutant::ALL {
+            let kebab = format!("{mutant:?}").chars().fold(String::new(), |mut kebab, letter| {
+                if letter.is_uppercase() && !kebab.is_empty() {
+                    kebab.push('-');
+                }
+                kebab.push(letter.to_ascii_lowercase());
+                kebab
+            });
+            assert_eq!(mutant.name(), kebab);
+            assert_eq!(Mutant::parse(&kebab), Some(mutant));
+        }
+        assert_eq!(Mutant::parse("no-such-bug"), None);
+    }
+
+    #[test]
+    fn each_invariant_has_a_bug_to_catch() {
+        let caught: BTreeSet<&str> = Mutant::ALL.iter().flat_map(|mutant| mutant.caught_by()).copied().collect();
+        assert_eq!(caught, BTreeSet::from([LOST, PHANTOM, ANTICHAIN, SIBLINGS, DOTS, ACKS]));
+        assert!(Mutant::ALL.iter().all(|mutant| !mutant.caught_by().is_empty()));
+    }
+
+    #[test]
+    fn one_is_active_at_a_time_on_its_thread_and_none_afterwards() {
+        assert!(Mutant::ALL.iter().all(|mutant| !is_active(*mutant)));
+        {
+            let _planted = plant(Mutant::TwinsShown);
+            let active: Vec<_> = Mutant::ALL.iter().filter(|mutant| is_active(**mutant)).collect();
+            assert_eq!(active, [&Mutant::TwinsShown]);
+            let elsewhere = std::thread::scope(|scope| scope.spawn(|| is_active(Mutant::TwinsShown)).join());
+            assert!(!elsewhere.expect("nothing panics there"));
+        }
+        assert!(!is_active(Mutant::TwinsShown));
+    }
+}
