@@ -60,8 +60,23 @@ pub enum Fault {
 pub struct Crash {
     /// Batches that were committed and are gone.
     pub lost: usize,
+    /// Batches that were not synced and are there all the same: the tail of the log up to where it is torn.
+    pub kept: usize,
     /// A commit that had failed has surfaced.
     pub surfaced: bool,
+}
+
+/// Injected failures that have taken place since the disk was new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// Reads of the disk.
+    pub reads: u64,
+    /// Commits that [`Fault::Commit`] failed.
+    pub commits: u64,
+    /// Commits that found no room.
+    pub full: u64,
+    /// Syncs.
+    pub syncs: u64,
 }
 
 /// The engine of the simulation and of tests.
@@ -86,7 +101,7 @@ impl MemoryEngine {
         let mut disk = self.disk();
         let surfaced = disk.replay_failed();
         disk.restart();
-        Crash { lost: 0, surfaced }
+        Crash { lost: 0, kept: 0, surfaced }
     }
 
     /// The power fails and comes back: what was synced is there, and of the rest a random prefix.
@@ -101,7 +116,7 @@ impl MemoryEngine {
         disk.unsynced.clear();
         disk.restart();
         let surfaced = replayed && lost == 0;
-        Crash { lost: lost - usize::from(replayed && !surfaced), surfaced }
+        Crash { lost: lost - usize::from(replayed && !surfaced), kept, surfaced }
     }
 
     /// Arms `fault`; a second one of its kind replaces the first.
@@ -135,6 +150,21 @@ impl MemoryEngine {
         rotten[bit / 8] ^= 1 << (bit % 8);
         *value = rotten.into();
         Some(key.clone())
+    }
+
+    /// What [`Fault`]s and a full disk have done.
+    pub fn failures(&self) -> Failures {
+        self.disk().failures
+    }
+
+    /// What `key` holds, seen from outside: no read is counted, none fails, and nothing comes into memory.
+    pub fn peek(&self, family: Family, key: &[u8]) -> Option<Bytes> {
+        self.disk().families[family.index()].get(key).cloned()
+    }
+
+    /// What `key` would hold if the power failed now and everything unsynced were lost; as [`peek`](MemoryEngine::peek).
+    pub fn peek_synced(&self, family: Family, key: &[u8]) -> Option<Bytes> {
+        self.disk().synced(family, key)
     }
 
     /// A copy of the disk as it stands, synced: a backup, to be restored later. Its misses are drawn from `seed`.

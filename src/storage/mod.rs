@@ -35,7 +35,7 @@ pub use batch::Batch;
 pub use engine::{Engine, EngineStats, Family, Lookup, ReadTier, ScanLimit, Visit};
 pub use error::StorageError;
 pub use keys::{MetaKey, object_key, parse_object_key, partition_bounds};
-pub use memory::{Fault, MemoryConfig, MemoryEngine};
+pub use memory::{Crash, Failures, Fault, MemoryConfig, MemoryEngine};
 pub use op::{Op, Outcome, Update, apply};
 pub use page::{Page, PageItem, PageSpec, read_page};
 pub use record::Record;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use super::MemoryConfig;
+use super::{Failures, MemoryConfig};
 use crate::storage::batch::{Batch, Op};
 use crate::storage::engine::{Family, ScanLimit};
 use crate::storage::error::StorageError;
@@ -32,6 +32,7 @@ pub(super) struct Disk {
     pub(super) armed: Armed,
     resident: [Resident; 4],
     pub(super) free_bytes: u64,
+    pub(super) failures: Failures,
 }
 
 #[derive(Default)]
@@ -63,6 +64,7 @@ impl Disk {
             armed: Armed::default(),
             resident: Default::default(),
             free_bytes: CAPACITY_BYTES,
+            failures: Failures::default(),
         }
     }
 
@@ -76,8 +78,10 @@ impl Disk {
         let detail = || "injected by the test".to_owned();
         let error = if let Some(in_log) = self.armed.commit.take() {
             self.failed = in_log.then(|| std::mem::take(batch));
+            self.failures.commits += 1;
             StorageError::Io { action: "commit", detail: detail() }
         } else if batch.bytes() as u64 > self.free_bytes {
+            self.failures.full += 1;
             StorageError::Full { action: "commit", detail: detail() }
         } else {
             self.apply(batch);
@@ -94,6 +98,7 @@ impl Disk {
         if std::mem::take(&mut self.armed.sync) {
             let error = StorageError::Io { action: "sync", detail: "injected by the test".to_owned() };
             self.stopped = Some(error.clone());
+            self.failures.syncs += 1;
             return Err(error);
         }
         self.unsynced.clear();
@@ -131,6 +136,15 @@ impl Disk {
         self.number += batch.len() as u64;
         if self.unsynced.len() > self.config.unsynced_batches {
             self.unsynced.pop_front();
+        }
+    }
+
+    /// What a key held before the oldest unsynced batch that touches it; what it holds, if none does.
+    pub(super) fn synced(&self, family: Family, key: &[u8]) -> Option<Bytes> {
+        let mut touched = self.unsynced.iter().flat_map(|undo| &undo.before);
+        match touched.find(|(of, touched, _)| (*of, &touched[..]) == (family, key)) {
+            Some((_, _, before)) => before.clone(),
+            None => self.families[family.index()].get(key).cloned(),
         }
     }
 
@@ -176,6 +190,7 @@ impl Disk {
 
     pub(super) fn read_disk(&mut self, action: &'static str) -> Result<(), StorageError> {
         if std::mem::take(&mut self.armed.read) {
+            self.failures.reads += 1;
             return Err(StorageError::Io { action, detail: "injected by the test".to_owned() });
         }
         Ok(())

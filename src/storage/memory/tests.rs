@@ -116,6 +116,48 @@ fn every_prefix_comes_up_and_one_seed_gives_one_outcome() {
     assert!((0..100).all(|seed| run(seed) == run(seed)));
 }
 
+proptest! {
+    /// What a look at the synced state promises is what a power loss that takes everything unsynced leaves.
+    #[test]
+    fn a_look_at_what_is_synced_tells_what_the_power_leaves(batches in 0u8..20, synced in 0u8..20) {
+        let engine = engine();
+        write_history(&engine, batches, synced.min(batches));
+        let keys: Vec<Vec<u8>> = (0..=batches).map(|key| vec![key]).chain([b"last".to_vec()]).collect();
+        let seen = |synced: bool| -> Vec<_> {
+            let look = |key: &Vec<u8>| match synced {
+                true => engine.peek_synced(Family::Objects, key),
+                false => engine.peek(Family::Objects, key),
+            };
+            keys.iter().map(look).collect()
+        };
+        let promised = seen(true);
+        let unsynced = usize::from(batches) - usize::from(synced.min(batches)) * usize::from(synced > 0);
+        let seed = (0..10_000).find(|seed| rng(*seed).random_range(0..=unsynced) == 0).expect("chance allows it");
+        let crash = engine.power_loss(&mut rng(seed));
+        prop_assert_eq!((crash.lost, crash.kept), (unsynced, 0));
+        prop_assert_eq!(promised, seen(false));
+    }
+}
+
+#[test]
+fn injected_failures_are_counted_when_they_take_place() {
+    let engine = engine();
+    engine.arm(Fault::Read);
+    engine.arm(Fault::Commit { in_log: true });
+    assert_eq!(engine.failures(), Failures::default());
+    assert_eq!(engine.peek(Family::Objects, b"k"), None);
+    assert_eq!(engine.failures().reads, 0, "a look from outside is no read");
+    assert!(engine.get(Family::Objects, b"k", ReadTier::Disk).is_err());
+    assert!(put(&engine, b"k", b"v").is_err());
+    engine.kill();
+    engine.set_free_bytes(0);
+    assert!(put(&engine, b"l", b"v").is_err());
+    engine.kill();
+    engine.arm(Fault::Sync);
+    assert!(engine.sync().is_err());
+    assert_eq!(engine.failures(), Failures { reads: 1, commits: 1, full: 1, syncs: 1 });
+}
+
 #[test]
 fn the_kernel_writes_back_what_waits_too_long() {
     let lost = |seed| {
@@ -148,7 +190,7 @@ fn a_failed_commit_is_unseen_and_surfaces_only_if_it_is_in_the_log() {
         assert!(matches!(error, StorageError::Io { action: "commit", .. }) && error.may_be_in_log());
         conformance::check_stopped(&engine, b"k", b"v", b"lost");
         assert_eq!(engine.latest(), number);
-        assert_eq!(engine.kill(), Crash { lost: 0, surfaced: in_log });
+        assert_eq!(engine.kill(), Crash { lost: 0, kept: 0, surfaced: in_log });
         check(&engine, b"lost", in_log.then_some(b"v"));
         assert_eq!(engine.latest() > number, in_log);
         put(&engine, b"lost", b"new").unwrap();

@@ -1,0 +1,306 @@
+//! The walk over a history, and the checks of each invariant.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::history::{Conflict, Event, History, KeyId, Label, Shown};
+use super::ledger::{Ack, Answer, Clash, Fate, Ledger, Write};
+use super::losses::Losses;
+use super::past::{EffectId, EffectSet};
+use super::sight::{Body, Id, List, Seconds, Sight};
+use super::verdict::{Findings, Invariant, Sufficiency, Verdict};
+use crate::types::{Time, WriteId};
+
+/// Judges a history; `enough` says what it has to hold for [`Verdict::Ok`].
+///
+/// The verdict on a broken promise is the first one in the order of events; what only the end can tell (a write that
+/// was shown was refused, an acknowledged write is gone) comes last. That a read shows no more siblings than writes were
+/// begun and not refused needs no check of its own: each sibling names such a write, and each write once.
+///
+/// # Panics
+/// When the history cannot have happened: its recorder is broken, and no verdict would mean anything.
+pub fn judge(history: &History, enough: Sufficiency) -> Verdict {
+    let mut judge = Judge {
+        ledger: Ledger::new(history),
+        losses: Losses::default(),
+        faults: 0,
+        now: Time::ZERO,
+        findings: Findings::default(),
+    };
+    match judge.walk(history).and_then(|()| judge.check_refused()).and_then(|()| judge.check_lost()) {
+        Err(Breach { invariant, key, writes, evidence }) => Verdict::Violation { invariant, key, writes, evidence },
+        Ok(()) => judge.weigh(history, enough),
+    }
+}
+
+/// A broken promise.
+struct Breach {
+    invariant: Invariant,
+    key: KeyId,
+    writes: Vec<WriteId>,
+    evidence: String,
+}
+
+struct Judge<'h> {
+    ledger: Ledger<'h>,
+    losses: Losses,
+    /// How many faults are active.
+    faults: u32,
+    now: Time,
+    findings: Findings,
+}
+
+impl<'h> Judge<'h> {
+    fn walk(&mut self, history: &'h History) -> Result<(), Breach> {
+        for (index, (at, event)) in history.events.iter().enumerate() {
+            assert!(self.now <= *at, "event {index} at {} comes after one at {}", Seconds(*at), Seconds(self.now));
+            self.now = *at;
+            self.handle_event(index, event)?;
+        }
+        Ok(())
+    }
+
+    fn handle_event(&mut self, index: usize, event: &'h Event) -> Result<(), Breach> {
+        match event {
+            Event::Write { .. } => self.ledger.on_write(self.now, index, event),
+            Event::Wrote { op, ending } => {
+                let under_fault = self.faults > 0;
+                let wrote = self.ledger.on_wrote(self.now, *op, ending, under_fault);
+                wrote.map_err(|clash| {
+                    self.two_writes(&clash, format_args!("op {} was acknowledged at {}", op.0, Seconds(self.now)))
+                })?;
+            }
+            Event::Read { op, key } => self.ledger.on_read(*op, *key),
+            Event::Answered { op, siblings } => {
+                let key = self.ledger.read_key(*op);
+                let sight = Sight { read: Some(*op), at: self.now, event: index, key, siblings };
+                let answer = self.check_sight(sight)?;
+                self.findings.reads += 1;
+                let count = u32::try_from(siblings.len()).unwrap_or(u32::MAX);
+                self.findings.most_siblings = self.findings.most_siblings.max(count);
+                self.ledger.on_answer(*op, answer);
+            }
+            Event::Final { key, siblings } => {
+                let sight = Sight { read: None, at: self.now, event: index, key: *key, siblings };
+                let answer = self.check_sight(sight)?;
+                let before = self.ledger.key_mut(*key).end.replace((sight, answer));
+                assert!(before.is_none(), "key {} ends twice", key.0);
+            }
+            Event::Wiped { node } => self.losses.on_wiped(*node, index),
+            Event::PowerLost { node } => self.losses.on_power_lost(*node, index),
+            Event::Damaged { node, key } => self.losses.on_damaged(*node, *key, index),
+            Event::FaultBegan => self.faults += 1,
+            Event::FaultEnded => {
+                self.faults = self.faults.checked_sub(1).expect("a fault ends after it began");
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what was shown by all that is known by then.
+    fn check_sight(&mut self, sight: Sight<'h>) -> Result<Answer, Breach> {
+        let effects = self.check_labels(sight)?;
+        self.check_written(sight)?;
+        self.ledger.on_sight(sight);
+        let seen = self.check_antichain(sight, &effects)?;
+        self.check_twins(sight)?;
+        Ok(Answer { siblings: sight.siblings.len(), seen })
+    }
+
+    /// Dot uniqueness. The effects that the labels name, in the order of the siblings.
+    fn check_labels(&mut self, sight: Sight<'h>) -> Result<Vec<EffectId>, Breach> {
+        let mut effects = Vec::with_capacity(sight.siblings.len());
+        for shown in sight.siblings {
+            let named = self.ledger.name(sight.key, shown.label, shown.write);
+            effects.push(named.map_err(|clash| self.two_writes(&clash, sight))?);
+        }
+        Ok(effects)
+    }
+
+    fn two_writes(&self, clash: &Clash, told: impl fmt::Display) -> Breach {
+        let Clash { key, label: Label((high, low)), first, second } = *clash;
+        let name = |id: WriteId| match self.ledger.write(id) {
+            Some(write) => write.to_string(),
+            None => format!("write {}, which never began", Id(id)),
+        };
+        let (named, names) = (name(first), name(second));
+        Breach {
+            invariant: Invariant::DotUniqueness,
+            key,
+            writes: vec![first, second],
+            evidence: format!("{told}; label {high}/{low} of key {} names {names}, and named {named} before", key.0),
+        }
+    }
+
+    /// No phantom, as far as it is known before the end: the write began on that key, with that body.
+    fn check_written(&self, sight: Sight<'h>) -> Result<(), Breach> {
+        let phantom = |shown: &Shown, why: String| Breach {
+            invariant: Invariant::NoPhantom,
+            key: sight.key,
+            writes: vec![shown.write],
+            evidence: format!("on key {}, {sight}; {why}", sight.key.0),
+        };
+        for shown in sight.siblings {
+            let Some(write) = self.ledger.write(shown.write) else {
+                return Err(phantom(shown, format!("no write {} had begun by then", Id(shown.write))));
+            };
+            if write.key != sight.key {
+                return Err(phantom(shown, format!("{write} is one of key {}", write.key.0)));
+            }
+            if write.body != &shown.body {
+                return Err(phantom(shown, format!("{write} wrote another body than {}", Body(&shown.body))));
+            }
+        }
+        Ok(())
+    }
+
+    /// The antichain. The effects shown and the pasts of those.
+    fn check_antichain(&self, sight: Sight<'h>, effects: &[EffectId]) -> Result<EffectSet, Breach> {
+        let broken = |writes: Vec<WriteId>, why: String| Breach {
+            invariant: Invariant::Antichain,
+            key: sight.key,
+            writes,
+            evidence: format!("on key {}, {sight}; {why}", sight.key.0),
+        };
+        let writes = || sight.siblings.iter().map(|shown| self.begun(shown));
+        let mut seen = EffectSet::default();
+        writes().for_each(|write| seen.merge(&write.past));
+        for (older, effect) in sight.siblings.iter().zip(effects) {
+            if seen.contains(*effect) {
+                let newer = writes().find(|write| write.past.contains(*effect));
+                let newer = newer.expect("what is in the union of the pasts is in one of them");
+                let why = format!("{newer} carried a context that covers {older}");
+                return Err(broken(vec![older.write, newer.id], why));
+            }
+        }
+        let one_wins = sight.read.is_some() && self.ledger.key(sight.key).conflict == Conflict::LastWriteWins;
+        if one_wins && effects.len() > 1 {
+            let why = "the last write wins there, and a read shows one".to_owned();
+            return Err(broken(writes().map(|write| write.id).collect(), why));
+        }
+        effects.iter().for_each(|effect| seen.insert(*effect));
+        Ok(seen)
+    }
+
+    /// The sibling bound: a read shows a write once. At the end twins may stand next to one another.
+    fn check_twins(&self, sight: Sight<'h>) -> Result<(), Breach> {
+        let mut ids = BTreeSet::new();
+        let twin = sight.siblings.iter().find(|shown| !ids.insert(shown.write));
+        match twin {
+            Some(twin) if sight.read.is_some() => Err(Breach {
+                invariant: Invariant::SiblingBound,
+                key: sight.key,
+                writes: vec![twin.write],
+                evidence: format!("on key {}, {sight}; {} is there more than once", sight.key.0, self.begun(twin)),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The write of what was shown, once [`Judge::check_written`] passed it.
+    fn begun(&self, shown: &Shown) -> &Write<'h> {
+        self.ledger.write(shown.write).expect("what is shown was checked to have begun")
+    }
+
+    /// No phantom, by each write's final fate: the first sight of a refused write.
+    fn check_refused(&self) -> Result<(), Breach> {
+        let refused = self.ledger.writes().iter().filter(|write| write.fate() == Fate::Refused);
+        let surfaced = refused.filter_map(|write| write.shown.map(|sight| (sight, write)));
+        match surfaced.min_by_key(|(sight, _)| sight.event) {
+            Some((sight, write)) => Err(Breach {
+                invariant: Invariant::NoPhantom,
+                key: write.key,
+                writes: vec![write.id],
+                evidence: format!("every attempt at {write} of key {} was refused, yet {sight}", write.key.0),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// No acknowledged write lost: the first one, in the order in which they began.
+    fn check_lost(&self) -> Result<(), Breach> {
+        let mut kept = BTreeSet::new();
+        for key in self.ledger.keys() {
+            for effect in key.end.iter().flat_map(|(_, end)| end.seen.iter()) {
+                kept.insert(key.effects.write_of(effect));
+            }
+        }
+        for write in self.ledger.writes().iter().filter(|write| write.fate() == Fate::Acked) {
+            let key = self.ledger.key(write.key);
+            let Some((end, answer)) = &key.end else {
+                panic!("key {} has acknowledged writes and no final event", write.key.0);
+            };
+            let safe = match key.conflict {
+                Conflict::Siblings => kept.contains(&write.id),
+                Conflict::LastWriteWins => answer.siblings > 0,
+            };
+            if !safe && !self.is_excused(write) {
+                return Err(lost(write, key.conflict, end));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every holder of every acknowledgement of `write` lost its copy since the write began.
+    fn is_excused(&self, write: &Write<'h>) -> bool {
+        let mut holders = write.acks.iter().flat_map(|ack| ack.by).peekable();
+        // an acknowledgement that nobody stands for excuses nothing
+        holders.peek().is_some() && holders.all(|holder| self.losses.excuse(*holder, write.key, write.event))
+    }
+
+    /// The verdict on a history that broke no promise.
+    fn weigh(mut self, history: &History, enough: Sufficiency) -> Verdict {
+        let findings = &mut self.findings;
+        for write in self.ledger.writes() {
+            match write.fate() {
+                Fate::Acked => {
+                    findings.acked += 1;
+                    findings.acked_under_fault += u64::from(write.acks.iter().any(|ack| ack.under_fault));
+                    findings.siblings_resolved += u64::from(write.resolves >= 3);
+                }
+                Fate::Refused => findings.refused += 1,
+                Fate::Unknown => {
+                    findings.unknown += 1;
+                    findings.late_surfaced += u64::from(write.shown.is_some());
+                }
+            }
+        }
+        let findings = self.findings;
+        match shortage(history, enough, &findings) {
+            Some(reason) => Verdict::Insufficient { reason, findings },
+            None => Verdict::Ok(findings),
+        }
+    }
+}
+
+fn lost(write: &Write<'_>, conflict: Conflict, end: &Sight<'_>) -> Breach {
+    let ack = |ack: &Ack<'_>| format!("at {} by {}", Seconds(ack.at), List(ack.by));
+    let acks: Vec<String> = write.acks.iter().map(ack).collect();
+    let gone = match conflict {
+        Conflict::Siblings => "is in no replica's past",
+        Conflict::LastWriteWins => "nothing is left of the key, where the last write wins",
+    };
+    Breach {
+        invariant: Invariant::NoLostWrite,
+        key: write.key,
+        writes: vec![write.id],
+        evidence: format!("{write} of key {} was acknowledged {} and {gone}; {end}", write.key.0, List(&acks)),
+    }
+}
+
+/// What a history has too little of, if anything.
+fn shortage(history: &History, enough: Sufficiency, findings: &Findings) -> Option<String> {
+    let Findings { acked, acked_under_fault, reads, .. } = *findings;
+    let Sufficiency { acked: fewest, under_fault_percent: percent } = enough;
+    if history.events.is_empty() {
+        Some("the history is empty".to_owned())
+    } else if acked < fewest {
+        Some(format!("{acked} writes were acknowledged, {fewest} are needed"))
+    } else if acked_under_fault * 100 < acked * percent {
+        Some(format!("{acked_under_fault} of {acked} writes were acknowledged during a fault, {percent} % are needed"))
+    } else if reads == 0 {
+        Some("no read was answered".to_owned())
+    } else {
+        None
+    }
+}
