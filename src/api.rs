@@ -134,6 +134,21 @@ pub enum Request {
     Status,
 }
 
+impl Request {
+    /// The request as it is sent at one moment.
+    pub fn with_deadline(&self, deadline: Deadline) -> Request {
+        let mut request = self.clone();
+        match &mut request {
+            Request::Get(get) => get.deadline = deadline,
+            Request::Put(put) => put.header.deadline = deadline,
+            Request::Scan(scan) => scan.deadline = deadline,
+            Request::Where(whereabouts) => whereabouts.deadline = deadline,
+            Request::Ring | Request::Status => {}
+        }
+        request
+    }
+}
+
 /// One sibling of an answer; its value, if any, stands in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiblingMeta {

@@ -78,7 +78,7 @@ impl Connection {
             (waiting.tickets.insert(ticket), waiting.tick.at(now))
         };
         let deadline = Deadline::after(until.since(now), tick);
-        let frame = encode_client_request(id, &with_deadline(request, deadline));
+        let frame = encode_client_request(id, &request.with_deadline(deadline));
         let Err(error) = self.lane.try_send_one(frame) else { return Asked::Sent(self.clone(), id) };
         // whoever closed the lane in between may have settled it
         if let Some(ticket) = self.shared.take(id) {
@@ -171,19 +171,6 @@ impl FrameSink for Shared {
             ticket.lose(loss.clone());
         }
     }
-}
-
-/// The request as it is sent at this moment.
-fn with_deadline(request: &Request, deadline: Deadline) -> Request {
-    let mut request = request.clone();
-    match &mut request {
-        Request::Get(get) => get.deadline = deadline,
-        Request::Put(put) => put.header.deadline = deadline,
-        Request::Scan(scan) => scan.deadline = deadline,
-        Request::Where(whereabouts) => whereabouts.deadline = deadline,
-        Request::Ring | Request::Status => {}
-    }
-    request
 }
 
 /// A frame that no node would take: nothing was sent.

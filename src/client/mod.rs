@@ -39,4 +39,5 @@ pub use client::{Client, ClientConfig};
 pub use cluster_file::{ClusterFile, ClusterFileError, ClusterNode};
 pub use error::{ClientError, ErrorKind};
 pub use options::{GetOptions, GetResult, PageQuery, PutOptions, PutResult, ScanEntry, ScanPage, Value, WhereResult};
-pub use route::route;
+pub use route::{Standing, route};
+pub use tick::TickBound;
