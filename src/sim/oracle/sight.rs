@@ -40,7 +40,7 @@ impl fmt::Display for Shown {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "n{}{}", self.node, if self.synced { " (synced)" } else { "" })
+        write!(f, "n{}{}", self.node + 1, if self.synced { " (synced)" } else { "" })
     }
 }
 
@@ -51,12 +51,12 @@ impl fmt::Display for Write<'_> {
     }
 }
 
-/// A write's id as elsewhere, in hexadecimal, without leading zeros.
+/// A write's number.
 pub(super) struct Id(pub(super) WriteId);
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}", self.0.0)
+        write!(f, "{}", self.0.0)
     }
 }
 

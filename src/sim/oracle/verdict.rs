@@ -35,7 +35,7 @@ impl Invariant {
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
-            Invariant::NoLostWrite => "no acknowledged write lost",
+            Invariant::NoLostWrite => "no lost write",
             Invariant::NoPhantom => "no phantom",
             Invariant::Antichain => "antichain",
             Invariant::SiblingBound => "sibling bound",

@@ -23,7 +23,7 @@ fn a_write_that_is_gone_is_lost() {
     let evidence = loses(story.end(&[(2, 12)]), 1);
     assert_eq!(
         evidence,
-        "write 1 (op 2, begun at 0.002 s, \"v1\") of key 2 was acknowledged at 0.003 s by n1 (synced), n3 and is in no \
+        "write 1 (op 2, begun at 0.002 s, \"v1\") of key 2 was acknowledged at 0.003 s by n2 (synced), n4 and is in no \
          replica's past; the replicas hold 2 (\"v2\", label 12/0) at the end"
     );
 }
