@@ -31,6 +31,8 @@ pub mod net;
 
 pub mod client;
 
+pub mod sim;
+
 pub mod config;
 
 #[allow(clippy::disallowed_methods, reason = "a driver: it reads the clocks and starts the threads for the core")]

@@ -1,0 +1,258 @@
+//! What the daemon's driver does: carries inputs to the machines and effects away from them, in their order.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::coverage::Mark;
+use super::disk::Disk;
+use super::host::{DrainHost, Step};
+use super::network::Lane;
+use super::world::{Event, HeldRead, Reads, World};
+use crate::node::{ColdRead, ControlEffects, ControlInput, Output, Route, ShardInput};
+use crate::storage::{Batch, Engine, Family, OpFailure};
+use crate::types::Time;
+
+impl<D: Disk> World<D> {
+    pub(super) fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Frame { link, to_dialer, lane, bytes } => self.on_frame(link, to_dialer, lane, bytes),
+            Event::LinkDown { link } => self.on_link_down(link),
+            Event::Silence { a, b } => self.on_silence(a, b),
+            Event::LinkEnd { node, run, link } if self.runs(node, run) => self.on_link_end(node, link),
+            Event::Dial { node, run } if self.runs(node, run) => self.dial(node, run),
+            Event::ControlTimer { node, run } if self.runs(node, run) => self.on_control_timer(node, run),
+            Event::ShardTimer { node, run, shard } if self.runs(node, run) => self.on_shard_timer(node, shard),
+            Event::Drain { node, run, shard } if self.runs(node, run) => self.drain_shard(node, shard),
+            Event::Release { node, run, shard, outputs } if self.runs(node, run) => {
+                outputs.into_iter().for_each(|output| self.carry(node, shard, output));
+            }
+            Event::Input { node, run, shard, input } if self.runs(node, run) => self.input(node, shard, input),
+            Event::Client(event) => self.on_client_event(event),
+            _ => {}
+        }
+    }
+
+    pub(super) fn runs(&self, node: usize, run: u64) -> bool {
+        self.nodes[node].run == run && self.nodes[node].process.is_some()
+    }
+
+    pub(super) fn input(&mut self, node: usize, shard: usize, input: ShardInput) {
+        let process = self.nodes[node].process.as_mut().expect("inputs go to running nodes");
+        process.lanes[shard].inbox.push_back(input);
+        self.wake(node, shard);
+    }
+
+    /// Sees to it that a shard takes what is queued.
+    fn wake(&mut self, node: usize, shard: usize) {
+        let (now, run, drag) = (self.now, self.nodes[node].run, self.nodes[node].pace.node_drag);
+        let lane = &mut self.nodes[node].process.as_mut().expect("a running node wakes").lanes[shard];
+        if !std::mem::replace(&mut lane.woken, true) {
+            let busy = u64::try_from(lane.busy.since(now).as_micros()).expect("a drain takes seconds at most");
+            let delay = busy + self.rng.random_range(0..=30 + drag);
+            self.coverage.add(Mark::NodeSlow, u64::from(drag > 0));
+            self.schedule(delay, Event::Drain { node, run, shard });
+        }
+    }
+
+    pub(super) fn input_all(&mut self, node: usize, input: &ShardInput) {
+        (0..self.nodes[node].process().lanes.len()).for_each(|shard| self.input(node, shard, input.clone()));
+    }
+
+    fn on_shard_timer(&mut self, node: usize, shard: usize) {
+        let now = self.clock(node).time;
+        let lane = &mut self.nodes[node].process.as_mut().expect("timers are of running nodes").lanes[shard];
+        lane.timer = None;
+        if lane.core.poll_timeout().is_some_and(|due| due <= now) {
+            lane.inbox.push_back(ShardInput::Timer);
+            self.wake(node, shard);
+        } else {
+            self.set_timer(node, shard);
+        }
+    }
+
+    fn drain_shard(&mut self, index: usize, shard: usize) {
+        let now = self.clock(index);
+        let node = &mut self.nodes[index];
+        let lane = &mut node.process.as_mut().expect("drains are of running nodes").lanes[shard];
+        lane.woken = false;
+        let taken = lane.inbox.len().min(node.batch);
+        let left = lane.inbox.len() - taken;
+        let mut inputs: Vec<ShardInput> = lane.inbox.drain(..taken).collect();
+        let mut host = DrainHost::new(&node.disk, &self.witness.promises, &mut node.survived);
+        host.die_after = node.die_after;
+        host.sync_failure_ends = node.sync_failure_ends;
+        lane.core.drain(now, &mut inputs, &mut host);
+        let DrainHost { outputs, reads, steps, dead, write_failed, lies, .. } = host;
+        for lie in lies {
+            let evidence = || format!("n{} {lie}", index + 1);
+            self.witness.breach(self.now, "ack honesty", None, evidence);
+        }
+        if steps.contains(&Step::Synced) {
+            let latest = node.disk.engine().latest();
+            node.process.as_mut().expect("it has just been drained").synced = latest;
+        }
+        self.trace.event(self.now, 1, index, &[u8::try_from(taken.min(255)).unwrap_or(u8::MAX)]);
+        self.leave(index, shard, outputs, &steps, dead);
+        if !steps.is_empty() {
+            self.nodes[index].steps = steps;
+        }
+        if dead {
+            self.die(index);
+            return;
+        }
+        reads.into_iter().for_each(|read| self.read(index, shard, read));
+        if write_failed {
+            self.input_all(index, &ShardInput::ReadOnly(Some("a write to its disk has failed".into())));
+        }
+        if left > 0 {
+            self.coverage.hit(Mark::TinyBatch);
+            self.wake(index, shard);
+        }
+        self.set_timer(index, shard);
+    }
+
+    /// Lets a drain's outputs go: at once, or when the disk has been as slow as it is.
+    fn leave(&mut self, node: usize, shard: usize, outputs: [Vec<Output>; 2], steps: &[Step], dead: bool) {
+        let (pace, run) = (self.nodes[node].pace, self.nodes[node].run);
+        let wrote = steps.contains(&Step::Written);
+        let mut delay = if wrote && pace.release > 0 { self.rng.random_range(0..=pace.release) } else { 0 };
+        for (outputs, synced) in outputs.into_iter().zip([false, true]) {
+            if synced && steps.contains(&Step::Synced) {
+                let most = pace.sync + pace.disk_drag;
+                delay += if most > 0 { self.rng.random_range(most / 4..=most) } else { 0 };
+                self.coverage.add(Mark::DiskSlow, u64::from(pace.disk_drag > 0));
+            }
+            if outputs.is_empty() {
+                continue;
+            }
+            // What a dying process has sent is on its way.
+            if delay == 0 || dead {
+                outputs.into_iter().for_each(|output| self.carry(node, shard, output));
+            } else {
+                self.schedule_in_order(delay, Event::Release { node, run, shard, outputs });
+            }
+        }
+        let busy = self.now + Duration::from_micros(delay);
+        if let Some(process) = &mut self.nodes[node].process {
+            process.lanes[shard].busy = busy;
+        }
+    }
+
+    fn die(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        self.coverage.add(Mark::DiedWithinDrain, u64::from(node.die_after.is_some()));
+        if node.dies_by_power {
+            self.power_loss(index);
+        } else {
+            self.kill(index);
+        }
+    }
+
+    fn set_timer(&mut self, node: usize, shard: usize) {
+        let (now, run) = (self.now, self.nodes[node].run);
+        let lane = &self.nodes[node].process().lanes[shard];
+        let Some(due) = lane.core.poll_timeout() else { return };
+        let due = self.nodes[node].when(due).max(now);
+        if lane.timer.is_none_or(|set| due < set) {
+            let process = self.nodes[node].process.as_mut().expect("timers are of running nodes");
+            process.lanes[shard].timer = Some(due);
+            self.schedule_at(due, Event::ShardTimer { node, run, shard });
+        }
+    }
+
+    fn read(&mut self, node: usize, shard: usize, read: ColdRead) {
+        let run = self.nodes[node].run;
+        let input = read.run(&**self.nodes[node].disk.engine());
+        self.coverage.hit(Mark::Parked);
+        if let ShardInput::Fetched { read: Err(OpFailure::Unreadable { .. }), .. } = &input {
+            self.coverage.add(Mark::RotFound, u64::from(self.witness.is_damaged(node)));
+        }
+        let pace = self.nodes[node].pace;
+        let most = match self.reads {
+            Reads::Immediate => 0,
+            Reads::Within(most) => most,
+            Reads::Paced => pace.read + pace.disk_drag,
+            Reads::Held => {
+                self.held.push(HeldRead { node, run, shard, input });
+                return;
+            }
+        };
+        let delay = self.rng.random_range(0..=most);
+        self.schedule(delay, Event::Input { node, run, shard, input });
+    }
+
+    fn on_control_timer(&mut self, node: usize, run: u64) {
+        let synced = self.nodes[node].process().synced;
+        self.control(node, ControlInput::Synced(synced));
+        if self.runs(node, run) {
+            self.control(node, ControlInput::Timer);
+        }
+        if self.runs(node, run) {
+            let due = self.nodes[node].when(self.nodes[node].process().control.poll_timeout());
+            let soonest: Time = self.now + Duration::from_millis(1);
+            self.schedule_at(due.max(soonest), Event::ControlTimer { node, run });
+        }
+    }
+
+    /// Hands something to a node's Control and carries out what comes of it. Nothing, if the node does not run.
+    pub fn control(&mut self, index: usize, input: ControlInput) {
+        let now = self.clock(index);
+        let mut fx = ControlEffects::default();
+        let node = &mut self.nodes[index];
+        let Some(process) = node.process.as_mut() else { return };
+        process.control.handle(now, input, &mut fx);
+        if !fx.persist.is_empty() {
+            let mut batch = Batch::default();
+            fx.persist.iter().for_each(|(key, value)| batch.put(Family::Meta, &key.bytes(), value));
+            let engine = node.disk.engine();
+            if engine.commit(&mut batch).and_then(|_| engine.sync()).is_err() {
+                // Nothing of what rests on the records may take place.
+                self.kill(index);
+                return;
+            }
+        }
+        self.carry_out(index, fx);
+    }
+
+    fn carry_out(&mut self, index: usize, fx: ControlEffects) {
+        for (link, id, message) in fx.sends {
+            let to_dialer = self.network.links.get(&link).is_some_and(|link| link.acceptor == index);
+            let frame = crate::frame::codec::encode_control(id, &message);
+            self.transmit(link, to_dialer, Lane::Control, &frame);
+        }
+        let process = self.nodes[index].process.as_mut().expect("it has just been handled");
+        process.admitted.extend(fx.admit);
+        if let Some(dials) = fx.dial {
+            process.dials = dials;
+        }
+        for route in fx.routes {
+            let process = self.nodes[index].process.as_mut().expect("it has just been handled");
+            let (node, up) = match route {
+                Route::Up { node, link } => {
+                    process.routes.insert(node, link);
+                    (node, true)
+                }
+                Route::Down { node } => {
+                    process.routes.remove(&node);
+                    (node, false)
+                }
+            };
+            self.input_all(index, &ShardInput::Link { node, up });
+        }
+        // The refusal that goes before the close must still arrive.
+        let grace = 1000 + self.network.weather.delay.1;
+        fx.close.into_iter().for_each(|(link, _)| self.schedule(grace, Event::LinkDown { link }));
+        if let Some(ring) = fx.ring {
+            self.input_all(index, &ShardInput::Ring(ring));
+        }
+        if let Some(standing) = fx.standing {
+            self.input_all(index, &ShardInput::Standing(standing));
+        }
+        if let Some(fatal) = fx.fatal {
+            self.trace.announce(self.now, || format!("n{} ends itself: {fatal}", index + 1));
+            self.nodes[index].fatal = Some(fatal);
+            self.kill(index);
+        }
+    }
+}

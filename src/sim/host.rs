@@ -1,0 +1,118 @@
+//! Runs a shard's drains as the daemon does, but for what leaves: the world carries that.
+
+use super::disk::Disk;
+use super::witness::Promises;
+use crate::message::PeerAnswer;
+use crate::node::{ColdRead, Host, Output};
+use crate::storage::{Engine, StorageError};
+use crate::types::BatchNumber;
+
+/// A moment in a drain at which a process may die.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The batch is in the log; nothing has left.
+    Written,
+    /// What needs no sync has left.
+    Released,
+    /// The batch is on the disk; nothing that waited for it has left.
+    Synced,
+}
+
+/// One drain's surroundings.
+pub(super) struct DrainHost<'a, D> {
+    pub(super) disk: &'a D,
+    /// What peers have asked to be on the disk before it is acknowledged.
+    pub(super) promises: &'a Promises,
+    /// Acknowledgements that left too early, for people.
+    pub(super) lies: Vec<String>,
+    /// The file that outlives the process but not the power.
+    pub(super) survived: &'a mut Option<BatchNumber>,
+    /// What leaves without a sync, and what leaves after it.
+    pub(super) outputs: [Vec<Output>; 2],
+    pub(super) reads: Vec<ColdRead>,
+    /// What has happened, in order.
+    pub(super) steps: Vec<Step>,
+    /// The process dies right behind this step.
+    pub(super) die_after: Option<Step>,
+    pub(super) dead: bool,
+    pub(super) write_failed: bool,
+    /// A failed sync ends the process, as in the daemon.
+    pub(super) sync_failure_ends: bool,
+}
+
+impl<'a, D: Disk> DrainHost<'a, D> {
+    pub(super) fn new(disk: &'a D, promises: &'a Promises, survived: &'a mut Option<BatchNumber>) -> DrainHost<'a, D> {
+        DrainHost {
+            disk,
+            promises,
+            lies: Vec::new(),
+            survived,
+            outputs: [Vec::new(), Vec::new()],
+            reads: Vec::new(),
+            steps: Vec::new(),
+            die_after: None,
+            dead: false,
+            write_failed: false,
+            sync_failure_ends: true,
+        }
+    }
+
+    /// What is acknowledged as durable is on the disk at this very moment.
+    fn check(&mut self, output: &Output) {
+        let Output::Answer { to, answer: PeerAnswer::Replicated(replicated) } = output else { return };
+        if replicated.outcome != Ok(true) {
+            return;
+        }
+        if let Some(lie) = self.promises.lie(to, |place| self.disk.peek(place, true)) {
+            self.lies.push(lie);
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        if !self.dead {
+            self.steps.push(step);
+        }
+        self.dead |= self.die_after.is_some_and(|last| step >= last);
+    }
+}
+
+impl<D: Disk> Host for DrainHost<'_, D> {
+    fn written(&mut self, number: BatchNumber) {
+        *self.survived = Some(number);
+        self.step(Step::Written);
+    }
+
+    fn release(&mut self, outputs: &mut Vec<Output>) {
+        if outputs.is_empty() {
+            return;
+        }
+        if self.dead {
+            outputs.clear();
+            return;
+        }
+        outputs.iter().for_each(|output| self.check(output));
+        let synced = self.steps.contains(&Step::Synced);
+        self.outputs[usize::from(synced)].append(outputs);
+        self.step(Step::Released);
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        if self.dead {
+            return Ok(());
+        }
+        let result = self.disk.engine().sync();
+        match &result {
+            Ok(()) => self.step(Step::Synced),
+            Err(_) => self.dead |= self.sync_failure_ends,
+        }
+        result
+    }
+
+    fn write_failed(&mut self, _: &StorageError) {
+        self.write_failed = true;
+    }
+
+    fn read(&mut self, read: ColdRead) {
+        self.reads.push(read);
+    }
+}

@@ -1,0 +1,62 @@
+//! The whole cluster in one thread, from one seed: the production machines, client sessions, frames and storage
+//! operations, under faults that no test bed gives, judged by an oracle that knows nothing of how they work.
+//!
+//! ```text
+//! Schedule    cluster, faults and operations, drawn from a seed        schedule.rs, schedule/draw.rs
+//! Run         safety phase, liveness phase, verdict                    run.rs, strike.rs, workload.rs
+//!   World     nodes, network, clients and their events                 world.rs, drive.rs, wire.rs, client.rs, mishap.rs
+//!     Network links, weather, cuts                                     network.rs
+//!     Node    a disk, clocks, and a process on them                    process.rs, disk.rs, host.rs
+//!   Witness   what only somebody within can check                      witness.rs
+//!   oracle    what clients saw, judged                                 oracle/
+//! shrink      cuts a failing schedule down to what matters             shrink.rs
+//! ```
+//!
+//! Only network, disk and clock differ from production. Nothing here reads a clock or entropy: equal schedules give equal
+//! runs, down to the hash of everything that happened.
+
+mod client;
+mod cluster;
+mod coverage;
+mod disk;
+mod drive;
+mod host;
+mod mishap;
+mod network;
+pub mod oracle;
+mod process;
+mod queue;
+mod report;
+mod run;
+mod schedule;
+mod strike;
+mod trace;
+mod wire;
+mod witness;
+mod workload;
+mod world;
+
+pub use coverage::{Coverage, Kind, Mark};
+pub use disk::{Disk, MemoryDisk};
+pub use host::Step;
+pub use network::{Network, Weather};
+pub use process::{Clocks, Node, NodeConfig, Pace, Process};
+pub use report::{HarnessBug, Options, Outcome, Report, TraceFilter, Violation};
+pub use schedule::{Act, ClusterPlan, Fault, Operation, Schedule, Shape, Strike, Whims};
+pub use world::{Asked, HeldRead, Loss, Reads, World};
+
+use crate::storage::MemoryConfig;
+
+/// Runs a schedule on modelled disks.
+pub fn run(schedule: &Schedule, options: &Options) -> Report {
+    let disk = |node: usize| {
+        MemoryDisk::new(MemoryConfig {
+            seed: schedule.seed.wrapping_mul(1000).wrapping_add(node as u64),
+            miss_probability: schedule.cluster.miss_probability,
+            resident_keys: schedule.cluster.resident_keys,
+            ..MemoryConfig::default()
+        })
+    };
+    let world = cluster::assemble(schedule, options, disk);
+    run::Run::new(schedule, options, world).finish()
+}

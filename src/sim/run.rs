@@ -1,0 +1,364 @@
+//! One run: birth, a *safety* phase in which anything may befall the cluster, a *liveness* phase in which it has to come
+//! together again, and the verdict.
+
+use std::time::Duration;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+
+use super::coverage::Mark;
+use super::disk::Disk;
+use super::oracle::{self, Event, Findings, KeyId, Verdict};
+use super::report::{HarnessBug, Options, Outcome, Report, Violation};
+use super::schedule::{Fault, Schedule, Shape};
+use super::workload::{Workload, shown_by};
+use super::world::World;
+use crate::node::Core;
+use crate::storage::{Record, parse_object_key};
+use crate::types::Time;
+use crate::version::Object;
+
+/// How long birth and healing may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Late frames are on their way for so long at most.
+const LATEST_FRAME: Duration = Duration::from_secs(10);
+
+/// Something that a run does by the clock.
+#[derive(Clone, Copy, Debug)]
+enum Item {
+    Strike(usize),
+    Relent(usize),
+    /// A flapping link is cut or mended.
+    Flap(usize, bool),
+    /// The disk that an old copy is made of is copied.
+    BackUp(usize),
+    Operate(usize),
+    Sample,
+}
+
+/// See the module.
+pub(super) struct Run<'a, D: Disk> {
+    schedule: &'a Schedule,
+    options: &'a Options,
+    pub(super) world: World<D>,
+    workload: Workload,
+    began: Time,
+}
+
+impl<'a, D: Disk> Run<'a, D> {
+    pub(super) fn new(schedule: &'a Schedule, options: &'a Options, mut world: World<D>) -> Run<'a, D> {
+        let mut workload = Workload::new(schedule.cluster.clone());
+        workload.forgetful = options.harness_bug == Some(HarnessBug::EmptyHistory);
+        world.past_the_network = (options.harness_bug == Some(HarnessBug::PastTheNetwork)).then_some(0);
+        world.withhold = schedule.cluster.whims.withhold;
+        let began = world.now;
+        Run { schedule, options, world, workload, began }
+    }
+
+    /// Runs it to its end.
+    pub(super) fn finish(mut self) -> Report {
+        if self.is_born() {
+            self.endure();
+            self.heal();
+        }
+        self.report()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.world.witness.broken().is_some()
+    }
+
+    fn fail(&mut self, invariant: &str, key: Option<&str>, evidence: String) {
+        let now = self.world.now;
+        self.world.witness.breach(now, invariant, key, || evidence);
+    }
+
+    fn is_born(&mut self) -> bool {
+        (0..self.world.nodes.len()).for_each(|node| self.world.start(node));
+        let born = self.world.settles_within(PATIENCE);
+        if !born {
+            let waiting = self.world.waiting_for();
+            self.fail("liveness", None, format!("the cluster is not born: {waiting:?}"));
+        }
+        self.began = self.world.now;
+        born
+    }
+
+    /// The safety phase.
+    fn endure(&mut self) {
+        for (at, item) in self.agenda() {
+            let due = self.began + at;
+            self.run_until(due);
+            if self.is_broken() {
+                return;
+            }
+            match item {
+                Item::Operate(index) => {
+                    let operation = self.schedule.operations[index];
+                    self.workload.operate(&mut self.world, &operation);
+                }
+                Item::Strike(index) => self.strike(index),
+                Item::Relent(index) => self.relent(index),
+                Item::Flap(index, cut) => self.flap(index, cut),
+                Item::BackUp(node) => self.world.nodes[node].disk.back_up(),
+                Item::Sample => self.world.check_bounds(),
+            }
+        }
+    }
+
+    fn agenda(&self) -> Vec<(Duration, Item)> {
+        let schedule = self.schedule;
+        let mut agenda: Vec<(Duration, Item)> = schedule
+            .operations
+            .iter()
+            .enumerate()
+            .map(|(index, operation)| (operation.at, Item::Operate(index)))
+            .collect();
+        let seconds = schedule.span.as_secs();
+        agenda.extend((1..=seconds).map(|second| (Duration::from_secs(second), Item::Sample)));
+        if self.options.harness_bug != Some(HarnessBug::FaultsOff) {
+            for (index, strike) in schedule.strikes.iter().enumerate() {
+                agenda.push((strike.at, Item::Strike(index)));
+                agenda.push((strike.at + strike.lasts, Item::Relent(index)));
+                match strike.fault {
+                    Fault::OldCopy { node } => {
+                        let node = usize::from(node) % self.world.nodes.len();
+                        agenda.push((strike.at / 2, Item::BackUp(node)));
+                    }
+                    Fault::Partition { shape: Shape::Flapping, .. } => self.plan_flaps(index, &mut agenda),
+                    _ => {}
+                }
+            }
+        }
+        agenda.sort_by_key(|(at, _)| *at);
+        agenda
+    }
+
+    fn plan_flaps(&self, index: usize, agenda: &mut Vec<(Duration, Item)>) {
+        let strike = &self.schedule.strikes[index];
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(self.schedule.seed ^ index as u64);
+        let (mut at, mut cut) = (strike.at, true);
+        while at < strike.at + strike.lasts {
+            at += Duration::from_millis(rng.random_range(100..1500));
+            cut = !cut;
+            agenda.push((at.min(strike.at + strike.lasts), Item::Flap(index, cut)));
+        }
+        if cut {
+            agenda.push((strike.at + strike.lasts, Item::Flap(index, false)));
+        }
+    }
+
+    fn run_until(&mut self, due: Time) {
+        while !self.is_broken() && self.world.step(due) {
+            self.follow();
+        }
+        self.world.now = self.world.now.max(due);
+    }
+
+    /// Takes in what the last event has brought.
+    fn follow(&mut self) {
+        for loss in std::mem::take(&mut self.world.fresh_losses) {
+            let node = u16::try_from(loss.node).expect("few nodes");
+            let event = if loss.all { Event::Wiped { node } } else { Event::PowerLost { node } };
+            self.workload.note(loss.at, event);
+        }
+        self.workload.listen(&mut self.world);
+    }
+
+    fn strike(&mut self, index: usize) {
+        let fault = self.schedule.strikes[index].fault;
+        self.workload.note(self.world.now, Event::FaultBegan);
+        match fault {
+            Fault::BitFlip { node } => self.flip(usize::from(node) % self.world.nodes.len()),
+            fault => self.world.strike(index, fault),
+        }
+        self.follow();
+    }
+
+    /// A record rots: what it held is lost to its node.
+    fn flip(&mut self, node: usize) {
+        let Some(place) = self.world.nodes[node].disk.flip_bit(&mut self.world.rng) else { return };
+        self.world.witness.damage(node);
+        let parsed = parse_object_key(&place).expect("nodes store under their own keys");
+        let name = String::from_utf8_lossy(parsed.key).into_owned();
+        self.world.trace.say(self.world.now, &name, || format!("the record on n{}'s disk rots", node + 1));
+        if let Some(key) = self.workload.key_named(&name) {
+            let event = Event::Damaged { node: u16::try_from(node).expect("few nodes"), key: key_id(key) };
+            self.workload.note(self.world.now, event);
+        }
+    }
+
+    fn relent(&mut self, index: usize) {
+        let fault = self.schedule.strikes[index].fault;
+        self.world.relent(index, fault);
+        self.follow();
+        self.workload.note(self.world.now, Event::FaultEnded);
+    }
+
+    fn flap(&mut self, index: usize, cut: bool) {
+        if let Fault::Partition { shape, node } = self.schedule.strikes[index].fault {
+            let pivot = usize::from(node) % self.world.nodes.len();
+            self.world.part(shape, pivot, cut);
+        }
+    }
+
+    /// The liveness phase: nothing more befalls the cluster, and it has to come together.
+    fn heal(&mut self) {
+        if self.is_broken() {
+            return;
+        }
+        self.world.trace.announce(self.world.now, || "nothing more befalls the cluster".into());
+        self.world.mend();
+        for node in 0..self.world.nodes.len() {
+            self.world.resume(node);
+            let sick = &mut self.world.nodes[node];
+            sick.disk.fill(false);
+            sick.die_after = None;
+            (sick.pace.node_drag, sick.pace.disk_drag, sick.clocks.wall_ahead_ms) = (0, 0, 0);
+        }
+        self.come_together();
+        // Whatever is on its way arrives, and every deadline passes.
+        let rest = LATEST_FRAME + self.schedule.cluster.request_timeout * 2;
+        self.run_until(self.world.now + rest);
+        self.check_rest();
+        self.read_everything();
+        self.look_at_disks();
+    }
+
+    fn come_together(&mut self) {
+        let end = self.world.now + PATIENCE;
+        loop {
+            for node in 0..self.world.nodes.len() {
+                if self.world.nodes[node].process.is_some() && !self.world.nodes[node].engine_is_sound() {
+                    self.world.kill(node);
+                }
+                self.world.revive(node);
+            }
+            self.follow();
+            self.run_until(self.world.now + Duration::from_secs(1));
+            let all = self.world.nodes.iter().all(|node| node.process.is_some() && node.engine_is_sound());
+            if all && self.world.is_settled() || self.is_broken() {
+                return;
+            }
+            if self.world.now >= end {
+                let waiting = self.world.waiting_for();
+                let down: Vec<_> = self.world.nodes.iter().filter_map(|node| node.start_error.clone()).collect();
+                self.fail("liveness", None, format!("the cluster does not come together: {waiting:?} {down:?}"));
+                return;
+            }
+        }
+    }
+
+    /// Nothing is left over, and everybody agrees about the ring.
+    fn check_rest(&mut self) {
+        if self.is_broken() {
+            return;
+        }
+        if let Some((node, attempt)) = self.world.owed().first() {
+            let evidence = format!("n{} has never answered attempt {attempt}", node + 1);
+            self.fail("one answer", None, evidence);
+        }
+        for node in 0..self.world.nodes.len() {
+            let Some(process) = &self.world.nodes[node].process else { continue };
+            let counters: Vec<_> = process.cores().map(Core::counters).collect();
+            let left: u64 = counters.iter().map(|sum| sum.in_flight + sum.lingering + sum.parked).sum();
+            if left > 0 {
+                self.fail("queue bounds", None, format!("n{} has {left} requests left over: {counters:?}", node + 1));
+            }
+        }
+        self.world.check_ring();
+        self.world.check_ledger();
+        let keys = self.workload.keys().to_vec();
+        self.world.check_actors(&keys);
+    }
+
+    /// Every key is read from all of its replicas, where all of them count.
+    fn read_everything(&mut self) {
+        for key in 0..self.workload.keys().len() {
+            if self.is_broken() {
+                return;
+            }
+            let name = self.workload.keys()[key].clone();
+            let primaries = self.world.primaries(&name);
+            let whole = |node: &usize| !self.world.is_rebuilding(*node) && !self.world.witness.is_damaged(*node);
+            if !primaries.iter().all(whole) {
+                continue;
+            }
+            let before = self.workload.answered();
+            self.workload.read_all(&mut self.world, key, u8::try_from(primaries.len()).expect("few replicas"));
+            let end = self.world.now + self.schedule.cluster.request_timeout + Duration::from_secs(1);
+            while self.workload.is_waiting() && self.world.step(end) {
+                self.follow();
+            }
+            if self.workload.answered() == before {
+                self.fail("liveness", Some(&name), format!("{name} cannot be read from all of its replicas"));
+            }
+        }
+    }
+
+    /// What the replicas hold, merged: what a read of all of them would show.
+    fn look_at_disks(&mut self) {
+        for key in 0..self.workload.keys().len() {
+            let name = self.workload.keys()[key].clone();
+            let Some(place) = self.world.place_of(&name) else { continue };
+            let mut merged: Option<Object> = None;
+            for node in self.world.primaries(&name) {
+                let Some(bytes) = self.world.nodes[node].disk.peek(&place, false) else { continue };
+                let Ok(record) = Record::decode(bytes) else { continue };
+                self.world.witness.saw_object(self.world.now, name.as_bytes(), &record.object);
+                merged = Some(match merged {
+                    Some(merged) => merged.merge(&record.object),
+                    None => (*record.object).clone(),
+                });
+            }
+            let siblings = merged.as_ref().map(shown_by).unwrap_or_default();
+            self.workload.note(self.world.now, Event::Final { key: key_id(key), siblings });
+        }
+    }
+
+    fn report(mut self) -> Report {
+        for node in 0..self.world.nodes.len() {
+            self.world.note_end(node);
+            let failures = self.world.nodes[node].disk.failures();
+            let coverage = &mut self.world.coverage;
+            coverage.add(Mark::ReadFailed, failures.reads);
+            coverage.add(Mark::CommitFailed, failures.commits);
+            coverage.add(Mark::SyncFailed, failures.syncs);
+            coverage.add(Mark::DiskFull, failures.full);
+        }
+        let (outcome, findings) = self.verdict();
+        self.world.coverage.add(Mark::LateWrite, findings.late_surfaced);
+        self.world.coverage.add(Mark::Resolved, findings.siblings_resolved);
+        let World { now, coverage, trace, .. } = self.world;
+        Report {
+            seed: self.schedule.seed,
+            elapsed: now.since(Time::from_micros(1_000_000)),
+            trace_hash: trace.hash(),
+            operations: self.workload.operations,
+            findings,
+            coverage,
+            outcome,
+            trace: trace.into_lines(),
+        }
+    }
+
+    fn verdict(&self) -> (Outcome, Findings) {
+        if let Some((at, violation)) = self.world.witness.broken() {
+            let evidence = format!("at {:.6} s: {}", at.as_micros() as f64 / 1e6, violation.evidence);
+            return (Outcome::Violation(Violation { evidence, ..violation.clone() }), Findings::default());
+        }
+        match oracle::judge(&self.workload.history, self.options.enough) {
+            Verdict::Ok(findings) => (Outcome::Ok, findings),
+            Verdict::Insufficient { reason, findings } => (Outcome::Insufficient(reason), findings),
+            Verdict::Violation { invariant, key, evidence, .. } => {
+                let key = self.workload.keys().get(key.0 as usize).cloned();
+                let invariant = invariant.name().to_owned();
+                (Outcome::Violation(Violation { invariant, key, evidence }), Findings::default())
+            }
+        }
+    }
+}
+
+fn key_id(key: usize) -> KeyId {
+    KeyId(u32::try_from(key).expect("few keys"))
+}

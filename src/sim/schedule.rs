@@ -1,0 +1,239 @@
+//! What a run will be: cluster, faults, operations. Drawn from one seed and plain data, so that it can be cut down to
+//! the part that matters.
+
+mod draw;
+
+use std::time::Duration;
+
+pub use draw::Whims;
+
+/// One run, in full: the same schedule gives the same run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    /// What it was drawn from, and what the world draws from.
+    pub seed: u64,
+    /// How long faults may strike; healing comes after.
+    pub span: Duration,
+    /// Who takes part.
+    pub cluster: ClusterPlan,
+    /// What befalls them, by time.
+    pub strikes: Vec<Strike>,
+    /// What clients do, by time.
+    pub operations: Vec<Operation>,
+}
+
+/// The cluster, its machines and their temper.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterPlan {
+    /// Shards of each node; as many nodes as entries, at least 3.
+    pub shards: Vec<u16>,
+    /// Partitions of the ring.
+    pub partitions: u32,
+    /// Clients, each a machine of its own.
+    pub clients: u8,
+    /// Keys in use at a time.
+    pub keys: u8,
+    /// How long a key is in use before another takes its place.
+    pub key_life: Duration,
+    /// Acknowledgements promise durability.
+    pub sync: bool,
+    /// Requests in flight, for each shard.
+    pub max_inflight: usize,
+    /// Siblings of a key.
+    pub max_siblings: u32,
+    /// A request's time.
+    pub request_timeout: Duration,
+    /// An attempt's time.
+    pub attempt_timeout: Duration,
+    /// Between gossip exchanges.
+    pub gossip_interval: Duration,
+    /// How likely a record that is not resident is not in memory.
+    pub miss_probability: f64,
+    /// Keys that stay in memory.
+    pub resident_keys: usize,
+    /// Microseconds that a frame takes on a good day, least and most.
+    pub delay_us: (u64, u64),
+    /// Microseconds of a sync, at most.
+    pub sync_us: u64,
+    /// Microseconds of a read from the disk, at most.
+    pub read_us: u64,
+    /// How much each node's clock runs fast, in parts of a million.
+    pub drift_ppm: Vec<i32>,
+    /// Legal but unlikely ways.
+    pub whims: Whims,
+}
+
+/// A fault, when it strikes, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Strike {
+    /// From the birth of the cluster.
+    pub at: Duration,
+    /// Until it is healed: the process restarted, the cut mended.
+    pub lasts: Duration,
+    /// What.
+    pub fault: Fault,
+}
+
+/// How a cluster may fall apart. Everybody has clients on his side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shape {
+    /// One node against all others.
+    Single,
+    /// Two halves.
+    Halves,
+    /// Two halves that only one node sees both of.
+    Bridge,
+    /// Everybody sees the two next to him.
+    Ring,
+    /// Nobody hears one node, who hears all.
+    OneWay,
+    /// One node, now and then.
+    Flapping,
+}
+
+impl Shape {
+    /// All of them.
+    pub const ALL: [Shape; 6] =
+        [Shape::Single, Shape::Halves, Shape::Bridge, Shape::Ring, Shape::OneWay, Shape::Flapping];
+}
+
+/// What may befall a cluster. Nodes are indices; those beyond the cluster's size wrap around.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// kill -9.
+    Kill {
+        /// Whom.
+        node: u8,
+    },
+    /// kill -9 of everybody at once.
+    KillAll,
+    /// What was not synced is gone but for a torn tail.
+    PowerLoss {
+        /// Whose.
+        node: u8,
+    },
+    /// Everybody's power at once.
+    PowerLossAll,
+    /// The next drain that gets there is the last.
+    DieWithin {
+        /// Whom.
+        node: u8,
+        /// 0: behind the write, 1: behind the release, 2: behind the sync.
+        step: u8,
+        /// The power goes too.
+        power: bool,
+    },
+    /// A new, empty disk.
+    Wipe {
+        /// Whose.
+        node: u8,
+    },
+    /// The disk as it was at the last backup; once the peers have refused it, a wiped one.
+    OldCopy {
+        /// Whose.
+        node: u8,
+    },
+    /// The process stands still and then goes on.
+    Pause {
+        /// Whom.
+        node: u8,
+    },
+    /// The wall clock is off.
+    ClockJump {
+        /// Whose.
+        node: u8,
+        /// By how much.
+        ms: i64,
+    },
+    /// The next read of the disk fails.
+    ReadError {
+        /// Whose.
+        node: u8,
+    },
+    /// The next batch fails; the node is restarted when the fault is over.
+    CommitError {
+        /// Whose.
+        node: u8,
+        /// It is in the log all the same.
+        in_log: bool,
+    },
+    /// The next sync fails.
+    SyncError {
+        /// Whose.
+        node: u8,
+    },
+    /// No room; the node is restarted when there is again.
+    FullDisk {
+        /// Whose.
+        node: u8,
+        /// The node notices before a write does.
+        noticed: bool,
+    },
+    /// A bit of a record turns.
+    BitFlip {
+        /// Whose.
+        node: u8,
+    },
+    /// Syncs and reads take long.
+    SlowDisk {
+        /// Whose.
+        node: u8,
+    },
+    /// Everything takes long.
+    SlowNode {
+        /// Whose.
+        node: u8,
+    },
+    /// Some do not hear others.
+    Partition {
+        /// In which way.
+        shape: Shape,
+        /// Around whom.
+        node: u8,
+    },
+    /// Frames get lost, doubled and late.
+    Weather {
+        /// How many of 100 get lost.
+        loss: u8,
+        /// How many of 100 are doubled.
+        doubled: u8,
+        /// Of 1000, how many take up to 10 s.
+        late: u8,
+    },
+}
+
+/// What a client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// From the birth of the cluster.
+    pub at: Duration,
+    /// Who.
+    pub client: u8,
+    /// Which of the keys in use.
+    pub key: u8,
+    /// What.
+    pub act: Act,
+    /// R or W.
+    pub level: u8,
+    /// For further choices.
+    pub salt: u32,
+}
+
+/// A client's intention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Read.
+    Get,
+    /// Write without having looked.
+    Blind,
+    /// Write on what this client was shown last.
+    Update,
+    /// Write on something that some client was shown once.
+    Stale,
+    /// Read, and write on what was read.
+    Merge,
+    /// Delete what this client was shown last.
+    Delete,
+    /// Write again what this client does not know the fate of.
+    Retry,
+}

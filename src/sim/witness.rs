@@ -1,0 +1,270 @@
+//! What only somebody who sees every machine from within can check: that no dot names two writes, that an
+//! acknowledgement is true, that nothing grows beyond its bound, that all frames went through the network.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::coverage::Mark;
+use super::disk::Disk;
+use super::report::Violation;
+use super::trace::node_name;
+use super::world::World;
+use crate::api::{Put, Receipt, Request};
+use crate::message::{PeerRequest, Replicate};
+use crate::node::{Core, PeerRef};
+use crate::ring::{RingView, Slot, token_of};
+use crate::storage::{Record, object_key};
+use crate::types::{Bucket, Key, Time, WriteId};
+use crate::version::{Dot, Object};
+
+/// Requests answered or parked, for each that may wait for an answer: what the node promises to stay below.
+const LINGERING_PER_INFLIGHT: u64 = 4;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Witness {
+    /// What each dot of a key names.
+    dots: BTreeMap<Bytes, BTreeMap<Dot, WriteId>>,
+    breach: Option<(Time, Violation)>,
+    /// Frames that have arrived, by sender.
+    delivered: BTreeMap<usize, u64>,
+    /// Nodes with a rotten record.
+    damaged: BTreeSet<usize>,
+    /// What peers have asked to be on the disk.
+    pub(super) promises: Promises,
+    /// Nodes that run on an old copy of their disk, which the peers have yet to refuse.
+    pub(super) old_copies: BTreeSet<usize>,
+    /// Starts of processes, by node.
+    starts: BTreeMap<usize, u64>,
+    /// Puts coordinated without a slot, by processes that are gone.
+    pub(super) unowned: u64,
+}
+
+impl Witness {
+    /// Something that must not be; the first one counts.
+    pub(super) fn breach(&mut self, now: Time, invariant: &str, key: Option<&str>, evidence: impl FnOnce() -> String) {
+        if self.breach.is_none() {
+            let violation = Violation { invariant: invariant.into(), key: key.map(Into::into), evidence: evidence() };
+            self.breach = Some((now, violation));
+        }
+    }
+
+    /// The first breach.
+    pub(super) fn broken(&self) -> Option<&(Time, Violation)> {
+        self.breach.as_ref()
+    }
+
+    pub(super) fn started(&mut self, node: usize) {
+        *self.starts.entry(node).or_default() += 1;
+    }
+
+    pub(super) fn delivered(&mut self, from: usize) {
+        *self.delivered.entry(from).or_default() += 1;
+    }
+
+    pub(super) fn damage(&mut self, node: usize) {
+        self.damaged.insert(node);
+    }
+
+    pub(super) fn repaired(&mut self, node: usize) {
+        self.damaged.remove(&node);
+    }
+
+    pub(super) fn is_damaged(&self, node: usize) -> bool {
+        self.damaged.contains(&node)
+    }
+
+    /// An object was sent, or lies on a disk.
+    pub(super) fn saw_object(&mut self, now: Time, key: &[u8], object: &Object) {
+        for sibling in object.siblings() {
+            self.saw_dot(now, key, sibling.dot, sibling.write_id);
+        }
+    }
+
+    pub(super) fn saw_dot(&mut self, now: Time, key: &[u8], dot: Dot, write: WriteId) {
+        if !self.dots.contains_key(key) {
+            self.dots.insert(Bytes::copy_from_slice(key), BTreeMap::new());
+        }
+        let named = self.dots.get_mut(key).expect("it has just been put there");
+        let first = *named.entry(dot).or_insert(write);
+        if first != write {
+            let name = String::from_utf8_lossy(key).into_owned();
+            self.breach(now, "dot uniqueness", Some(&name), || {
+                format!("{dot} of {name} names both write {} and write {}", first.0, write.0)
+            });
+        }
+    }
+
+    /// Dots of a key that were seen with a sibling, actors and all.
+    fn actors_of(&self, key: &[u8]) -> usize {
+        let dots = self.dots.get(key).into_iter().flatten();
+        dots.map(|(dot, _)| dot.actor).collect::<BTreeSet<_>>().len()
+    }
+}
+
+/// Replicates that are to be acknowledged only when they are on the disk, by who asked.
+#[derive(Default)]
+pub(super) struct Promises {
+    asked: BTreeMap<PeerRef, (Vec<u8>, Vec<Dot>)>,
+}
+
+impl Promises {
+    /// A request has arrived.
+    pub(super) fn ask(&mut self, from: &PeerRef, request: &PeerRequest) {
+        let PeerRequest::Replicate(Replicate { to, sync: true, object, .. }) = request else { return };
+        let token = token_of(&to.bucket, to.key.as_bytes());
+        let place = object_key(to.partition, token, &to.bucket, &to.key);
+        self.asked.insert(*from, (place, object.siblings().iter().map(|sibling| sibling.dot).collect()));
+    }
+
+    /// It has been answered.
+    pub(super) fn forget(&mut self, from: &PeerRef) {
+        self.asked.remove(from);
+    }
+
+    /// What is untrue about acknowledging it now, if anything is; `durable` tells what would survive a power loss.
+    pub(super) fn lie(&self, to: &PeerRef, durable: impl Fn(&[u8]) -> Option<Bytes>) -> Option<String> {
+        let (place, dots) = self.asked.get(to)?;
+        let record = durable(place).map(Record::decode);
+        let holds = match &record {
+            Some(Ok(record)) => dots.iter().all(|dot| record.object.context().contains(*dot)),
+            // A record that rots while its request is under way.
+            Some(Err(_)) => true,
+            None => false,
+        };
+        (!holds).then(|| format!("tells {} that {dots:?} are on its disk, and they are not", to.node))
+    }
+}
+
+/// Where a put's object lies.
+fn place_in(view: &RingView, bucket: &Bucket, key: &Key) -> Vec<u8> {
+    let (partition, token) = view.partition_of(bucket, key);
+    object_key(partition, token, bucket, key)
+}
+
+impl<D: Disk> World<D> {
+    /// Where an object of the simulation's keys lies: their bucket is told by their first letter.
+    pub(super) fn place_of(&self, key: &str) -> Option<Vec<u8>> {
+        let view = self.any_view()?;
+        Some(place_in(&view, &super::workload::bucket_of(key), &Key::new(key.to_owned()).ok()?))
+    }
+
+    /// A put is acknowledged: as many distinct replicas hold it as it says, durably where it says so.
+    pub(super) fn check_receipt(&mut self, coordinator: usize, request: &Request, receipt: &Receipt, since: Time) {
+        let Request::Put(put) = request else { return };
+        let name = String::from_utf8_lossy(put.header.key.as_bytes()).into_owned();
+        self.witness.saw_dot(self.now, put.header.key.as_bytes(), receipt.dot, put.header.write_id);
+        let ahead = self.nodes[coordinator].clocks.wall_ahead_ms;
+        self.coverage.add(Mark::SkewedMint, u64::from(ahead != 0));
+        if let Some(lie) = self.lie_in(put, receipt, since) {
+            let now = self.now;
+            let who = node_name(coordinator);
+            self.witness.breach(now, "ack honesty", Some(&name), || {
+                format!("{who} acknowledges write {} of {name}, but {lie}", put.header.write_id.0)
+            });
+        }
+    }
+
+    fn lie_in(&self, put: &Put, receipt: &Receipt, since: Time) -> Option<String> {
+        let header = &put.header;
+        let view = self.any_view()?;
+        let (partition, _) = view.partition_of(&header.bucket, &header.key);
+        let list = view.preference(partition, &header.bucket)?;
+        let slots: BTreeSet<u8> = receipt.acks.iter().map(|ack| ack.slot).collect();
+        let nodes: BTreeSet<_> = receipt.acks.iter().map(|ack| ack.node).collect();
+        if slots.len().min(nodes.len()) < usize::from(receipt.w) {
+            return Some(format!("W is {} and only {} replicas are named", receipt.w, slots.len().min(nodes.len())));
+        }
+        let synced = receipt.acks.iter().filter(|ack| ack.synced).count();
+        if header.dw.is_some_and(|dw| synced < usize::from(dw)) {
+            return Some(format!("DW is {:?} and only {synced} are synced", header.dw));
+        }
+        let place = place_in(&view, &header.bucket, &header.key);
+        for ack in &receipt.acks {
+            if list.slot_of(ack.node) != Some(Slot(ack.slot)) {
+                return Some(format!("{} does not hold slot {}", ack.node, ack.slot));
+            }
+            let Some(&node) = self.ids.get(&ack.node) else { continue };
+            let lost = |synced: bool| {
+                self.losses.iter().any(|loss| loss.node == node && loss.at >= since && (loss.all || !synced))
+            };
+            if lost(ack.synced) || self.witness.is_damaged(node) {
+                continue;
+            }
+            let record = self.nodes[node].disk.peek(&place, ack.synced).map(Record::decode);
+            let holds = matches!(&record, Some(Ok(record)) if record.object.context().contains(receipt.dot));
+            if !holds {
+                let how = if ack.synced { "not have it on its disk" } else { "not have it" };
+                return Some(format!("{} does {how}", node_name(node)));
+            }
+        }
+        None
+    }
+
+    /// Nothing may grow beyond its bound.
+    pub(super) fn check_bounds(&mut self) {
+        for node in 0..self.nodes.len() {
+            let Some(process) = &self.nodes[node].process else { continue };
+            let most = self.nodes[node].config.shard.max_inflight as u64;
+            let counters: Vec<_> = process.cores().map(Core::counters).collect();
+            for counters in counters {
+                // A retry that joins a put under way waits with it.
+                let bound = LINGERING_PER_INFLIGHT * most;
+                let over = [
+                    ("requests in flight", counters.in_flight, most),
+                    ("requests lingering", counters.lingering, bound),
+                    ("operations parked", counters.parked, bound),
+                ];
+                for (what, count, most) in over.into_iter().filter(|(_, count, most)| count > most) {
+                    let now = self.now;
+                    self.witness.breach(now, "queue bounds", None, || {
+                        format!("{} has {count} {what}, {most} are allowed", node_name(node))
+                    });
+                }
+            }
+        }
+    }
+
+    /// Every frame that arrived was sent through the network.
+    pub(super) fn check_ledger(&mut self) {
+        for node in 0..self.nodes.len() {
+            let delivered = self.witness.delivered.get(&node).copied().unwrap_or(0);
+            let arranged = self.network.arranged.get(&node).copied().unwrap_or(0);
+            if delivered > arranged {
+                let now = self.now;
+                self.witness.breach(now, "network ledger", None, || {
+                    format!("{delivered} frames of {} arrived, the network carried {arranged}", node_name(node))
+                });
+            }
+        }
+    }
+
+    /// All running nodes follow one ring.
+    pub(super) fn check_ring(&mut self) {
+        let views = self.nodes.iter().filter_map(|node| node.process.as_ref()?.control.view());
+        let rings: BTreeSet<_> = views.map(|view| (view.cluster().0, view.version(), view.digest())).collect();
+        if rings.len() > 1 {
+            let now = self.now;
+            self.witness.breach(now, "one ring", None, || format!("the nodes follow {} rings", rings.len()));
+        }
+    }
+
+    /// No key knows more actors than there were runs and slotless puts that could draw one.
+    pub(super) fn check_actors(&mut self, keys: &[String]) {
+        let running = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let unowned: u64 = running.flat_map(|process| process.cores()).map(|core| core.counters().puts_unowned).sum();
+        let starts: u64 = self.witness.starts.values().sum();
+        // A run may draw one actor before its generation is granted, and one for what it was granted.
+        let most = 2 * starts + unowned + self.witness.unowned;
+        for key in keys {
+            let actors = self.witness.actors_of(key.as_bytes());
+            if actors as u64 > most {
+                let now = self.now;
+                self.witness.breach(now, "sibling bound", Some(key), || {
+                    format!("{actors} actors have written {key}, {most} are explained by restarts and slotless puts")
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! What clients do and what they are told: drawn operations become requests, answers become the oracle's history.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+
+use super::client::Asking;
+use super::disk::Disk;
+use super::oracle::{Conflict, Ending, Event, History, Holder, KeyId, Label, OpId, Shown};
+use super::schedule::{Act, ClusterPlan, Operation};
+use super::world::World;
+use crate::api::{ApiError, Deadline, Get, GetReply, Put, PutHeader, Receipt, Reply, Request, Response};
+use crate::client::session::{Outcome, Patience, Target};
+use crate::client::{Standing, route};
+use crate::quorum::Level;
+use crate::types::{Bucket, Key, NodeId, Time, WriteId};
+use crate::version::{Dot, Object};
+
+/// The bucket that keeps the latest write only.
+pub(super) const LATEST: &str = "latest";
+/// Contexts of a key that are kept for clients with old ones.
+const MOST_CONTEXTS: usize = 12;
+
+/// The bucket of a key of the simulation, told by its first letter.
+pub(super) fn bucket_of(key: &str) -> Bucket {
+    if key.starts_with('l') { Bucket::new(LATEST).expect("it is a good name") } else { Bucket::default() }
+}
+
+/// How a history calls a dot: as something opaque.
+pub(super) fn label_of(dot: Dot) -> Label {
+    Label((dot.actor.0, dot.counter))
+}
+
+/// A context that some client was handed, and by which operation.
+#[derive(Clone, Debug)]
+struct Known {
+    context: Option<Bytes>,
+    basis: OpId,
+}
+
+/// A write that some client intends.
+#[derive(Clone, Debug)]
+struct Write {
+    id: WriteId,
+    key: usize,
+    body: Option<Bytes>,
+    after: Option<Known>,
+    since: Time,
+}
+
+/// What a request under way is for.
+enum Pending {
+    Get { op: OpId, client: usize, key: usize, then: Option<Operation> },
+    Put { op: OpId, client: usize, write: usize },
+}
+
+/// See the module.
+pub(super) struct Workload {
+    plan: ClusterPlan,
+    pub(super) history: History,
+    /// Nothing is written down: a fault of the simulation itself.
+    pub(super) forgetful: bool,
+    pub(super) operations: u64,
+    keys: Vec<String>,
+    by_name: BTreeMap<String, usize>,
+    writes: Vec<Write>,
+    pending: BTreeMap<u64, Pending>,
+    /// What a client was handed last, by client and key.
+    latest: BTreeMap<(usize, usize), Known>,
+    /// What clients were handed, by key.
+    contexts: BTreeMap<usize, Vec<Known>>,
+    /// Writes whose fate their client does not know.
+    doubtful: BTreeMap<usize, Vec<usize>>,
+    next_op: u32,
+    answered: u64,
+}
+
+impl Workload {
+    pub(super) fn new(plan: ClusterPlan) -> Workload {
+        Workload {
+            plan,
+            history: History { keys: Vec::new(), events: Vec::new() },
+            forgetful: false,
+            operations: 0,
+            keys: Vec::new(),
+            by_name: BTreeMap::new(),
+            writes: Vec::new(),
+            pending: BTreeMap::new(),
+            latest: BTreeMap::new(),
+            contexts: BTreeMap::new(),
+            doubtful: BTreeMap::new(),
+            next_op: 0,
+            answered: 0,
+        }
+    }
+
+    /// The keys so far, by their number in the history.
+    pub(super) fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// The number of a key, if it is one of the history.
+    pub(super) fn key_named(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(super) fn note(&mut self, at: Time, event: Event) {
+        if !self.forgetful {
+            self.history.events.push((at, event));
+        }
+    }
+
+    /// The key that stands in a slot at some time: it gives way to another when it has been in use for a while.
+    fn key_at(&mut self, slot: u8, at: Duration) -> usize {
+        let slot = slot % self.plan.keys;
+        let epoch = at.as_micros() / self.plan.key_life.as_micros();
+        let kind = if slot > 0 && slot.is_multiple_of(5) { 'l' } else { 'k' };
+        let name = format!("{kind}{slot}.{epoch}");
+        if let Some(key) = self.by_name.get(&name) {
+            return *key;
+        }
+        let key = self.keys.len();
+        self.history.keys.push(if kind == 'l' { Conflict::LastWriteWins } else { Conflict::Siblings });
+        self.by_name.insert(name.clone(), key);
+        self.keys.push(name);
+        key
+    }
+
+    fn next_op(&mut self) -> OpId {
+        self.next_op += 1;
+        self.operations += 1;
+        OpId(self.next_op)
+    }
+
+    /// A client does something.
+    pub(super) fn operate<D: Disk>(&mut self, world: &mut World<D>, operation: &Operation) {
+        let client = usize::from(operation.client % self.plan.clients);
+        let key = self.key_at(operation.key, operation.at);
+        let latest = self.latest.get(&(client, key)).cloned();
+        match operation.act {
+            Act::Get => self.get(world, client, key, operation, false),
+            Act::Merge => self.get(world, client, key, operation, true),
+            Act::Blind => self.write(world, client, key, operation, None, false),
+            Act::Update => self.write(world, client, key, operation, latest, false),
+            Act::Delete => self.write(world, client, key, operation, latest.clone(), latest.is_some()),
+            Act::Stale => {
+                let known = self.contexts.get(&key).map_or(&[][..], |known| known);
+                let chosen = known.get(operation.salt as usize % known.len().max(1)).cloned();
+                self.write(world, client, key, operation, chosen, false);
+            }
+            Act::Retry => {
+                let doubtful = self.doubtful.get(&client).map_or(&[][..], |doubtful| doubtful);
+                match doubtful.get(operation.salt as usize % doubtful.len().max(1)).copied() {
+                    Some(write) => self.put(world, client, write, operation),
+                    None => self.get(world, client, key, operation, false),
+                }
+            }
+        }
+    }
+
+    fn get<D: Disk>(&mut self, world: &mut World<D>, client: usize, key: usize, operation: &Operation, merges: bool) {
+        self.read(world, client, key, operation, merges.then_some(*operation));
+    }
+
+    fn read<D: Disk>(
+        &mut self,
+        world: &mut World<D>,
+        client: usize,
+        key: usize,
+        operation: &Operation,
+        then: Option<Operation>,
+    ) {
+        let op = self.next_op();
+        let name = self.keys[key].clone();
+        self.note(world.now, Event::Read { op, key: KeyId(u32::try_from(key).expect("few keys")) });
+        let request = Request::Get(Get {
+            bucket: bucket_of(&name),
+            key: key_of(&name),
+            r: Some(Level::Number(operation.level)),
+            pr: None,
+            deadline: Deadline::default(),
+        });
+        let what = format!("get {name}, r={}", operation.level);
+        let call = self.call(world, client, &name, request, what, world.now, operation.salt);
+        self.pending.insert(call, Pending::Get { op, client, key, then });
+    }
+
+    fn write<D: Disk>(
+        &mut self,
+        world: &mut World<D>,
+        client: usize,
+        key: usize,
+        operation: &Operation,
+        after: Option<Known>,
+        deletes: bool,
+    ) {
+        let id = WriteId(u128::try_from(self.writes.len() + 1).expect("a usize fits"));
+        let padding = "x".repeat(operation.salt as usize % 97);
+        let body = (!deletes).then(|| Bytes::from(format!("{}:{padding}", id.0)));
+        self.writes.push(Write { id, key, body, after, since: world.now });
+        self.put(world, client, self.writes.len() - 1, operation);
+    }
+
+    fn put<D: Disk>(&mut self, world: &mut World<D>, client: usize, write: usize, operation: &Operation) {
+        let op = self.next_op();
+        let Write { id, key, body, after, since } = self.writes[write].clone();
+        let name = self.keys[key].clone();
+        let basis = after.as_ref().map(|known| known.basis);
+        let key_id = KeyId(u32::try_from(key).expect("few keys"));
+        self.note(world.now, Event::Write { op, key: key_id, write: id, body: body.clone(), basis });
+        let dw = operation.salt.is_multiple_of(13).then_some(operation.level.min(2));
+        let header = PutHeader {
+            bucket: bucket_of(&name),
+            key: key_of(&name),
+            write_id: id,
+            context: after.as_ref().and_then(|known| known.context.clone()),
+            delete: body.is_none(),
+            w: Some(Level::Number(operation.level)),
+            pw: None,
+            dw,
+            deadline: Deadline::default(),
+        };
+        let what = self.describe(write, operation.level);
+        let request = Request::Put(Put { header, value: body });
+        let call = self.call(world, client, &name, request, what, since, operation.salt);
+        self.pending.insert(call, Pending::Put { op, client, write });
+    }
+
+    fn describe(&self, write: usize, level: u8) -> String {
+        let Write { id, key, body, after, .. } = &self.writes[write];
+        let verb = if body.is_some() { "put" } else { "delete" };
+        let basis =
+            after.as_ref().map_or("blind".into(), |known| format!("on what operation {} was shown", known.basis.0));
+        format!("{verb} {} = {}, {basis}, w={level}", self.keys[*key], id.0)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a request is about, said once")]
+    fn call<D: Disk>(
+        &mut self,
+        world: &mut World<D>,
+        client: usize,
+        name: &str,
+        request: Request,
+        what: String,
+        since: Time,
+        salt: u32,
+    ) -> u64 {
+        let patience =
+            Patience { request_timeout: self.plan.request_timeout, attempt_timeout: self.plan.attempt_timeout };
+        let targets = self.targets(world, name, salt);
+        let what = format!("operation {}: {what}", self.next_op);
+        world.call(Asking { client, request, targets, patience, key: name.to_owned(), what, since })
+    }
+
+    /// Whom to ask, best first; now and then the other way round.
+    fn targets<D: Disk>(&self, world: &World<D>, name: &str, salt: u32) -> Vec<usize> {
+        let count = u16::try_from(world.nodes.len()).expect("few nodes");
+        let primaries: Vec<Target> =
+            world.primaries(name).into_iter().map(|node| Target(u16::try_from(node).expect("few nodes"))).collect();
+        let order = route(count, &primaries, |_| Standing::Good, u64::from(salt));
+        let mut order: Vec<usize> = order.into_iter().map(|target| usize::from(target.0)).collect();
+        if Xoshiro256PlusPlus::seed_from_u64(salt.into()).random_bool(self.plan.whims.misroute) {
+            order.reverse();
+        }
+        order
+    }
+
+    /// Takes in what clients have been told.
+    pub(super) fn listen<D: Disk>(&mut self, world: &mut World<D>) {
+        for (call, outcome) in world.clients.take_ended() {
+            match self.pending.remove(&call).expect("a call that ends was begun here") {
+                Pending::Get { op, client, key, then } => self.on_read(world, op, client, key, then, outcome),
+                Pending::Put { op, client, write } => self.on_written(world, op, client, write, outcome),
+            }
+        }
+    }
+
+    fn on_read<D: Disk>(
+        &mut self,
+        world: &mut World<D>,
+        op: OpId,
+        client: usize,
+        key: usize,
+        then: Option<Operation>,
+        outcome: Outcome,
+    ) {
+        let Outcome::Answered { response: Response { result: Ok(Reply::Get(reply)), values }, .. } = outcome else {
+            return;
+        };
+        self.answered += 1;
+        let siblings = shown(&reply, values);
+        for sibling in &siblings {
+            let dot = Dot { actor: crate::version::Actor(sibling.label.0.0), counter: sibling.label.0.1 };
+            world.witness.saw_dot(world.now, self.keys[key].as_bytes(), dot, sibling.write);
+        }
+        self.note(world.now, Event::Answered { op, siblings });
+        let known = Known { context: reply.context, basis: op };
+        self.remember(client, key, known.clone());
+        if let Some(operation) = then {
+            self.write(world, client, key, &operation, Some(known), false);
+        }
+    }
+
+    fn on_written<D: Disk>(&mut self, world: &mut World<D>, op: OpId, client: usize, write: usize, outcome: Outcome) {
+        let ending = match outcome {
+            Outcome::Answered { response: Response { result: Ok(Reply::Put(receipt)), .. }, .. } => {
+                let known = Known { context: Some(receipt.context.clone()), basis: op };
+                self.remember(client, self.writes[write].key, known);
+                acked(&receipt, &world.ids)
+            }
+            Outcome::Refused { error: ApiError::Indeterminate { .. }, .. } | Outcome::NoAnswer { .. } => {
+                self.doubtful.entry(client).or_default().push(write);
+                Ending::Unknown
+            }
+            Outcome::Refused { error: ApiError::WriteIdReused, .. } => {
+                let (now, id) = (world.now, self.writes[write].id.0);
+                let name = self.keys[self.writes[write].key].clone();
+                world
+                    .witness
+                    .breach(now, "retries", Some(&name), || format!("a retry of write {id} is taken for another"));
+                Ending::Unknown
+            }
+            Outcome::Answered { .. } | Outcome::Refused { .. } | Outcome::Unreachable { .. } => Ending::Refused,
+        };
+        self.note(world.now, Event::Wrote { op, ending });
+    }
+
+    fn remember(&mut self, client: usize, key: usize, known: Known) {
+        let contexts = self.contexts.entry(key).or_default();
+        if contexts.len() == MOST_CONTEXTS {
+            contexts.remove(0);
+        }
+        contexts.push(known.clone());
+        self.latest.insert((client, key), known);
+    }
+
+    /// Reads a key from all of its replicas, once more.
+    pub(super) fn read_all<D: Disk>(&mut self, world: &mut World<D>, key: usize, level: u8) {
+        let operation = Operation {
+            at: Duration::ZERO,
+            client: 0,
+            key: 0,
+            act: Act::Get,
+            level,
+            salt: u32::try_from(key).unwrap_or(0),
+        };
+        self.read(world, 0, key, &operation, None);
+    }
+
+    /// Reads answered so far.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// Whether a client still waits.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+}
+
+fn key_of(name: &str) -> Key {
+    Key::new(name.to_owned()).expect("the simulation's keys are short")
+}
+
+fn acked(receipt: &Receipt, ids: &BTreeMap<NodeId, usize>) -> Ending {
+    let holder = |ack: &crate::api::Ack| {
+        let node = ids.get(&ack.node).copied().expect("members acknowledge");
+        Holder { node: u16::try_from(node).expect("few nodes"), synced: ack.synced }
+    };
+    Ending::Acked { label: label_of(receipt.dot), by: receipt.acks.iter().map(holder).collect() }
+}
+
+fn shown(reply: &GetReply, values: Vec<Bytes>) -> Vec<Shown> {
+    let mut values = values.into_iter();
+    let one = |meta: &crate::api::SiblingMeta| Shown {
+        write: meta.write_id,
+        label: label_of(meta.dot),
+        body: meta.len.map(|_| values.next().expect("an answer carries the values that it lists")),
+    };
+    reply.siblings.iter().map(one).collect()
+}
+
+/// What an object shows, twins and all.
+pub(super) fn shown_by(object: &Object) -> Vec<Shown> {
+    let one = |sibling: &crate::version::Sibling| Shown {
+        write: sibling.write_id,
+        label: label_of(sibling.dot),
+        body: sibling.body.value().cloned(),
+    };
+    object.siblings().iter().map(one).collect()
+}
