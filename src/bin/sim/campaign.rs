@@ -1,0 +1,79 @@
+//! Many seeds: run, counted, judged.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use dynkv::sim::oracle::Sufficiency;
+use dynkv::sim::report::{Outcome, TraceFilter};
+
+use super::args::SeedsPlan;
+use super::crew::{self, News};
+use super::progress::Progress;
+use super::rig::{ANYTHING, Order};
+use super::summary::Summary;
+use super::tally::{Finished, Tally};
+use super::{emit, minimal};
+
+/// Runs regressions and seeds, prints what came of them; whether all is green.
+pub fn run(plan: &SeedsPlan) -> bool {
+    let regressed = !plan.regressions.is_empty() && !regressions(plan);
+    let green = seeds(plan);
+    green && !regressed
+}
+
+/// Whether what was once found is still gone. How much happens in these runs is no matter.
+fn regressions(plan: &SeedsPlan) -> bool {
+    let of = |index: u64| plan.regressions[usize::try_from(index).expect("an index of the list")];
+    let count = plan.regressions.len() as u64;
+    let (tally, wall) = all(plan.jobs, count, |index| finish(of(index), plan.twice, None, ANYTHING));
+    emit("regressions\n");
+    let judged = judge(plan, &Summary { tally: &tally, wall, twice: plan.twice, marks: false }, true);
+    emit("\n");
+    judged
+}
+
+fn seeds(plan: &SeedsPlan) -> bool {
+    let of = |index: u64| Order { seed: plan.first.seed.saturating_add(index), ..plan.first };
+    let (tally, wall) =
+        all(plan.jobs, plan.seeds, |index| finish(of(index), plan.twice, plan.trace.clone(), Sufficiency::default()));
+    judge(plan, &Summary { tally: &tally, wall, twice: plan.twice, marks: true }, plan.allow_missing)
+}
+
+/// Makes one run, or the same twice, each on a thread of its own.
+fn finish(order: Order, twice: bool, trace: Option<TraceFilter>, enough: Sufficiency) -> Finished {
+    let schedule = order.schedule();
+    let report = order.rig.run(&schedule, trace, enough);
+    let again = twice.then(|| crew::on_fresh_thread(|| order.rig.run(&schedule, None, enough)));
+    Finished { order, report, again }
+}
+
+/// The sum of all runs, and the time it took.
+fn all(jobs: usize, count: u64, work: impl Fn(u64) -> Finished + Sync) -> (Tally, Duration) {
+    let (mut tally, mut progress) = (Tally::default(), Progress::new(count));
+    crew::in_order(jobs, count, work, |news| {
+        if let News::Done(finished) = news {
+            tally.add(&finished);
+            if let Outcome::Violation(violation) = &finished.report.outcome {
+                progress.note(&format!("VIOLATION: {}: {}", violation.invariant, finished.order.replay()));
+            }
+            emit(&finished.report.trace.iter().map(|line| format!("{line}\n")).collect::<String>());
+        }
+        progress.show(&tally);
+        ControlFlow::Continue(())
+    });
+    progress.finish();
+    (tally, progress.wall())
+}
+
+fn judge(plan: &SeedsPlan, summary: &Summary<'_>, allow_missing: bool) -> bool {
+    emit(&summary.to_string());
+    if plan.shrink {
+        minimal::print(plan.jobs, &summary.tally.violations);
+    }
+    let faults = summary.tally.faults(allow_missing);
+    match faults.is_empty() {
+        true => emit("\nGREEN\n"),
+        false => emit(&format!("\nRED: {}\n", faults.join(", "))),
+    }
+    faults.is_empty()
+}
