@@ -16,7 +16,7 @@ RELEASE_TESTS := --lib --bins $(patsubst tests/%.rs,--test %,$(filter-out $(CORE
 # so these runs keep a directory of their own: in the common one they would throw the real build away.
 LINT_ROCKS := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/lint ROCKSDB_LIB_DIR=/nonexistent $(CARGO)
 
-.PHONY: help deps build demo dev test fmt-check lint tidy test-core test-release bench audit
+.PHONY: help deps build demo dev test fmt-check lint tidy test-core test-release sim mutants bench audit
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,22 @@ test-core: ## All that needs neither RocksDB nor processes (dev profile)
 
 test-release: ## What needs RocksDB or real processes (release profile)
 	$(CARGO) test --release $(RELEASE_TESTS)
+
+# The simulation needs no RocksDB, unless ENGINE=rocks asks for the real thing. SEED=17 replays one seed.
+SEEDS ?= 100
+MINUTES ?= 1
+FIRST ?= 1
+SIM_BUILD := $(if $(filter rocks,$(ENGINE)),--release --features sim,--profile sim --no-default-features --features sim)
+SIM_SEEDS := $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST) --regressions tests/regressions.txt)
+# TRACE=1 shows everything, TRACE=KEY one key
+SIM_TRACE := $(if $(TRACE),--trace$(if $(filter-out 1,$(TRACE)),=$(TRACE)))
+SIM_ARGS := $(SIM_SEEDS) --minutes $(MINUTES) $(if $(TWICE),--twice) $(SIM_TRACE) $(if $(ENGINE),--engine $(ENGINE))
+
+sim: ## Seeds of the whole-cluster simulation (SEEDS=100 MINUTES=1 FIRST=1; SEED=17 [TRACE=1|KEY]; TWICE=1; ENGINE=rocks)
+	$(CARGO) run $(SIM_BUILD) --bin dynkv-sim -- $(SIM_ARGS)
+
+mutants: ## Seeded bugs, each caught by the simulation (MINUTES=1)
+	$(CARGO) run --profile sim --no-default-features --features mutants --bin dynkv-sim -- --mutants --minutes $(MINUTES)
 
 bench: deps ## The floor and the cluster, measured in one run
 	$(CARGO) bench --bench cluster

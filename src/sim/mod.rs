@@ -29,6 +29,7 @@ mod queue;
 mod report;
 mod run;
 mod schedule;
+pub mod shrink;
 mod strike;
 mod trace;
 mod wire;

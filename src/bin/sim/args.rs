@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
-use dynkv::sim::report::{HarnessBug, TraceFilter};
+use dynkv::sim::{HarnessBug, TraceFilter};
 
 use super::engine::Engine;
 use super::regressions::Regressions;

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use dynkv::sim::oracle::Sufficiency;
-use dynkv::sim::report::{Outcome, TraceFilter};
+use dynkv::sim::{Outcome, TraceFilter};
 
 use super::args::SeedsPlan;
 use super::crew::{self, News};

@@ -3,8 +3,8 @@
 #[cfg(feature = "rocksdb")]
 use std::path::{Path, PathBuf};
 
-use dynkv::sim::report::{Options, Report};
-use dynkv::sim::schedule::Schedule;
+use dynkv::sim::Schedule;
+use dynkv::sim::{Options, Report};
 
 /// A storage engine that this build has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

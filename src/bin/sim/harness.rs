@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use dynkv::sim::coverage::{Kind, Mark};
+use dynkv::sim::HarnessBug;
 use dynkv::sim::oracle::Sufficiency;
-use dynkv::sim::report::HarnessBug;
+use dynkv::sim::{Kind, Mark};
 
 use super::rig::{Minutes, Order, Rig};
 use super::tally::{Finished, Tally};
@@ -49,8 +49,7 @@ struct Signs {
 
 impl Signs {
     fn of(tally: &Tally) -> Signs {
-        let broken =
-            |(order, violation): &(Order, dynkv::sim::report::Violation)| (order.seed, violation.invariant.clone());
+        let broken = |(order, violation): &(Order, dynkv::sim::Violation)| (order.seed, violation.invariant.clone());
         Signs {
             violations: tally.violations.iter().map(broken).collect(),
             insufficient: tally.insufficient.iter().map(|(order, _)| order.seed).collect(),

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use dynkv::sim::report::{Outcome, Report, TraceFilter, Violation};
-use dynkv::sim::schedule::Schedule;
+use dynkv::sim::Schedule;
 use dynkv::sim::shrink::shrink;
+use dynkv::sim::{Outcome, Report, TraceFilter, Violation};
 
 use super::rig::{ANYTHING, Order, same};
 use super::{crew, emit};

@@ -8,7 +8,7 @@ use std::time::Instant;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use dynkv::mutant::Mutant;
-use dynkv::sim::report::{Outcome, Violation};
+use dynkv::sim::{Outcome, Violation};
 
 use super::args::MutantsPlan;
 use super::crew::{self, News};

@@ -5,10 +5,10 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::str::FromStr;
 use std::time::Duration;
 
-use dynkv::sim::coverage::Coverage;
+use dynkv::sim::Coverage;
+use dynkv::sim::Schedule;
 use dynkv::sim::oracle::{Findings, Sufficiency};
-use dynkv::sim::report::{HarnessBug, Options, Outcome, Report, TraceFilter, Violation};
-use dynkv::sim::schedule::Schedule;
+use dynkv::sim::{HarnessBug, Options, Outcome, Report, TraceFilter, Violation};
 
 use super::engine::Engine;
 use super::panics;

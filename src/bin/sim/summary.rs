@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-use dynkv::sim::coverage::{Kind, Mark};
+use dynkv::sim::{Kind, Mark};
 
 use super::progress::{hours, times_real};
 use super::tally::Tally;
@@ -93,8 +93,8 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, value: impl Display) -> fmt::Resu
 
 #[cfg(test)]
 mod tests {
-    use dynkv::sim::coverage::Coverage;
-    use dynkv::sim::report::Violation;
+    use dynkv::sim::Coverage;
+    use dynkv::sim::Violation;
 
     use super::super::rig::{Minutes, Order, Rig};
     use super::*;

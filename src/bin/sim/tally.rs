@@ -3,9 +3,9 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
-use dynkv::sim::coverage::{Coverage, Mark};
 use dynkv::sim::oracle::Findings;
-use dynkv::sim::report::{Outcome, Report, Violation};
+use dynkv::sim::{Coverage, Mark};
+use dynkv::sim::{Outcome, Report, Violation};
 
 use super::rig::Order;
 
