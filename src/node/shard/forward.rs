@@ -38,7 +38,7 @@ impl Shard {
             return;
         }
         match outcome {
-            Err(error) if error.retry() == Retry::Elsewhere => self.take_back(now, entry, fx),
+            Err(error) if error.retry() == Retry::Elsewhere => self.take_back(now, entry, false, fx),
             outcome => {
                 let origin = Origin::Client(forward.client);
                 self.waiting -= 1;
@@ -48,25 +48,31 @@ impl Shard {
         }
     }
 
-    /// The primary has refused, or has not answered in time: this node coordinates, with the same write id.
-    pub(super) fn take_back(&mut self, now: Now, entry: u64, fx: &mut Effects) {
+    /// The primary has refused, or (`silent`) has not answered in time: this node coordinates, with the same write id.
+    pub(super) fn take_back(&mut self, now: Now, entry: u64, silent: bool, fx: &mut Effects) {
         let Some(Entry { work: Work::Forward(_), deadline, .. }) = self.entries.get(&entry) else { return };
         let deadline = *deadline;
         let Some(forward) = self.take_forward(entry) else { return };
-        let ForwardEntry { client, place, put, context, machine, .. } = forward;
+        let ForwardEntry { client, to, place, put, context, machine, .. } = forward;
         let origin = Origin::Client(client);
         let checked = Checked { place, quorum: machine.quorum(), client: context };
-        if let Err(error) = self.coordinate(now, origin, put, checked, deadline, fx) {
-            answer_put(origin, Err(error), fx);
-        }
+        let w = checked.quorum.w();
+        let Err(error) = self.coordinate(now, origin, put, checked, deadline, fx) else { return };
+        // What this node refuses, the silent one may have done.
+        let error = if silent { self.in_doubt(to, w) } else { error };
+        answer_put(origin, Err(error), fx);
     }
 
     pub(super) fn on_forward_deadline(&mut self, entry: u64, fx: &mut Effects) {
         let Some(ForwardEntry { client, to, machine, .. }) = self.take_forward(entry) else { return };
-        let w = machine.quorum().w();
-        let detail = format!("{}, which was asked to coordinate, has not answered", self.name_of(to));
+        let error = self.in_doubt(to, machine.quorum().w());
+        answer_put(Origin::Client(client), Err(error), fx);
+    }
+
+    fn in_doubt(&mut self, silent: NodeId, w: u8) -> ApiError {
         self.counters.puts_indeterminate += 1;
-        answer_put(Origin::Client(client), Err(ApiError::Indeterminate { acks: 0, w, detail }), fx);
+        let detail = format!("{}, which was asked to coordinate, has not answered", self.name_of(silent));
+        ApiError::Indeterminate { acks: 0, w, detail }
     }
 
     fn take_forward(&mut self, entry: u64) -> Option<ForwardEntry> {

@@ -236,7 +236,7 @@ impl Shard {
                 Work::Get(get) if get.told => {}
                 Work::Get(_) | Work::Where(_) => self.send_fetches(entry, true, fx),
                 Work::Scan(_) => self.send_ranges(entry, true, fx),
-                Work::Forward(_) => self.take_back(now, entry, fx),
+                Work::Forward(_) => self.take_back(now, entry, true, fx),
             }
         }
     }
