@@ -8,7 +8,7 @@ use rand::RngExt;
 use super::coverage::Mark;
 use super::disk::Disk;
 use super::network::{FIRST_CLIENT, Lane, from_bytes, to_bytes};
-use super::trace::node_name;
+use super::trace::{node_name, node_of};
 use super::world::{Event, SESSION, World};
 use crate::api::{ApiError, Deadline, Reply, Request, Response};
 use crate::client::TickBound;
@@ -162,7 +162,7 @@ impl<D: Disk> World<D> {
         }
         let machine = FIRST_CLIENT + client;
         let ends = if to_node { (machine, node) } else { (node, machine) };
-        let [fate, _] = self.network.fates(ends, Lane::Client, self.now, &mut self.rng, &mut self.coverage);
+        let [fate, _] = self.network.fates(ends, Lane::Client, false, self.now, &mut self.rng, &mut self.coverage);
         fate
     }
 
@@ -269,12 +269,12 @@ impl<D: Disk> World<D> {
     }
 
     fn tell(&mut self, call: &Call, outcome: &Outcome) {
-        let client = call.client;
+        let (client, ids) = (call.client, &self.ids);
         self.trace.say(self.now, &call.key, || {
             let result = match outcome {
                 Outcome::Answered { target, response } => match &response.result {
                     Ok(Reply::Put(receipt)) => {
-                        let acks: Vec<_> = receipt.acks.iter().map(|ack| format!("slot {}", ack.slot)).collect();
+                        let acks: Vec<_> = receipt.acks.iter().map(|ack| node_of(ids, ack.node)).collect();
                         format!("ok by {}, acknowledged by {}", node_name(target.0.into()), acks.join(" and "))
                     }
                     Ok(Reply::Get(reply)) => {

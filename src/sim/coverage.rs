@@ -58,6 +58,10 @@ marks! {
     LinkSilent: Effect "links ended by silence",
     /// A process that was killed while clients waited for it.
     Killed: Effect "kills with requests under way",
+    /// A process that stopped in order.
+    Stopped: Effect "ordered stops",
+    /// A process that was killed before its cluster was born.
+    BirthDisturbed: Effect "kills before the cluster was born",
     /// All processes were killed at once.
     AllKilled: Effect "all nodes killed at once",
     /// A process that died between two steps of a drain.

@@ -1,5 +1,8 @@
 //! A node's disk: what is left of it after each kind of crash, and the ways in which it fails.
 
+#[cfg(feature = "rocksdb")]
+pub(super) mod rocks;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -61,3 +61,15 @@ pub fn run(schedule: &Schedule, options: &Options) -> Report {
     let world = cluster::assemble(schedule, options, disk);
     run::Run::new(schedule, options, world).finish()
 }
+
+/// Runs a schedule on RocksDB, in directories below `dir`. What only the modelled disk can do does not happen: see
+/// `disk/rocks.rs`.
+///
+/// # Panics
+/// If a database cannot be made there.
+#[cfg(feature = "rocksdb")]
+pub fn run_on_rocks(schedule: &Schedule, options: &Options, dir: &std::path::Path) -> Report {
+    let disk = |node: usize| disk::rocks::RocksDisk::new(&dir.join(format!("n{}", node + 1)));
+    let world = cluster::assemble(schedule, options, disk);
+    run::Run::new(schedule, options, world).finish()
+}

@@ -17,7 +17,8 @@ use crate::types::Time;
 pub enum Lane {
     /// Of Control: a stream, so nothing on it is lost or overtaken while the link stands.
     Control,
-    /// Of the dialer's shard. A stream too, but a full queue drops frames: here any frame may be lost, doubled or late.
+    /// Of the dialer's shard. A stream too, but a full queue drops frames and senders repeat theirs: here any frame may be
+    /// lost, late or doubled.
     Shard(u16),
     /// Of a client.
     Client,
@@ -104,11 +105,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// When copies of a frame that is sent now arrive.
+    /// When copies of a frame that is sent now arrive. A `repeatable` one may come twice.
     pub(super) fn fates(
         &mut self,
         (from, to): (usize, usize),
         lane: Lane,
+        repeatable: bool,
         now: Time,
         rng: &mut Xoshiro256PlusPlus,
         coverage: &mut Coverage,
@@ -125,7 +127,7 @@ impl Network {
             coverage.hit(Mark::FrameLost);
             return [None, None];
         }
-        let twice = matches!(lane, Lane::Shard(_)) && rng.random_bool(weather.duplication);
+        let twice = repeatable && rng.random_bool(weather.duplication);
         coverage.add(Mark::FrameDuplicated, u64::from(twice));
         let mut fates = [None, None];
         for fate in fates.iter_mut().take(1 + usize::from(twice)) {

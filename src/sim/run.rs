@@ -75,6 +75,7 @@ impl<'a, D: Disk> Run<'a, D> {
 
     fn is_born(&mut self) -> bool {
         (0..self.world.nodes.len()).for_each(|node| self.world.start(node));
+        self.disturb_birth();
         let born = self.world.settles_within(PATIENCE);
         if !born {
             let waiting = self.world.waiting_for();
@@ -82,6 +83,26 @@ impl<'a, D: Disk> Run<'a, D> {
         }
         self.began = self.world.now;
         born
+    }
+
+    fn disturb_birth(&mut self) {
+        if self.options.harness_bug == Some(HarnessBug::FaultsOff) {
+            return;
+        }
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(self.schedule.seed ^ 0xb117);
+        for _ in 0..self.schedule.cluster.birth_kills {
+            self.world.run_for(Duration::from_millis(rng.random_range(1..400)));
+            let node = rng.random_range(0..self.world.nodes.len());
+            let born = self.world.nodes[node].process.as_ref().is_some_and(|process| process.control.view().is_some());
+            self.world.coverage.add(Mark::BirthDisturbed, u64::from(!born));
+            if rng.random_bool(0.5) {
+                self.world.power_loss(node);
+            } else {
+                self.world.kill(node);
+            }
+            self.world.start(node);
+        }
+        self.follow();
     }
 
     /// The safety phase.

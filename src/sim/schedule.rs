@@ -59,6 +59,8 @@ pub struct ClusterPlan {
     pub read_us: u64,
     /// How much each node's clock runs fast, in parts of a million.
     pub drift_ppm: Vec<i32>,
+    /// Kills before the cluster is born.
+    pub birth_kills: u8,
     /// Legal but unlikely ways.
     pub whims: Whims,
 }
@@ -102,6 +104,11 @@ impl Shape {
 pub enum Fault {
     /// kill -9.
     Kill {
+        /// Whom.
+        node: u8,
+    },
+    /// It takes no new requests, and ends when the fault is over.
+    Stop {
         /// Whom.
         node: u8,
     },

@@ -39,6 +39,7 @@ impl<D: Disk> World<D> {
             }
             Fault::Partition { shape, node } => self.part(shape, self.index(node), true),
             Fault::Kill { node }
+            | Fault::Stop { node }
             | Fault::PowerLoss { node }
             | Fault::DieWithin { node, .. }
             | Fault::Wipe { node }
@@ -59,6 +60,7 @@ impl<D: Disk> World<D> {
         let runs = self.nodes[node].process.is_some();
         match fault {
             Fault::Kill { .. } => self.kill(node),
+            Fault::Stop { .. } if runs => self.drain(node),
             Fault::PowerLoss { .. } => self.power_loss(node),
             Fault::DieWithin { step, power, .. } if runs => {
                 let steps = [Step::Written, Step::Released, Step::Synced];
@@ -69,12 +71,7 @@ impl<D: Disk> World<D> {
                 self.coverage.hit(Mark::Wiped);
                 self.wipe(node);
             }
-            Fault::OldCopy { .. } => {
-                if self.restore(node) {
-                    self.witness.old_copies.insert(node);
-                    self.start(node);
-                }
-            }
+            Fault::OldCopy { .. } => self.give_old_copy(node),
             Fault::Pause { .. } => self.pause(node),
             Fault::ClockJump { ms, .. } => self.nodes[node].clocks.wall_ahead_ms += ms,
             Fault::ReadError { .. } => self.nodes[node].disk.arm(storage::Fault::Read),
@@ -89,6 +86,13 @@ impl<D: Disk> World<D> {
             Fault::SlowDisk { .. } => self.nodes[node].pace.disk_drag = DISK_DRAG_US,
             Fault::SlowNode { .. } => self.nodes[node].pace.node_drag = NODE_DRAG_US,
             _ => {}
+        }
+    }
+
+    fn give_old_copy(&mut self, node: usize) {
+        if self.restore(node) {
+            self.witness.old_copies.insert(node);
+            self.start(node);
         }
     }
 
@@ -110,6 +114,7 @@ impl<D: Disk> World<D> {
                 self.nodes[node].die_after = None;
                 self.revive(node);
             }
+            Fault::Stop { node } => self.end_in_order(self.index(node)),
             Fault::Pause { node } => self.resume(self.index(node)),
             Fault::ClockJump { node, ms } => {
                 let node = self.index(node);
@@ -140,6 +145,16 @@ impl<D: Disk> World<D> {
             }
             Fault::ReadError { .. } | Fault::BitFlip { .. } => {}
         }
+    }
+
+    /// A node that has been told to stop does so, and starts again.
+    fn end_in_order(&mut self, node: usize) {
+        if self.nodes[node].process.is_some() {
+            self.nodes[node].mark_clean();
+            self.coverage.add(Mark::Stopped, u64::from(self.nodes[node].engine_is_sound()));
+            self.kill(node);
+        }
+        self.revive(node);
     }
 
     /// Starts a node that does not run. What the peers have refused as an old copy is wiped first, as its operator is told to.

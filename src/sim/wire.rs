@@ -11,6 +11,7 @@ use super::network::{FIRST_CLIENT, Lane, Link, from_bytes, to_bytes};
 use super::trace::{Topic, names_of, node_name, node_of};
 use super::world::{DIRECT, Event, World};
 use crate::frame::codec;
+use crate::frame::kind::Kind;
 use crate::frame::raw::RawFrame;
 use crate::message::{PeerAnswer, PeerRequest, Refusal};
 use crate::node::{ControlInput, LinkId, Output, PeerRef, ShardInput};
@@ -147,7 +148,9 @@ impl<D: Disk> World<D> {
             self.schedule(0, Event::Frame { link, to_dialer, lane, bytes });
             return;
         }
-        let mut fates = self.network.fates((from, to), lane, self.now, &mut self.rng, &mut self.coverage);
+        // A put is handed on once, and a stream doubles nothing: what a duplicate would do to it cannot come about.
+        let repeatable = matches!(lane, Lane::Shard(_)) && frame.kind != Kind::Coordinate as u8;
+        let mut fates = self.network.fates((from, to), lane, repeatable, self.now, &mut self.rng, &mut self.coverage);
         if lane == Lane::Control {
             let last = &mut self.network.links.get_mut(&link).expect("it has just been found").last;
             let last = &mut last[usize::from(to_dialer)];

@@ -252,8 +252,8 @@ impl<D: Disk> World<D> {
 
     /// No key knows more actors than there were runs and slotless puts that could draw one.
     pub(super) fn check_actors(&mut self, keys: &[String]) {
-        let running = self.nodes.iter().filter_map(|node| node.process.as_ref());
-        let unowned: u64 = running.flat_map(|process| process.cores()).map(|core| core.counters().puts_unowned).sum();
+        let running = (0..self.nodes.len()).filter(|node| self.nodes[*node].process.is_some());
+        let unowned: u64 = running.map(|node| self.count(node, |counters| counters.puts_unowned)).sum();
         let starts: u64 = self.witness.starts.values().sum();
         // A run may draw one actor before its generation is granted, and one for what it was granted.
         let most = 2 * starts + unowned + self.witness.unowned;

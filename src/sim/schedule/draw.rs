@@ -68,6 +68,7 @@ fn draw_cluster(rng: &mut Xoshiro256PlusPlus) -> ClusterPlan {
         sync_us,
         read_us,
         drift_ppm: (0..nodes).map(|_| rng.random_range(-300..=300)).collect(),
+        birth_kills: if rng.random_bool(0.3) { rng.random_range(1..=4) } else { 0 },
         whims: Whims {
             batch: rng.random_bool(0.3).then(|| rng.random_range(1..=3)),
             withhold: if rng.random_bool(0.4) { 0.3 } else { 0.0 },
@@ -106,7 +107,8 @@ fn draw_strikes(rng: &mut Xoshiro256PlusPlus, cluster: &ClusterPlan, span: Durat
 
 fn draw_fault(rng: &mut Xoshiro256PlusPlus, kind: usize, node: u8) -> Fault {
     match kind {
-        0 | 1 => Fault::Kill { node },
+        0 => Fault::Kill { node },
+        1 => Fault::Stop { node },
         2 => Fault::KillAll,
         3 => Fault::PowerLoss { node },
         4 => Fault::PowerLossAll,
