@@ -69,12 +69,7 @@ impl<D: Disk> World<D> {
                 self.coverage.hit(Mark::Wiped);
                 self.wipe(node);
             }
-            Fault::OldCopy { .. } => {
-                if self.restore(node) {
-                    self.witness.old_copies.insert(node);
-                    self.start(node);
-                }
-            }
+            Fault::OldCopy { .. } => self.start_old_copy(node),
             Fault::Pause { .. } => self.pause(node),
             Fault::ClockJump { ms, .. } => self.nodes[node].clocks.wall_ahead_ms += ms,
             Fault::ReadError { .. } => self.nodes[node].disk.arm(storage::Fault::Read),
@@ -89,6 +84,13 @@ impl<D: Disk> World<D> {
             Fault::SlowDisk { .. } => self.nodes[node].pace.disk_drag = DISK_DRAG_US,
             Fault::SlowNode { .. } => self.nodes[node].pace.node_drag = NODE_DRAG_US,
             _ => {}
+        }
+    }
+
+    fn start_old_copy(&mut self, node: usize) {
+        if self.restore(node) {
+            self.witness.old_copies.insert(node);
+            self.start(node);
         }
     }
 

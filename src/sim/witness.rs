@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::coverage::Mark;
 use super::disk::Disk;
+use super::process::Process;
 use super::report::Violation;
 use super::trace::node_name;
 use super::world::World;
@@ -253,7 +254,7 @@ impl<D: Disk> World<D> {
     /// No key knows more actors than there were runs and slotless puts that could draw one.
     pub(super) fn check_actors(&mut self, keys: &[String]) {
         let running = self.nodes.iter().filter_map(|node| node.process.as_ref());
-        let unowned: u64 = running.flat_map(|process| process.cores()).map(|core| core.counters().puts_unowned).sum();
+        let unowned: u64 = running.flat_map(Process::cores).map(|core| core.counters().puts_unowned).sum();
         let starts: u64 = self.witness.starts.values().sum();
         // A run may draw one actor before its generation is granted, and one for what it was granted.
         let most = 2 * starts + unowned + self.witness.unowned;
