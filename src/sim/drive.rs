@@ -37,7 +37,11 @@ impl<D: Disk> World<D> {
         self.nodes[node].run == run && self.nodes[node].process.is_some()
     }
 
-    pub(super) fn input(&mut self, node: usize, shard: usize, input: ShardInput) {
+    /// Queues an input of a running node's shard, and wakes the shard.
+    ///
+    /// # Panics
+    /// If the node does not run.
+    pub fn input(&mut self, node: usize, shard: usize, input: ShardInput) {
         let process = self.nodes[node].process.as_mut().expect("inputs go to running nodes");
         process.lanes[shard].inbox.push_back(input);
         self.wake(node, shard);

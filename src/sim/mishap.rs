@@ -39,8 +39,8 @@ impl<D: Disk> World<D> {
         self.schedule(500, Event::Dial { node, run });
     }
 
-    /// The process is gone, and with it its connections.
-    fn end(&mut self, node: usize) {
+    /// The process is gone, and with it its connections; its disk is left as it is.
+    pub fn end(&mut self, node: usize) {
         self.trace.event(self.now, 4, node, &[]);
         let run = self.nodes[node].run;
         self.note_end(node);

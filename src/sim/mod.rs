@@ -40,7 +40,7 @@ mod world;
 pub use coverage::{Coverage, Kind, Mark};
 pub use disk::{Disk, MemoryDisk};
 pub use host::Step;
-pub use network::{Network, Weather};
+pub use network::{Network, Weather, from_bytes, to_bytes};
 pub use process::{Clocks, Node, NodeConfig, Pace, Process};
 pub use report::{HarnessBug, Options, Outcome, Report, TraceFilter, Violation};
 pub use schedule::{Act, ClusterPlan, Fault, Operation, Schedule, Shape, Strike, Whims};

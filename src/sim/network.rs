@@ -198,7 +198,10 @@ impl Network {
 }
 
 /// A frame as it crosses the wire.
-pub(super) fn to_bytes(frame: &RawFrame) -> Bytes {
+///
+/// # Panics
+/// If it is larger than a frame may be.
+pub fn to_bytes(frame: &RawFrame) -> Bytes {
     FrameLimits::default().check(frame).expect("a node sends no frame that its peer refuses");
     let (mut chunks, mut scratch) = (Vec::new(), BytesMut::new());
     frame.append_chunks(&mut chunks, &mut scratch);
@@ -209,8 +212,11 @@ pub(super) fn to_bytes(frame: &RawFrame) -> Bytes {
     }
 }
 
-/// What the other end makes of it.
-pub(super) fn from_bytes(bytes: Bytes) -> RawFrame {
+/// What the other end makes of the bytes of one frame.
+///
+/// # Panics
+/// If they are not those of one whole frame.
+pub fn from_bytes(bytes: Bytes) -> RawFrame {
     let mut reader = FrameReader::new(FrameLimits::default());
     reader.push(bytes);
     let frame = reader.next().expect("a whole frame").expect("one frame");

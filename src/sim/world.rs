@@ -29,7 +29,7 @@ use super::disk::{Disk, MemoryDisk};
 use super::network::{Lane, Network, from_bytes, to_bytes};
 use super::process::Node;
 use super::queue::EventQueue;
-use super::report::TraceFilter;
+use super::report::{TraceFilter, Violation};
 use super::trace::Trace;
 use super::witness::Witness;
 use super::workload::bucket_of;
@@ -325,7 +325,8 @@ impl<D: Disk> World<D> {
         usize::from(partition.0) % process.lanes.len()
     }
 
-    /// A request is put to a node; nothing has happened yet. A node that does not run never answers.
+    /// A request is put to a node; nothing has happened yet, and requests of one moment come in the order of the calls. A
+    /// node that does not run never answers.
     ///
     /// # Panics
     /// If the request does not survive its own encoding.
@@ -342,7 +343,7 @@ impl<D: Disk> World<D> {
         let shard = self.shard_of(node, &request);
         let from = ClientRef { lane: DIRECT, id };
         let input = ShardInput::Client { from, arrived: self.clock(node).time, request };
-        self.schedule(0, Event::Input { node, run, shard, input });
+        self.schedule_in_order(0, Event::Input { node, run, shard, input });
         id
     }
 
@@ -362,6 +363,11 @@ impl<D: Disk> World<D> {
             assert!(self.step(end), "request {id} is never answered: {:?}", self.nodes[self.answers[&id].node].fatal);
         }
         self.answer(id).expect("the loop waited for it").clone()
+    }
+
+    /// The first thing that must not be and was seen by somebody who sees every machine from within.
+    pub fn breach(&self) -> Option<&Violation> {
+        self.witness.broken().map(|(_, violation)| violation)
     }
 
     /// The sum of a running node's shards' counters.

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use dynkv::api::ApiError;
 use dynkv::node::{ClientRef, Core, Output, ShardInput};
+use dynkv::sim::World;
 use dynkv::storage::{Fault, MemoryConfig, MemoryEngine};
 use rand::RngExt;
 
-use crate::ask::{Ask, Expect, With, get, put};
-use crate::history::History;
-use crate::host::DrainHost;
-use crate::world::{Plan, World};
+use crate::ask::{Ask, Asking, Expect, With, get, put};
+use crate::faults::Befall;
+use crate::outbox::Outbox;
+use crate::plan::Plan;
+use crate::writers::Writers;
 
 /// One write at node 0 before, one after `fall` and a restart: do they have one actor?
 fn continues(fall: impl Fn(&mut World), nodes: usize) -> bool {
@@ -46,7 +48,7 @@ fn nothing_is_minted_before_the_node_knows_its_standing() {
     let from = ClientRef { lane: 1, id: 1 };
     let request = put("k", "v", 1).request();
     let mut inputs = vec![ShardInput::Ring(view), ShardInput::Client { from, arrived: now.time, request }];
-    let mut host = DrainHost::new(&engine, &mut node.survived);
+    let mut host = Outbox::new(engine);
     core.drain(now, &mut inputs, &mut host);
     let [Output::Respond { response, .. }] = &host.outputs[..] else { panic!("{:?}", host.outputs) };
     assert!(matches!(response.result, Err(ApiError::NotReady { .. })), "{response:?}");
@@ -75,26 +77,26 @@ fn a_failed_batch_gives_no_dot_twice() {
     for in_log in [false, true] {
         for seed in 1..=5 {
             let mut world = Plan::new(3).seed(seed).born();
-            let mut history = History::new(1);
+            let mut writers = Writers::new();
             for round in 0..6 {
                 for node in 0..3 {
-                    (0..3).for_each(|_| history.act(&mut world, node));
+                    (0..3).for_each(|_| writers.act(&mut world, node));
                 }
                 world.run_for(Duration::from_millis(20));
-                history.listen(&world);
+                writers.listen(&world);
                 let victim = round % 3;
                 world.arm(victim, Fault::Commit { in_log });
-                (0..4).for_each(|_| history.act(&mut world, victim));
+                (0..4).for_each(|_| writers.act(&mut world, victim));
                 world.run_for(Duration::from_millis(20));
-                history.listen(&world);
+                writers.listen(&world);
                 world.kill(victim);
                 world.run_for(Duration::from_millis(10));
                 world.start(victim);
                 world.settle();
             }
             world.run_for(Duration::from_secs(3));
-            history.listen(&world);
-            history.check_end(&mut world);
+            writers.listen(&world);
+            writers.check_end(&mut world);
         }
     }
 }
@@ -104,20 +106,20 @@ fn a_failed_batch_gives_no_dot_twice() {
 fn dots_stay_unique_over_restarts_of_all_kinds() {
     for seed in 1..=15 {
         let mut world = Plan::new(3).seed(seed).born();
-        let mut history = History::new(1);
+        let mut writers = Writers::new();
         for _ in 0..8 {
             for _ in 0..6 {
                 let node = world.rng.random_range(0..3);
-                history.act(&mut world, node);
+                writers.act(&mut world, node);
                 let pause = world.rng.random_range(0..2000);
                 world.run_for(Duration::from_micros(pause));
-                history.listen(&world);
+                writers.listen(&world);
             }
             let falls = [World::kill, World::power_loss, World::stop, World::die_with_replicates_out];
             let (node, fall) = (world.rng.random_range(0..3), world.rng.random_range(0..falls.len()));
             if fall == 3 {
                 // The power goes when others have heard of a write that is not on the disk.
-                (0..3).for_each(|_| history.act(&mut world, node));
+                (0..3).for_each(|_| writers.act(&mut world, node));
             }
             falls[fall](&mut world, node);
             world.run_for(Duration::from_millis(50));
@@ -125,8 +127,8 @@ fn dots_stay_unique_over_restarts_of_all_kinds() {
             world.settle();
         }
         world.run_for(Duration::from_secs(3));
-        history.listen(&world);
-        history.check_end(&mut world);
+        writers.listen(&world);
+        writers.check_end(&mut world);
     }
 }
 

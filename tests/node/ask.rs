@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dynkv::api::{self, ApiError, Deadline, GetReply, Put, PutHeader, Receipt, Reply, Request, Response};
 use dynkv::quorum::Level;
+use dynkv::sim::World;
 use dynkv::types::{Bucket, Key, WriteId};
 
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -158,5 +159,42 @@ impl Ask for Request {
 impl Ask for Put {
     fn request(self) -> Request {
         Request::Put(self)
+    }
+}
+
+/// Clients of a world.
+pub trait Asking {
+    /// A client sends a request to a node; nothing has happened yet.
+    fn begin(&mut self, node: usize, request: impl Ask) -> u64;
+
+    /// A client sends a request and waits for the answer.
+    fn ask(&mut self, node: usize, request: impl Ask) -> Response;
+
+    /// The nodes that hold a key of the default bucket, by slot, and then the others.
+    fn replicas(&self, name: &str) -> (Vec<usize>, Vec<usize>);
+}
+
+impl Asking for World {
+    fn begin(&mut self, node: usize, request: impl Ask) -> u64 {
+        self.send(node, &request.request())
+    }
+
+    #[track_caller]
+    fn ask(&mut self, node: usize, request: impl Ask) -> Response {
+        let id = self.begin(node, request);
+        self.wait(id)
+    }
+
+    fn replicas(&self, name: &str) -> (Vec<usize>, Vec<usize>) {
+        let view = self.view();
+        let bucket = Bucket::default();
+        let (partition, _) = view.partition_of(&bucket, &key(name));
+        let list = view.preference(partition, &bucket).unwrap();
+        let index =
+            |id| self.nodes.iter().position(|node| view.layout().member_named(&node.config.name).unwrap().id == id);
+        (
+            list.slots().iter().filter_map(|id| index(*id)).collect(),
+            list.stand_ins().iter().filter_map(|id| index(*id)).collect(),
+        )
     }
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use dynkv::node::Fatal;
 use dynkv::node::startup::Stored;
+use dynkv::sim::{Disk, MemoryDisk, Node, World};
 
-use crate::world::{Plan, World};
+use crate::plan::Plan;
 
 fn layouts(world: &World) -> Vec<[u8; 16]> {
-    let digest = |node: &crate::process::Node| node.process().control.view().expect("born").digest();
+    let digest = |node: &Node<MemoryDisk>| node.process().control.view().expect("born").digest();
     world.nodes.iter().filter(|node| node.process.is_some()).map(digest).collect()
 }
 
@@ -33,7 +34,7 @@ fn votes_are_durable() {
         let mut votes = Vec::new();
         for node in 0..3 {
             world.power_loss(node);
-            votes.push(Stored::load(&*world.nodes[node].engine).unwrap().vote);
+            votes.push(Stored::load(&**world.nodes[node].disk.engine()).unwrap().vote);
         }
         (0..3).for_each(|node| world.start(node));
         world.settle();
@@ -57,7 +58,7 @@ fn a_birth_waits_for_all_founders_and_says_so() {
 #[test]
 fn other_terms_are_named() {
     let mut world = Plan::new(3).asleep();
-    world.nodes[2].config.terms.cluster = "another".into();
+    world.nodes[2].config.control.terms.cluster = "another".into();
     (0..3).for_each(|node| world.start(node));
     world.run_for(Duration::from_secs(5));
     let reasons = world.waiting_for();
@@ -82,14 +83,14 @@ fn two_founders_of_one_name_are_named() {
 #[test]
 fn too_many_founders_are_named() {
     let mut world = Plan::new(4).asleep();
-    world.nodes.iter_mut().for_each(|node| node.config.expect = 3);
+    world.nodes.iter_mut().for_each(|node| node.config.control.expect = 3);
     // All four meet before any three can agree.
     for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
-        world.network.cuts.insert((a, b));
+        world.cut_one_way(a, b);
     }
     (0..4).for_each(|node| world.start(node));
     world.run_for(Duration::from_millis(500));
-    world.nodes.iter_mut().for_each(|node| node.config.expect = 4);
+    world.nodes.iter_mut().for_each(|node| node.config.control.expect = 4);
     world.mend();
     world.run_for(Duration::from_secs(5));
     let reasons = world.waiting_for();
@@ -116,7 +117,7 @@ fn a_founder_that_missed_the_end_of_the_birth_learns_the_layout() {
         }
         found += 1;
         world.kill(2);
-        assert!(Stored::load(&*world.nodes[2].engine).unwrap().vote.is_some());
+        assert!(Stored::load(&**world.nodes[2].disk.engine()).unwrap().vote.is_some());
         world.start(2);
         world.settle();
         assert_eq!(world.nodes[2].process().control.view(), world.nodes[0].process().control.view());
@@ -132,7 +133,7 @@ fn a_node_without_a_vote_in_the_birth_stops_rather_than_join() {
     assert!(world.nodes.iter().all(|node| node.fatal.is_none()));
     // A stranger with a certificate of the cluster is no member.
     let mut stranger = Plan::new(4).node(3);
-    stranger.config.expect = 4;
+    stranger.config.control.expect = 4;
     world.nodes.push(stranger);
     world.start(3);
     world.run_for(Duration::from_secs(3));

@@ -15,6 +15,7 @@ use dynkv::message::{
     HelloAnswer, HelloRefusal, PeerAnswer, PeerRequest, Range, Ranged, Reason, Refusal, Replicate, Replicated,
 };
 use dynkv::quorum::{Ack, Level};
+use dynkv::sim::{from_bytes, to_bytes};
 use dynkv::storage::{Page, PageItem, object_key};
 use dynkv::types::{
     BatchNumber, Bucket, ClusterId, DiskId, Generation, Key, NodeId, Nonce, PartitionId, RingVersion, Round, Token,
@@ -22,8 +23,6 @@ use dynkv::types::{
 };
 use dynkv::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
 use proptest::prelude::*;
-
-use crate::network::{from_bytes, to_bytes};
 
 fn bytes() -> impl Strategy<Value = Bytes> {
     proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from)

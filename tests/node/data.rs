@@ -2,8 +2,8 @@
 
 use dynkv::api::ApiError;
 
-use crate::ask::{Expect, With, delete, get, get_of, put};
-use crate::world::Plan;
+use crate::ask::{Asking, Expect, With, delete, get, get_of, put};
+use crate::plan::Plan;
 
 #[test]
 fn what_is_put_is_got_at_every_node() {
@@ -109,7 +109,7 @@ fn nonsense_is_refused_and_nothing_is_done() {
 #[test]
 fn a_last_write_wins_bucket_shows_one_value() {
     let mut world = Plan::new(3).born();
-    world.nodes[1].wall_skew_ms = 60_000;
+    world.nodes[1].clocks.wall_ahead_ms = 60_000;
     world.ask(1, put("k", "ahead", 1).bucket("latest").w(3)).receipt();
     world.ask(0, put("k", "later", 2).bucket("latest").w(3)).receipt();
     let found = world.ask(2, get_of("latest", "k", 3)).found();

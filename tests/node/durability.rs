@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use dynkv::sim::{Step, World};
 use rand::RngExt;
 
-use crate::ask::{Expect, With, get, put};
-use crate::host::Step;
-use crate::world::{Plan, World};
+use crate::ask::{Asking, Expect, With, get, put};
+use crate::plan::Plan;
 
 /// Writes a few keys at random nodes, with all that is asked for in `dw`; returns those that were acknowledged.
 fn write_some(world: &mut World, dw: u8, keys: u64) -> Vec<(String, String)> {
@@ -17,7 +17,7 @@ fn write_some(world: &mut World, dw: u8, keys: u64) -> Vec<(String, String)> {
             let put = put(&name, &value, u128::from(id) + 1).w(2).dw(dw);
             let pause = world.rng.random_range(0..200);
             world.run_for(Duration::from_micros(pause));
-            (world.send(node, put), name, value)
+            (world.begin(node, put), name, value)
         })
         .collect();
     let pause = world.rng.random_range(0..2500);

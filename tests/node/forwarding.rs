@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use dynkv::api::{Holding, Reply};
 
-use crate::ask::{Expect, With, get, put, whereabouts};
-use crate::world::Plan;
+use crate::ask::{Asking, Expect, With, get, put, whereabouts};
+use crate::plan::Plan;
 
 #[test]
 fn a_put_is_handed_to_a_primary_once() {

@@ -5,11 +5,12 @@ use std::time::Duration;
 use dynkv::message::HelloRefusal;
 use dynkv::node::Fatal;
 use dynkv::node::startup::Stored;
+use dynkv::sim::{Disk, Weather, World};
 use dynkv::types::Generation;
 
-use crate::ask::{Expect, With, get, put};
-use crate::network::Weather;
-use crate::world::{Plan, World};
+use crate::ask::{Asking, Expect, With, get, put};
+use crate::faults::Befall;
+use crate::plan::Plan;
 
 fn refusal(world: &World, node: usize) -> Option<HelloRefusal> {
     match &world.nodes[node].fatal {
@@ -38,7 +39,7 @@ fn a_restart_keeps_the_identity_and_raises_the_generation() {
 #[test]
 fn an_old_copy_is_refused_for_good() {
     let mut world = Plan::new(3).born();
-    let backup = world.nodes[1].engine.backup(9);
+    let backup = world.nodes[1].disk.engine().backup(9);
     for _ in 0..2 {
         world.kill(1);
         world.start(1);
@@ -65,7 +66,7 @@ fn an_old_copy_is_refused_for_good() {
 #[test]
 fn an_old_copy_of_the_same_generation_is_told_by_its_batches() {
     let mut world = Plan::new(3).born();
-    let backup = world.nodes[1].engine.backup(9);
+    let backup = world.nodes[1].disk.engine().backup(9);
     for id in 0..20 {
         world.ask(1, put(&format!("k{id}"), "v", id + 1).w(3)).receipt();
     }
@@ -82,12 +83,12 @@ fn an_old_copy_of_the_same_generation_is_told_by_its_batches() {
 fn a_twin_is_refused_for_good() {
     let mut world = Plan::new(3).born();
     world.kill(1);
-    let copy = world.nodes[1].engine.backup(9);
+    let copy = world.nodes[1].disk.engine().backup(9);
     world.start(1);
     world.settle();
     let mut twin = Plan::new(3).node(1);
-    twin.engine = std::sync::Arc::new(copy);
-    twin.config.address = "10.0.0.9:7400".into();
+    twin.disk.swap(copy);
+    twin.config.control.address = "10.0.0.9:7400".into();
     world.nodes.push(twin);
     for start in 0..4 {
         world.start(3);
@@ -141,7 +142,7 @@ fn a_wiped_node_rises_above_what_any_peer_has_granted() {
         assert_eq!(world.nodes[1].fatal, None, "seed {seed}");
         let risen = &world.nodes[1];
         for peer in world.nodes.iter().filter(|peer| peer.config.name != risen.config.name) {
-            let granted = Stored::load(&*peer.engine).unwrap().grants[&risen.id()].generation;
+            let granted = Stored::load(&**peer.disk.engine()).unwrap().grants[&risen.id()].generation;
             assert_eq!(granted, risen.generation(), "all have granted the run that it has become");
         }
         world.kill(0);
@@ -174,7 +175,7 @@ fn a_new_disk_is_not_measured_by_the_old_ones_batches() {
 #[test]
 fn the_lost_disk_is_refused_for_good_once_a_new_one_has_its_place() {
     let mut world = Plan::new(3).born();
-    let old = world.nodes[1].engine.backup(9);
+    let old = world.nodes[1].disk.engine().backup(9);
     world.wipe(1);
     world.start(1);
     world.settle();
@@ -192,7 +193,7 @@ fn another_clusters_node_is_refused() {
     let mut world = Plan::new(3).born();
     let mut other = Plan::new(3).seed(77).born();
     other.kill(1);
-    let stranger = other.nodes[1].engine.backup(3);
+    let stranger = other.nodes[1].disk.engine().backup(3);
     world.kill(1);
     world.swap_disk(1, stranger);
     world.start(1);
@@ -223,7 +224,7 @@ fn the_older_of_two_processes_ends() {
     world.start(1);
     world.settle();
     let mut old = Plan::new(3).node(1);
-    old.config.address = "10.0.0.9:7400".into();
+    old.config.control.address = "10.0.0.9:7400".into();
     old.run = run + 100;
     old.process = Some(hung);
     world.nodes.push(old);

@@ -12,7 +12,7 @@ use dynkv::storage::{MemoryConfig, MemoryEngine};
 use dynkv::types::{Bucket, Generation, Key, NodeId, Now, PartitionId, Time, WriteId};
 use dynkv::version::Trust;
 
-use crate::host::DrainHost;
+use crate::outbox::Outbox;
 
 const NODE: NodeId = NodeId(1);
 
@@ -63,8 +63,7 @@ fn coordinate(view: &Arc<RingView>, partition: PartitionId) -> Result<(), ApiErr
     let standing = Standing { node: NODE, trust, rebuilding: false };
     let mut inputs =
         vec![ShardInput::Standing(standing), ShardInput::Ring(view.clone()), ShardInput::Peer { from, request }];
-    let mut survived = None;
-    let mut host = DrainHost::new(&engine, &mut survived);
+    let mut host = Outbox::new(engine);
     core.drain(Now { time: Time::from_micros(1), wall_ms: 1 }, &mut inputs, &mut host);
     match host.outputs.as_slice() {
         [Output::Answer { answer: PeerAnswer::Coordinated(coordinated), .. }] => {

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use dynkv::api::ApiError;
 use dynkv::mutant::{Mutant, activate};
+use dynkv::sim::{Disk, Step};
 use dynkv::storage::Fault;
 use dynkv::version::Dot;
 
-use crate::ask::{Expect, With, get, put};
-use crate::host::Step;
-use crate::world::Plan;
+use crate::ask::{Asking, Expect, With, get, put};
+use crate::faults::Befall;
+use crate::plan::Plan;
 
 /// Keeps a bug active until it is dropped, be it by a panic.
 struct Planted;
@@ -80,7 +81,7 @@ fn a_receipt_covers_what_its_holder_was_not_shown() {
 fn second_dot_and_next() -> (Dot, Option<Dot>) {
     let mut world = Plan::new(3).born();
     world.ask(1, put("k", "a", 1).w(3)).receipt();
-    let backup = world.nodes[1].engine.backup(9);
+    let backup = world.nodes[1].disk.engine().backup(9);
     let lost = world.ask(1, put("k", "b", 2).w(3)).receipt();
     world.run_for(Duration::from_secs(2));
     world.kill(1);

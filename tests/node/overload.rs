@@ -5,11 +5,12 @@ use std::time::Duration;
 use dynkv::api::{self, ApiError, Deadline, Request};
 use dynkv::message::{PeerAnswer, Replicated};
 use dynkv::node::ShardInput;
+use dynkv::sim::{Reads, World};
 use dynkv::storage::MemoryConfig;
 use dynkv::types::Bucket;
 
-use crate::ask::{Expect, With, get, key, put};
-use crate::world::{Event, Plan, Reads, World};
+use crate::ask::{Asking, Expect, With, get, key, put};
+use crate::plan::Plan;
 
 fn cold(nodes: usize) -> Plan {
     let mut plan = Plan::new(nodes);
@@ -30,7 +31,7 @@ fn more_requests_than_may_wait_are_refused_and_nothing_leaks() {
     let mut world = plan.born();
     world.kill(1);
     world.kill(2);
-    let asked: Vec<u64> = (0..50).map(|id| world.send(0, put(&format!("k{id}"), "v", id + 1).w(2))).collect();
+    let asked: Vec<u64> = (0..50).map(|id| world.begin(0, put(&format!("k{id}"), "v", id + 1).w(2))).collect();
     world.run_for(Duration::from_millis(10));
     let overloaded =
         asked.iter().filter_map(|id| world.answer(*id)).filter(|answer| answer.result == Err(ApiError::Overloaded));
@@ -83,7 +84,7 @@ fn a_draining_node_takes_nothing_new_and_finishes_what_it_has() {
     let mut world = Plan::new(5).born();
     let (primaries, others) = world.replicas("k");
     world.network.weather.delay = (20_000, 20_000);
-    let before = world.send(primaries[0], put("k", "v", 1).w(3));
+    let before = world.begin(primaries[0], put("k", "v", 1).w(3));
     world.run_for(Duration::from_millis(1));
     world.drain(primaries[0]);
     world.run_for(Duration::from_millis(1));
@@ -103,8 +104,8 @@ fn a_slow_read_never_overwrites_a_newer_write() {
     world.ask(0, put("k", "old", 1)).receipt();
     world.reads = Reads::Held;
     // Each waits behind the first's read of the disk, in its order.
-    let ids: Vec<u64> = (0..5).map(|id| world.send(0, put("k", &format!("new{id}"), 10 + id))).collect();
-    let read = world.send(0, get("k", 1));
+    let ids: Vec<u64> = (0..5).map(|id| world.begin(0, put("k", &format!("new{id}"), 10 + id))).collect();
+    let read = world.begin(0, get("k", 1));
     world.run_for(Duration::from_millis(50));
     assert_eq!((world.held.len(), world.count(0, |counters| counters.parked)), (1, 6));
     world.release_reads();
@@ -122,7 +123,7 @@ fn a_slow_read_never_overwrites_a_newer_write() {
 fn reads_of_different_keys_may_come_back_in_any_order() {
     let mut world = cold(1).born();
     world.reads = Reads::Held;
-    let ids: Vec<u64> = (0..4).map(|id| world.send(0, put(&format!("k{id}"), "v", id + 1))).collect();
+    let ids: Vec<u64> = (0..4).map(|id| world.begin(0, put(&format!("k{id}"), "v", id + 1))).collect();
     world.run_for(Duration::from_millis(10));
     assert_eq!(world.held.len(), 4);
     for _ in 0..4 {
@@ -140,13 +141,12 @@ fn an_answer_that_nobody_asked_for_counts_for_nothing() {
     plan.shards = vec![1, 1, 1];
     let mut world = plan.born();
     world.reads = Reads::Held;
-    let id = world.send(0, put("k", "v", 1).w(1).dw(0));
+    let id = world.begin(0, put("k", "v", 1).w(1).dw(0));
     world.run_for(Duration::from_millis(1));
-    let run = world.nodes[0].run;
     for (slot, node) in world.replicas("k").0.into_iter().enumerate() {
         let answer = PeerAnswer::Replicated(Replicated { outcome: Ok(true) });
         let input = ShardInput::Answer { from: world.nodes[node].id(), id: 1 << 8 | slot as u64, answer };
-        world.schedule(0, Event::Input { node: 0, run, shard: 0, input });
+        world.input(0, 0, input);
     }
     world.run_for(Duration::from_millis(1));
     assert!(world.answer(id).is_none());
@@ -166,7 +166,7 @@ fn too_many_parked_operations_are_refused() {
     // Answered at their deadlines, the operations still wait for the disk.
     for round in 0..4 {
         for id in 0..100 {
-            world.send(0, put("k", "v", round * 100 + id + 1).within(Duration::from_millis(5)));
+            world.begin(0, put("k", "v", round * 100 + id + 1).within(Duration::from_millis(5)));
         }
         world.run_for(Duration::from_millis(10));
     }

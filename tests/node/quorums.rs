@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use dynkv::api::ApiError;
+use dynkv::sim::Step;
 use dynkv::storage::Fault;
 
-use crate::ask::{Expect, PATIENCE, With, get, put};
-use crate::host::Step;
-use crate::world::Plan;
+use crate::ask::{Asking, Expect, PATIENCE, With, get, put};
+use crate::faults::Befall;
+use crate::plan::Plan;
 
 #[test]
 fn two_of_three_dead_is_indeterminate_at_the_deadline_and_one_suffices_for_one() {
@@ -34,7 +35,7 @@ fn a_failed_commit_at_the_coordinator_is_indeterminate_and_sends_nothing() {
         world.ask(0, put("k", "before", 1).w(3)).receipt();
         world.arm(0, Fault::Commit { in_log });
         let frames = world.network.frames;
-        let id = world.send(0, put("k", "failed", 2));
+        let id = world.begin(0, put("k", "failed", 2));
         let end = world.now + Duration::from_millis(1);
         while world.step(end) {}
         let error = world.answer(id).expect("it is answered in the same drain").clone().refused();
@@ -71,9 +72,9 @@ fn a_read_in_the_drain_of_a_failed_commit_shows_nothing_of_it() {
             world.network.weather.delay = (50_000, 60_000);
         }
         world.arm(0, Fault::Commit { in_log: false });
-        let write = world.send(0, put("k", "phantom", 2).after(&first.context));
-        let read = world.send(0, get("k", 2));
-        let everywhere = world.send(0, crate::ask::whereabouts("k"));
+        let write = world.begin(0, put("k", "phantom", 2).after(&first.context));
+        let read = world.begin(0, get("k", 2));
+        let everywhere = world.begin(0, crate::ask::whereabouts("k"));
         assert!(matches!(world.wait(write).refused(), ApiError::Indeterminate { .. }));
         match world.wait(read).result {
             Ok(_) => assert_eq!(world.wait(read).found().values, ["before"]),
@@ -102,7 +103,7 @@ fn a_failed_sync_acknowledges_nothing() {
             let mut world = Plan::new(3).born();
             world.nodes[failing].sync_failure_ends = ends;
             world.arm(failing, Fault::Sync);
-            let id = world.send(0, put("k", "v", 1).w(3));
+            let id = world.begin(0, put("k", "v", 1).w(3));
             world.run_for(PATIENCE + Duration::from_millis(10));
             match world.answer(id) {
                 // The process that held the request is gone.
@@ -138,7 +139,7 @@ fn a_read_error_is_never_an_absence() {
 #[test]
 fn effects_leave_in_their_order() {
     let mut world = Plan::new(3).born();
-    let id = world.send(0, put("k", "v", 1).w(3));
+    let id = world.begin(0, put("k", "v", 1).w(3));
     let end = world.now + Duration::from_millis(5);
     while world.answer(id).is_none() && world.nodes[0].steps.first() != Some(&Step::Written) {
         assert!(world.step(end));

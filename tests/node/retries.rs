@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use dynkv::api::ApiError;
+use dynkv::sim::Reads;
 use dynkv::storage::MemoryConfig;
 
-use crate::ask::{Expect, With, get, put};
-use crate::world::{Plan, Reads};
+use crate::ask::{Asking, Expect, With, get, put};
+use crate::plan::Plan;
 
 #[test]
 fn a_retry_is_recognised_and_mints_nothing() {
@@ -32,7 +33,7 @@ fn a_write_id_with_another_body_or_key_is_refused() {
     }
     // While it is under way, too.
     world.network.weather.delay = (100_000, 100_000);
-    let slow = world.send(0, put("k2", "v", 2).w(3));
+    let slow = world.begin(0, put("k2", "v", 2).w(3));
     assert_eq!(world.ask(0, put("k2", "w", 2)).refused(), ApiError::WriteIdReused);
     world.wait(slow).receipt();
     assert_eq!(world.ask(0, get("k", 3)).found().values, ["v"]);
@@ -42,7 +43,7 @@ fn a_write_id_with_another_body_or_key_is_refused() {
 #[test]
 fn a_retry_at_another_coordinator_finds_the_first_ones_dot() {
     let mut world = Plan::new(3).born();
-    let lost = world.send(0, put("k", "v", 1).w(3));
+    let lost = world.begin(0, put("k", "v", 1).w(3));
     world.run_for(Duration::from_micros(450));
     assert!(world.answer(lost).is_none(), "the ack is to be lost");
     world.kill(0);
@@ -60,9 +61,9 @@ fn a_retry_at_another_coordinator_finds_the_first_ones_dot() {
 fn a_retry_joins_the_attempt_under_way_and_gets_what_it_asked_for() {
     let mut world = Plan::new(3).born();
     world.network.weather.delay = (10_000, 20_000);
-    let weak = world.send(0, put("k", "v", 1).w(1).dw(0));
+    let weak = world.begin(0, put("k", "v", 1).w(1).dw(0));
     assert_eq!(world.wait(weak).receipt().acks.len(), 1);
-    let strong = world.send(0, put("k", "v", 1).w(3).dw(0));
+    let strong = world.begin(0, put("k", "v", 1).w(3).dw(0));
     assert_eq!(world.wait(strong).receipt().acks.len(), 3);
     assert_eq!(world.ask(0, get("k", 3)).found().reply.siblings.len(), 1);
 }
@@ -86,8 +87,8 @@ fn both_attempts_are_answered_by_their_own_deadlines() {
     let mut world = Plan::new(3).born();
     world.kill(1);
     world.kill(2);
-    let long = world.send(0, put("k", "v", 1).w(2).within(Duration::from_millis(1500)));
-    let short = world.send(0, put("k", "v", 1).w(2).within(Duration::from_millis(200)));
+    let long = world.begin(0, put("k", "v", 1).w(2).within(Duration::from_millis(1500)));
+    let short = world.begin(0, put("k", "v", 1).w(2).within(Duration::from_millis(200)));
     world.run_for(Duration::from_millis(205));
     assert!(matches!(world.wait(short).refused(), ApiError::Indeterminate { acks: 1, w: 2, .. }));
     world.run_for(Duration::from_millis(1300));
@@ -102,7 +103,7 @@ fn a_write_that_the_disk_delays_past_its_deadline_is_found_by_its_retry() {
     plan.memory = MemoryConfig { miss_probability: 1.0, resident_keys: 0, ..MemoryConfig::default() };
     let mut world = plan.born();
     world.reads = Reads::Held;
-    let late = world.send(0, put("k", "v", 1).w(1).within(Duration::from_millis(100)));
+    let late = world.begin(0, put("k", "v", 1).w(1).within(Duration::from_millis(100)));
     world.run_for(Duration::from_millis(110));
     assert!(matches!(world.wait(late).refused(), ApiError::Indeterminate { acks: 0, .. }));
     world.reads = Reads::Immediate;
@@ -124,7 +125,7 @@ fn twins_collapse_and_one_context_covers_both() {
     let outsider = others[0];
     // The primary's word does not come back in time.
     primaries.iter().for_each(|primary| world.cut_one_way(*primary, outsider));
-    let id = world.send(outsider, put("k", "v", 1).w(2).within(Duration::from_millis(900)));
+    let id = world.begin(outsider, put("k", "v", 1).w(2).within(Duration::from_millis(900)));
     world.run_for(Duration::from_millis(950));
     assert!(matches!(world.wait(id).refused(), ApiError::Indeterminate { .. }));
     world.mend();

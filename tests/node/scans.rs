@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use dynkv::api::{self, ApiError, Deadline, Reply, Request};
 use dynkv::quorum::Level;
+use dynkv::sim::World;
 use dynkv::types::{Bucket, PartitionId};
 
-use crate::ask::{Expect, PATIENCE, With, delete, get, put};
-use crate::world::{Plan, World};
+use crate::ask::{Asking, Expect, PATIENCE, With, delete, get, put};
+use crate::plan::Plan;
 
 fn scan(partition: u16, after: Option<Bytes>, prefix: &str, limit: u32, r: u8) -> api::Scan {
     api::Scan {

@@ -1,0 +1,40 @@
+//! A shard's core on its own, with nobody to send to.
+
+use std::sync::Arc;
+
+use dynkv::node::{ColdRead, Host, Output};
+use dynkv::storage::{Engine, MemoryEngine, StorageError};
+use dynkv::types::BatchNumber;
+
+/// Keeps what a drain releases.
+pub struct Outbox {
+    pub outputs: Vec<Output>,
+    engine: Arc<MemoryEngine>,
+}
+
+impl Outbox {
+    /// `engine` is the one that the core stores on.
+    pub fn new(engine: Arc<MemoryEngine>) -> Outbox {
+        Outbox { outputs: Vec::new(), engine }
+    }
+}
+
+impl Host for Outbox {
+    fn written(&mut self, _: BatchNumber) {}
+
+    fn release(&mut self, outputs: &mut Vec<Output>) {
+        self.outputs.append(outputs);
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        self.engine.sync()
+    }
+
+    fn write_failed(&mut self, error: &StorageError) {
+        panic!("no write fails here: {error}");
+    }
+
+    fn read(&mut self, read: ColdRead) {
+        panic!("nothing here has to be fetched: {read:?}");
+    }
+}

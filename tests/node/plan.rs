@@ -1,0 +1,93 @@
+//! What a cluster under test is made of.
+
+use std::time::Duration;
+
+use dynkv::node::{ControlConfig, ShardConfig, Terms};
+use dynkv::quorum::Level;
+use dynkv::ring::{BucketConfig, Conflict, Partitions};
+use dynkv::sim::{MemoryDisk, Node, NodeConfig, World};
+use dynkv::storage::MemoryConfig;
+use dynkv::types::Bucket;
+
+/// See the module.
+#[derive(Clone)]
+pub struct Plan {
+    pub seed: u64,
+    /// Shards of each node.
+    pub shards: Vec<u16>,
+    pub shard: ShardConfig,
+    pub memory: MemoryConfig,
+    pub partitions: u32,
+}
+
+impl Plan {
+    /// `nodes` nodes with different counts of shards, whose clocks agree and whose parts take no time.
+    pub fn new(nodes: usize) -> Plan {
+        Plan {
+            seed: 1,
+            shards: (0..nodes).map(|node| [2, 1, 3][node % 3]).collect(),
+            shard: ShardConfig {
+                shard: 0,
+                max_inflight: 256,
+                max_siblings: 50,
+                max_value: 4096,
+                r: Level::Quorum,
+                w: Level::Quorum,
+                sync_by_default: true,
+                request_timeout: Duration::from_secs(2),
+                attempt_timeout: Duration::from_millis(300),
+                secret: [7; 32],
+            },
+            memory: MemoryConfig::default(),
+            partitions: 16,
+        }
+    }
+
+    pub fn seed(mut self, seed: u64) -> Plan {
+        self.seed = seed;
+        self
+    }
+
+    fn terms(&self) -> Terms {
+        let bucket = |name: &str, config| (Bucket::new(name).unwrap(), config);
+        let lww = BucketConfig { n: 3, conflict: Conflict::Lww };
+        Terms {
+            cluster: "test".into(),
+            partitions: Partitions::new(self.partitions).unwrap(),
+            buckets: [bucket(Bucket::DEFAULT, BucketConfig::default()), bucket("latest", lww)].into(),
+        }
+    }
+
+    pub fn node(&self, index: usize) -> Node<MemoryDisk> {
+        let control = ControlConfig {
+            zone: "default".into(),
+            weight: 1000,
+            address: address(index),
+            seeds: vec![address(0), address(1.min(self.shards.len() - 1))],
+            expect: u32::try_from(self.shards.len()).unwrap(),
+            terms: self.terms(),
+            interval: Duration::from_millis(100),
+        };
+        let (shards, shard) = (self.shards[index], self.shard.clone());
+        let config = NodeConfig { name: format!("n{}", index + 1), shards, control, shard };
+        Node::new(config, MemoryDisk::new(MemoryConfig { seed: self.seed * 100 + index as u64, ..self.memory }))
+    }
+
+    /// The nodes, none of which runs.
+    pub fn asleep(self) -> World {
+        let nodes = (0..self.shards.len()).map(|index| self.node(index)).collect();
+        World::new(self.seed, nodes, None)
+    }
+
+    /// The cluster, born and connected.
+    pub fn born(self) -> World {
+        let mut world = self.asleep();
+        (0..world.nodes.len()).for_each(|node| world.start(node));
+        world.settle();
+        world
+    }
+}
+
+fn address(index: usize) -> String {
+    format!("10.0.0.{}:7400", index + 1)
+}
