@@ -363,6 +363,22 @@ impl PeerRequest {
             PeerRequest::Range(range) => range.partition,
         }
     }
+
+    /// The answer that refuses it.
+    pub fn refuse(&self, why: Refusal) -> PeerAnswer {
+        match self {
+            PeerRequest::Coordinate(_) => {
+                let error = match why {
+                    Refusal::Overloaded => ApiError::Overloaded,
+                    other => ApiError::NotReady { reason: other.to_string() },
+                };
+                PeerAnswer::Coordinated(Coordinated { outcome: Err(error) })
+            }
+            PeerRequest::Replicate(_) => PeerAnswer::Replicated(Replicated { outcome: Err(why) }),
+            PeerRequest::Fetch(_) => PeerAnswer::Fetched(Fetched { outcome: Err(why) }),
+            PeerRequest::Range(_) => PeerAnswer::Ranged(Ranged { outcome: Err(why) }),
+        }
+    }
 }
 
 /// The answers, on the lane on which the request came.

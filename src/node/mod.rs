@@ -6,10 +6,12 @@
 mod control;
 mod drain;
 mod effects;
+mod queue;
 mod shard;
 pub mod startup;
 
 pub use control::{Control, ControlConfig, ControlEffects, ControlInput, Fatal, LinkId, Route, Terms};
 pub use drain::{ColdRead, Core, Host};
 pub use effects::{ClientRef, Effects, Feedback, Output, PeerRef, Purpose, ShardInput, Standing};
+pub use queue::{InboxLimits, InputQueue};
 pub use shard::{Shard, ShardConfig, ShardCounters};

@@ -1,28 +1,10 @@
-//! A shard's inbox: two bounded queues and a list of notices, under one lock that is held for moves only.
-//!
-//! | queue | what waits in it | when it is full |
-//! |---|---|---|
-//! | notices | ring, standing, links, drained reads | bounded by what makes them: few, or as many as the shard has asked for |
-//! | answers | peers' answers | the newest is dropped and counted; the request is sent again or times out |
-//! | requests | clients' and peers' requests | handed back: the sender answers "overloaded" at once |
-//!
-//! They are taken in this order, so that overload starves neither acknowledgements nor the news that end it.
+//! A shard's inbox: its queue of inputs under one lock, which is held for moves only.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use crate::node::ShardInput;
-
-/// How much may wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InboxLimits {
-    /// Requests of clients and peers.
-    pub requests: usize,
-    /// Answers of peers.
-    pub answers: usize,
-}
+use crate::node::{InboxLimits, InputQueue, ShardInput};
 
 /// What an inbox has seen, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,18 +20,15 @@ pub struct InboxCounters {
 /// See the module. Filled from any thread, emptied by the shard's.
 #[derive(Debug)]
 pub struct Inbox {
-    limits: InboxLimits,
     state: Mutex<State>,
     filled: Condvar,
     refused: AtomicU64,
     dropped: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    notices: VecDeque<ShardInput>,
-    answers: VecDeque<ShardInput>,
-    requests: VecDeque<ShardInput>,
+    queue: InputQueue,
     /// The shard's thread waits for `filled`; only then is it worth a system call.
     waiting: bool,
     /// The shard has taken something, or has something under way.
@@ -57,18 +36,12 @@ struct State {
     closed: bool,
 }
 
-impl State {
-    fn is_empty(&self) -> bool {
-        self.notices.is_empty() && self.answers.is_empty() && self.requests.is_empty()
-    }
-}
-
 impl Inbox {
     /// Empty.
     pub fn new(limits: InboxLimits) -> Inbox {
+        let state = State { queue: InputQueue::new(limits), waiting: false, busy: false, closed: false };
         Inbox {
-            limits,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             filled: Condvar::new(),
             refused: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -78,9 +51,9 @@ impl Inbox {
     /// Takes requests from the front of `inputs` while there is room; what is left there is refused.
     pub fn push_requests(&self, inputs: &mut Vec<ShardInput>) {
         let mut state = self.lock();
-        let room = if state.closed { 0 } else { self.limits.requests.saturating_sub(state.requests.len()) };
-        let taken = room.min(inputs.len());
-        state.requests.extend(inputs.drain(..taken));
+        if !state.closed {
+            state.queue.push_requests(inputs);
+        }
         self.wake(state);
         self.refused.fetch_add(inputs.len() as u64, Ordering::Relaxed);
     }
@@ -88,9 +61,7 @@ impl Inbox {
     /// Takes answers while there is room, and drops the rest.
     pub fn push_answers(&self, inputs: &mut Vec<ShardInput>) {
         let mut state = self.lock();
-        let room = self.limits.answers.saturating_sub(state.answers.len());
-        let taken = room.min(inputs.len());
-        state.answers.extend(inputs.drain(..taken));
+        state.queue.push_answers(inputs);
         self.wake(state);
         self.dropped.fetch_add(inputs.len() as u64, Ordering::Relaxed);
         inputs.clear();
@@ -99,7 +70,7 @@ impl Inbox {
     /// Takes what may not be lost.
     pub fn push_notice(&self, input: ShardInput) {
         let mut state = self.lock();
-        state.notices.push_back(input);
+        state.queue.push_notice(input);
         self.wake(state);
     }
 
@@ -107,9 +78,9 @@ impl Inbox {
     /// closed and empty.
     pub fn take(&self, into: &mut Vec<ShardInput>, max: usize, timeout: Option<Duration>) -> bool {
         let mut state = self.lock();
-        if state.is_empty() && !state.closed && timeout != Some(Duration::ZERO) {
+        if state.queue.is_empty() && !state.closed && timeout != Some(Duration::ZERO) {
             state.waiting = true;
-            let idle = |state: &mut State| state.is_empty() && !state.closed;
+            let idle = |state: &mut State| state.queue.is_empty() && !state.closed;
             state = match timeout {
                 Some(timeout) => {
                     let waited = self.filled.wait_timeout_while(state, timeout, idle);
@@ -121,12 +92,8 @@ impl Inbox {
             };
             state.waiting = false;
         }
-        let open = !(state.closed && state.is_empty());
-        let State { notices, answers, requests, .. } = &mut *state;
-        for queue in [notices, answers, requests] {
-            let room = max.saturating_sub(into.len()).min(queue.len());
-            into.extend(queue.drain(..room));
-        }
+        let open = !(state.closed && state.queue.is_empty());
+        state.queue.take(into, max);
         state.busy = true;
         open
     }
@@ -143,7 +110,7 @@ impl Inbox {
         InboxCounters {
             refused: self.refused.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
-            waiting: self.lock().requests.len() as u64,
+            waiting: self.lock().queue.requests() as u64,
         }
     }
 
@@ -155,11 +122,11 @@ impl Inbox {
     /// Whether nothing waits and the shard has nothing to do.
     pub fn is_idle(&self) -> bool {
         let state = self.lock();
-        state.is_empty() && !state.busy
+        state.queue.is_empty() && !state.busy
     }
 
     fn wake(&self, state: MutexGuard<'_, State>) {
-        let wake = state.waiting && (state.closed || !state.is_empty());
+        let wake = state.waiting && (state.closed || !state.queue.is_empty());
         drop(state);
         if wake {
             self.filled.notify_one();

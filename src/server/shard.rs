@@ -8,17 +8,15 @@ use super::clock::Clock;
 use super::disk::Disk;
 use super::engine::AnyEngine;
 use super::host::ShardHost;
-use super::inbox::{Inbox, InboxLimits};
+use super::inbox::Inbox;
 use super::lanes::Lanes;
 use super::latency::{Latencies, Stopwatch};
 use super::read_pool::ReadPool;
-use crate::node::{Core, ShardConfig, ShardCounters, ShardInput};
+use crate::node::{Core, InboxLimits, ShardConfig, ShardCounters, ShardInput};
 use crate::types::{BatchNumber, NodeId, PartitionId};
 
 /// Inputs of one drain: enough to share a sync, few enough that the first answer does not wait for long.
 const MAX_DRAIN: usize = 512;
-/// Answers that may wait for each request that may: a request has a handful of replicas.
-const ANSWERS_PER_REQUEST: usize = 8;
 /// The least room for requests, so that many shards under a small limit still take bursts.
 const MIN_REQUESTS: usize = 64;
 
@@ -53,8 +51,7 @@ pub struct Shards {
 impl Shards {
     /// So many shards, which share the room for `max_inflight` requests of clients and as many of peers.
     pub fn new(count: u16, max_inflight: usize) -> Shards {
-        let requests = Shards::share(count, max_inflight) * 2;
-        let limits = InboxLimits { requests, answers: requests * ANSWERS_PER_REQUEST };
+        let limits = InboxLimits::of(Shards::share(count, max_inflight));
         let shard = || {
             Arc::new(Shard {
                 inbox: Arc::new(Inbox::new(limits)),

@@ -16,7 +16,7 @@ use crate::frame::codec::{
     DecodeError, decode_answer, decode_client_request, decode_control, decode_request, encode_answer, encode_response,
 };
 use crate::frame::raw::RawFrame;
-use crate::message::{Coordinated, Fetched, PeerAnswer, PeerRequest, Ranged, Refusal, Replicated};
+use crate::message::Refusal;
 use crate::net::{FrameSink, Lane, LaneClosed, Link};
 use crate::node::{ClientRef, LinkId, PeerRef, ShardInput};
 use crate::ring::RingView;
@@ -239,7 +239,7 @@ impl FrameSink for PeerSink {
                     let shard = shards.index_of(request.partition());
                     inputs[shard].push(ShardInput::Peer { from, request });
                 }
-                Ok(request) => replies.push(encode_answer(from.id, &refusal(&request, Refusal::NotReady))),
+                Ok(request) => replies.push(encode_answer(from.id, &request.refuse(Refusal::NotReady))),
                 Err(err) => {
                     self.own.refuse(&err, &lanes.counters);
                     break;
@@ -252,7 +252,7 @@ impl FrameSink for PeerSink {
             for refused in inputs.drain(..) {
                 if let ShardInput::Peer { from, request } = refused {
                     overloaded += 1;
-                    replies.push(encode_answer(from.id, &refusal(&request, Refusal::Overloaded)));
+                    replies.push(encode_answer(from.id, &request.refuse(Refusal::Overloaded)));
                 }
             }
         }
@@ -265,21 +265,6 @@ impl FrameSink for PeerSink {
         debug!(node = %self.node, %reason, "peer's lane closed");
         self.own.lane();
         self.switch.lanes.remove(self.number);
-    }
-}
-
-fn refusal(request: &PeerRequest, why: Refusal) -> PeerAnswer {
-    match request {
-        PeerRequest::Coordinate(_) => {
-            let err = match why {
-                Refusal::Overloaded => ApiError::Overloaded,
-                other => ApiError::NotReady { reason: other.to_string() },
-            };
-            PeerAnswer::Coordinated(Coordinated { outcome: Err(err) })
-        }
-        PeerRequest::Replicate(_) => PeerAnswer::Replicated(Replicated { outcome: Err(why) }),
-        PeerRequest::Fetch(_) => PeerAnswer::Fetched(Fetched { outcome: Err(why) }),
-        PeerRequest::Range(_) => PeerAnswer::Ranged(Ranged { outcome: Err(why) }),
     }
 }
 

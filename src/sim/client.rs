@@ -134,7 +134,7 @@ impl<D: Disk> World<D> {
         self.clients.open.insert(open, Open { call: id, attempt, node, run, arrived: false, answered: false });
         let call = &self.clients.calls[&id];
         let client = call.client;
-        let line = format!("c{client} asks {}: {}", node_name(node), call.what);
+        let line = format!("c{client} asks {}, attempt {open}: {}", node_name(node), call.what);
         self.trace.say(self.now, &call.key, || line);
         if self.nodes[node].process.is_none() {
             let refused = self.rng.random_range(500..300_000);

@@ -121,6 +121,10 @@ marks! {
     Unowned: Probe "put coordinated without a slot",
     /// A retry that was recognised.
     RetryKnown: Probe "retry recognised",
+    /// An answer for which there was no room.
+    AnswerDropped: Probe "answer dropped by a full inbox",
+    /// A control frame that came when the cut was over.
+    Retransmitted: Probe "control frames held up by a cut",
     /// A request refused for lack of room.
     Shed: Probe "overload shed",
     /// A write refused for its siblings.

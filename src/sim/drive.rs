@@ -9,6 +9,8 @@ use super::disk::Disk;
 use super::host::{DrainHost, Step};
 use super::network::Lane;
 use super::world::{Event, HeldRead, Reads, World};
+use crate::api::{ApiError, Response};
+use crate::message::Refusal;
 use crate::node::{ColdRead, ControlEffects, ControlInput, Output, Route, ShardInput};
 use crate::storage::{Batch, Engine, Family, OpFailure};
 use crate::types::Time;
@@ -19,6 +21,7 @@ impl<D: Disk> World<D> {
             Event::Frame { link, to_dialer, lane, bytes } => self.on_frame(link, to_dialer, lane, bytes),
             Event::LinkDown { link } => self.on_link_down(link),
             Event::Silence { a, b } => self.on_silence(a, b),
+            Event::Retransmit { link, to_dialer } => self.on_retransmit(link, to_dialer),
             Event::LinkEnd { node, run, link } if self.runs(node, run) => self.on_link_end(node, link),
             Event::Dial { node, run } if self.runs(node, run) => self.dial(node, run),
             Event::ControlTimer { node, run } if self.runs(node, run) => self.on_control_timer(node, run),
@@ -43,8 +46,38 @@ impl<D: Disk> World<D> {
     /// If the node does not run.
     pub fn input(&mut self, node: usize, shard: usize, input: ShardInput) {
         let process = self.nodes[node].process.as_mut().expect("inputs go to running nodes");
-        process.lanes[shard].inbox.push_back(input);
+        let inbox = &mut process.lanes[shard].inbox;
+        let mut inputs = Vec::new();
+        match input {
+            input @ (ShardInput::Client { .. } | ShardInput::Peer { .. }) => {
+                inputs.push(input);
+                inbox.push_requests(&mut inputs);
+            }
+            input @ ShardInput::Answer { .. } => {
+                inputs.push(input);
+                inbox.push_answers(&mut inputs);
+                self.coverage.add(Mark::AnswerDropped, inputs.len() as u64);
+                inputs.clear();
+            }
+            input => inbox.push_notice(input),
+        }
         self.wake(node, shard);
+        inputs.into_iter().for_each(|refused| self.hand_back(node, shard, refused));
+    }
+
+    /// A request for which there is no room is refused at once.
+    fn hand_back(&mut self, node: usize, shard: usize, refused: ShardInput) {
+        self.coverage.hit(Mark::Shed);
+        let output = match refused {
+            ShardInput::Client { from, .. } => {
+                Output::Respond { to: from, response: Response::error(ApiError::Overloaded) }
+            }
+            ShardInput::Peer { from, request } => {
+                Output::Answer { to: from, answer: request.refuse(Refusal::Overloaded) }
+            }
+            _ => unreachable!("only requests are handed back"),
+        };
+        self.carry(node, shard, output);
     }
 
     /// Sees to it that a shard takes what is queued.
@@ -68,7 +101,7 @@ impl<D: Disk> World<D> {
         let lane = &mut self.nodes[node].process.as_mut().expect("timers are of running nodes").lanes[shard];
         lane.timer = None;
         if lane.core.poll_timeout().is_some_and(|due| due <= now) {
-            lane.inbox.push_back(ShardInput::Timer);
+            lane.inbox.push_notice(ShardInput::Timer);
             self.wake(node, shard);
         } else {
             self.set_timer(node, shard);
@@ -80,9 +113,9 @@ impl<D: Disk> World<D> {
         let node = &mut self.nodes[index];
         let lane = &mut node.process.as_mut().expect("drains are of running nodes").lanes[shard];
         lane.woken = false;
-        let taken = lane.inbox.len().min(node.batch);
-        let left = lane.inbox.len() - taken;
-        let mut inputs: Vec<ShardInput> = lane.inbox.drain(..taken).collect();
+        let mut inputs = Vec::new();
+        lane.inbox.take(&mut inputs, node.batch);
+        let (taken, left) = (inputs.len(), !lane.inbox.is_empty());
         let mut host = DrainHost::new(&node.disk, &self.witness.promises, &mut node.survived);
         host.die_after = node.die_after;
         host.sync_failure_ends = node.sync_failure_ends;
@@ -109,7 +142,7 @@ impl<D: Disk> World<D> {
         if write_failed {
             self.input_all(index, &ShardInput::ReadOnly(Some("a write to its disk has failed".into())));
         }
-        if left > 0 {
+        if left {
             self.coverage.hit(Mark::TinyBatch);
             self.wake(index, shard);
         }

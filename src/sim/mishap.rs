@@ -121,6 +121,7 @@ impl<D: Disk> World<D> {
     pub fn wipe(&mut self, node: usize) {
         self.end(node);
         self.nodes[node].disk.wipe();
+        self.witness.repaired(node);
         self.lose_disk(node);
         self.trace.announce(self.now, || format!("n{}'s disk is wiped", node + 1));
     }
@@ -138,7 +139,6 @@ impl<D: Disk> World<D> {
 
     fn lose_disk(&mut self, node: usize) {
         self.nodes[node].survived = None;
-        self.witness.repaired(node);
         self.note_loss(node, true);
     }
 

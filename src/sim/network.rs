@@ -1,6 +1,6 @@
 //! Links between processes, what the weather does to the frames on them, and who cannot hear whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use rand::RngExt;
@@ -98,6 +98,8 @@ pub struct Network {
     pub lost: u64,
     /// The last link's number.
     pub next_link: u64,
+    /// Control frames that wait for a cut to end: a stream loses nothing while its connection stands.
+    pub(super) stalled: BTreeMap<(LinkId, bool), VecDeque<Bytes>>,
     /// When the latest shard frame between two machines arrives.
     latest: BTreeMap<(usize, usize), Time>,
     /// Arrivals that were arranged here, by sender.
@@ -116,12 +118,12 @@ impl Network {
         coverage: &mut Coverage,
     ) -> [Option<Time>; 2] {
         self.frames += 1;
-        if self.is_blocked(from, to) {
+        let reliable = lane == Lane::Control;
+        if self.is_blocked(from, to) && !reliable {
             self.note_cut((from, to), coverage);
             return [None, None];
         }
         let weather = self.storms.values().fold(self.weather, |sum, storm| sum.worst(*storm));
-        let reliable = lane == Lane::Control;
         if !reliable && rng.random_bool(weather.loss) {
             self.lost += 1;
             coverage.hit(Mark::FrameLost);

@@ -1,6 +1,6 @@
 //! A node: a disk and clocks that last, and a process on them that comes and goes.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -9,7 +9,7 @@ use super::disk::Disk;
 use super::host::Step;
 use super::world::Event;
 use crate::node::startup::{Draws, Start, StartError, Stored, clean_record};
-use crate::node::{Control, ControlConfig, Core, Fatal, LinkId, ShardConfig, ShardInput};
+use crate::node::{Control, ControlConfig, Core, Fatal, InboxLimits, InputQueue, LinkId, ShardConfig};
 use crate::storage::{Batch, Engine, Family};
 use crate::types::{BatchNumber, DiskId, Generation, NodeId, Nonce, Now, Time};
 
@@ -77,7 +77,7 @@ pub struct Pace {
 pub struct Lane<E> {
     /// The machine with its store.
     pub core: Core<E>,
-    pub(super) inbox: VecDeque<ShardInput>,
+    pub(super) inbox: InputQueue,
     /// A drain is on its way.
     pub(super) woken: bool,
     /// The timer that is on its way, by the world's clock.
@@ -200,8 +200,9 @@ impl<D: Disk> Node<D> {
         self.trust_lost = start.stored > Generation(0) && start.run.trusted_since == start.run.generation;
         let lane = |shard| {
             let config = ShardConfig { shard, ..self.config.shard.clone() };
+            let inbox = InputQueue::new(InboxLimits::of(config.max_inflight));
             let core = Core::new(config, start.identity.node, engine.clone(), rng.random());
-            Lane { core, inbox: VecDeque::new(), woken: false, timer: None, busy: Time::ZERO }
+            Lane { core, inbox, woken: false, timer: None, busy: Time::ZERO }
         };
         let lanes = (0..self.config.shards).map(lane).collect();
         let synced = engine.latest();

@@ -20,6 +20,8 @@ use crate::types::{NodeId, Time};
 
 /// How long a link may be silent.
 pub(super) const SILENCE: Duration = Duration::from_secs(3);
+/// Between two attempts at sending what a cut has held up, in microseconds.
+const RETRANSMIT_US: u64 = 50_000;
 
 impl<D: Disk> World<D> {
     pub(super) fn carry(&mut self, node: usize, shard: usize, output: Output) {
@@ -181,8 +183,48 @@ impl<D: Disk> World<D> {
         if !self.runs(to, run) {
             return;
         }
+        let waits = self.network.stalled.contains_key(&(id, to_dialer));
+        if lane == Lane::Control && (waits || self.network.is_blocked(from, to)) {
+            self.stall(id, to_dialer, bytes);
+            return;
+        }
         if self.network.is_blocked(from, to) {
             self.network.note_cut((from, to), &mut self.coverage);
+            return;
+        }
+        self.receive(id, to_dialer, lane, bytes);
+    }
+
+    fn stall(&mut self, link: LinkId, to_dialer: bool, bytes: Bytes) {
+        let stalled = self.network.stalled.entry((link, to_dialer)).or_default();
+        let first = stalled.is_empty();
+        stalled.push_back(bytes);
+        if first {
+            self.schedule(RETRANSMIT_US, Event::Retransmit { link, to_dialer });
+        }
+    }
+
+    pub(super) fn on_retransmit(&mut self, link: LinkId, to_dialer: bool) {
+        let Some(ends) = self.network.links.get(&link).copied() else {
+            self.network.stalled.remove(&(link, to_dialer));
+            return;
+        };
+        let (from, to, _) = ends.ends(to_dialer);
+        if self.network.is_blocked(from, to) {
+            self.schedule(RETRANSMIT_US, Event::Retransmit { link, to_dialer });
+            return;
+        }
+        for bytes in self.network.stalled.remove(&(link, to_dialer)).unwrap_or_default() {
+            self.coverage.hit(Mark::Retransmitted);
+            self.receive(link, to_dialer, Lane::Control, bytes);
+        }
+    }
+
+    /// A frame has come through.
+    fn receive(&mut self, id: LinkId, to_dialer: bool, lane: Lane, bytes: Bytes) {
+        let Some(link) = self.network.links.get(&id).copied() else { return };
+        let (from, to, run) = link.ends(to_dialer);
+        if !self.runs(to, run) {
             return;
         }
         if let Some(waiting) = &mut self.nodes[to].paused {

@@ -44,6 +44,8 @@ use crate::types::{Key, NodeId, Now, Time};
 pub(super) enum Event {
     /// A frame arrives on a link.
     Frame { link: LinkId, to_dialer: bool, lane: Lane, bytes: Bytes },
+    /// What a cut has held up on a control lane is sent again.
+    Retransmit { link: LinkId, to_dialer: bool },
     /// A link's ends learn that it is gone.
     LinkDown { link: LinkId },
     /// A process learns that a link is gone.
@@ -77,7 +79,11 @@ impl Event {
             | Event::Drain { node, .. }
             | Event::Release { node, .. }
             | Event::Input { node, .. } => Some(*node),
-            Event::Frame { .. } | Event::LinkDown { .. } | Event::Silence { .. } | Event::Client(_) => None,
+            Event::Frame { .. }
+            | Event::Retransmit { .. }
+            | Event::LinkDown { .. }
+            | Event::Silence { .. }
+            | Event::Client(_) => None,
         }
     }
 }

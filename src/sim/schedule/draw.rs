@@ -89,7 +89,7 @@ fn draw_strikes(rng: &mut Xoshiro256PlusPlus, cluster: &ClusterPlan, span: Durat
         }
     };
     let gap = *FAULT_GAPS_MS.choose(rng).expect("a choice of gaps");
-    let (mut strikes, mut wipes) = (Vec::new(), 0);
+    let (mut strikes, mut wipes) = (vec![draw_storm(rng, span)], 0);
     let mut at = Duration::from_millis(rng.random_range(0..2000));
     while at < span {
         let kind = *enabled.choose(rng).expect("some are enabled");
@@ -102,7 +102,14 @@ fn draw_strikes(rng: &mut Xoshiro256PlusPlus, cluster: &ClusterPlan, span: Durat
         }
         at += Duration::from_millis(rng.random_range(gap / 4..gap * 2));
     }
+    strikes.sort_by_key(|strike| strike.at);
     strikes
+}
+
+/// Mild weather for a good part of the run, so that every seed has writes that come through while something is wrong.
+fn draw_storm(rng: &mut Xoshiro256PlusPlus, span: Duration) -> Strike {
+    let fault = Fault::Weather { loss: rng.random_range(1..=4), doubled: rng.random_range(0..=4), late: 0 };
+    Strike { at: span.mul_f64(rng.random_range(0.0..0.5)), lasts: span.mul_f64(0.5), fault }
 }
 
 fn draw_fault(rng: &mut Xoshiro256PlusPlus, kind: usize, node: u8) -> Fault {
