@@ -236,7 +236,7 @@ impl<D: Disk> World<D> {
     }
 
     fn on_client_answer(&mut self, attempt: u64, bytes: Bytes) {
-        let Some(open) = self.clients.open.remove(&attempt) else { return };
+        let Some(open) = self.clients.open.get(&attempt) else { return };
         let Some(call) = self.clients.calls.get(&open.call) else { return };
         self.trace.event(self.now, 6, FIRST_CLIENT + call.client, &bytes);
         let (tick, response) = codec::decode_response(from_bytes(bytes)).expect("the node encoded it");
@@ -245,7 +245,8 @@ impl<D: Disk> World<D> {
             *known = (open.run, TickBound::default());
         }
         known.1.observe(self.now, tick);
-        self.tell_session(open.call, Input::Answered { attempt: open.attempt, response });
+        let (call, attempt) = (open.call, open.attempt);
+        self.tell_session(call, Input::Answered { attempt, response });
     }
 
     /// A process has ended: its connections break, sooner or later.

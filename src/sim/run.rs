@@ -242,6 +242,9 @@ impl<'a, D: Disk> Run<'a, D> {
         let rest = LATEST_FRAME + self.schedule.cluster.request_timeout * 2;
         self.run_until(self.world.now + rest);
         self.check_rest();
+        if self.schedule.cluster.last_blackout && !self.is_broken() {
+            self.black_out();
+        }
         self.read_everything();
         self.look_at_disks();
     }
@@ -291,6 +294,13 @@ impl<'a, D: Disk> Run<'a, D> {
         self.world.check_ledger();
         let keys = self.workload.keys().to_vec();
         self.world.check_actors(&keys);
+    }
+
+    /// What is on the disks is all that is left.
+    fn black_out(&mut self) {
+        (0..self.world.nodes.len()).for_each(|node| self.world.power_loss(node));
+        self.come_together();
+        self.run_until(self.world.now + Duration::from_secs(1));
     }
 
     /// Every key is read from all of its replicas, where all of them count.

@@ -61,6 +61,8 @@ pub struct ClusterPlan {
     pub drift_ppm: Vec<i32>,
     /// Kills before the cluster is born.
     pub birth_kills: u8,
+    /// Everybody loses power once more before the final look.
+    pub last_blackout: bool,
     /// Legal but unlikely ways.
     pub whims: Whims,
 }

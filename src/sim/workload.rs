@@ -287,8 +287,22 @@ impl Workload {
         then: Option<Operation>,
         outcome: Outcome,
     ) {
-        let Outcome::Answered { response: Response { result: Ok(Reply::Get(reply)), values }, .. } = outcome else {
-            return;
+        let (reply, values) = match outcome {
+            Outcome::Answered { response: Response { result: Ok(Reply::Get(reply)), values }, .. } => (reply, values),
+            Outcome::Refused {
+                error:
+                    ApiError::ReadTimeout { .. } | ApiError::NotReady { .. } | ApiError::Overloaded | ApiError::Expired,
+                ..
+            }
+            | Outcome::NoAnswer { .. }
+            | Outcome::Unreachable { .. } => return,
+            other => {
+                let name = self.keys[key].clone();
+                world
+                    .witness
+                    .breach(world.now, "honest answers", Some(&name), || format!("a get is answered by {other:?}"));
+                return;
+            }
         };
         self.answered += 1;
         let siblings = shown(&reply, values);
@@ -305,25 +319,33 @@ impl Workload {
     }
 
     fn on_written<D: Disk>(&mut self, world: &mut World<D>, op: OpId, client: usize, write: usize, outcome: Outcome) {
-        let ending = match outcome {
+        let ending = match &outcome {
             Outcome::Answered { response: Response { result: Ok(Reply::Put(receipt)), .. }, .. } => {
                 let known = Known { context: Some(receipt.context.clone()), basis: op };
                 self.remember(client, self.writes[write].key, known);
-                acked(&receipt, &world.ids)
+                acked(receipt, &world.ids)
             }
             Outcome::Refused { error: ApiError::Indeterminate { .. }, .. } | Outcome::NoAnswer { .. } => {
                 self.doubtful.entry(client).or_default().push(write);
                 Ending::Unknown
             }
-            Outcome::Refused { error: ApiError::WriteIdReused, .. } => {
-                let (now, id) = (world.now, self.writes[write].id.0);
+            Outcome::Refused {
+                error:
+                    ApiError::ReadOnly { .. }
+                    | ApiError::NotReady { .. }
+                    | ApiError::Overloaded
+                    | ApiError::Expired
+                    | ApiError::TooManySiblings { .. },
+                ..
+            }
+            | Outcome::Unreachable { .. } => Ending::Refused,
+            // Nothing else can be wrong with a put of this workload, a retry included.
+            Outcome::Answered { .. } | Outcome::Refused { .. } => {
                 let name = self.keys[self.writes[write].key].clone();
-                world
-                    .witness
-                    .breach(now, "retries", Some(&name), || format!("a retry of write {id} is taken for another"));
+                let evidence = || format!("put {} is answered by {outcome:?}", self.writes[write].id.0);
+                world.witness.breach(world.now, "honest answers", Some(&name), evidence);
                 Ending::Unknown
             }
-            Outcome::Answered { .. } | Outcome::Refused { .. } | Outcome::Unreachable { .. } => Ending::Refused,
         };
         self.note(world.now, Event::Wrote { op, ending });
     }

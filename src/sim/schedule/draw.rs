@@ -69,6 +69,7 @@ fn draw_cluster(rng: &mut Xoshiro256PlusPlus) -> ClusterPlan {
         read_us,
         drift_ppm: (0..nodes).map(|_| rng.random_range(-300..=300)).collect(),
         birth_kills: if rng.random_bool(0.3) { rng.random_range(1..=4) } else { 0 },
+        last_blackout: rng.random_bool(0.5),
         whims: Whims {
             batch: rng.random_bool(0.3).then(|| rng.random_range(1..=3)),
             withhold: if rng.random_bool(0.4) { 0.3 } else { 0.0 },
