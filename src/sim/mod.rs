@@ -37,6 +37,9 @@ mod witness;
 mod workload;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 pub use coverage::{Coverage, Kind, Mark};
 pub use disk::{Disk, MemoryDisk};
 pub use host::Step;

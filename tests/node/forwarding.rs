@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use dynkv::api::{Holding, Reply};
+use dynkv::api::{ApiError, Holding, Reply};
+use dynkv::node::ShardInput;
 
 use crate::ask::{Asking, Expect, With, get, put, whereabouts};
 use crate::plan::Plan;
@@ -71,6 +72,20 @@ fn a_forwarded_put_that_nobody_answers_is_indeterminate() {
     let (_, others) = world.replicas("k");
     world.isolate(others[0]);
     let error = world.ask(others[0], put("k", "v", 1).w(2).within(Duration::from_millis(200))).refused();
-    assert!(matches!(error, dynkv::api::ApiError::Indeterminate { acks: 0, w: 2, .. }), "{error}");
+    assert!(matches!(error, ApiError::Indeterminate { acks: 0, w: 2, .. }), "{error}");
     assert_eq!(world.count(others[0], |counters| counters.in_flight), 0);
+}
+
+/// A primary that is silent may have taken the put: whatever this node may not do itself, that is in doubt.
+#[test]
+fn what_a_silent_primary_may_have_done_is_not_refused() {
+    let mut world = Plan::new(5).born();
+    let (primaries, others) = world.replicas("k");
+    for shard in 0..world.nodes[others[0]].process().lanes.len() {
+        world.input(others[0], shard, ShardInput::ReadOnly(Some("its disk is full".into())));
+    }
+    world.cut_one_way(primaries[0], others[0]);
+    let error = world.ask(others[0], put("k", "v", 1).w(2)).refused();
+    assert!(matches!(error, ApiError::Indeterminate { acks: 0, w: 2, .. }), "{error}");
+    assert_eq!(world.ask(primaries[1], get("k", 2)).found().values, ["v"]);
 }
