@@ -8,10 +8,10 @@ use rand::{RngExt, SeedableRng};
 
 use super::coverage::Mark;
 use super::disk::Disk;
-use super::oracle::{self, Event, Findings, KeyId, Verdict};
+use super::oracle::{self, Event, Findings, Verdict};
 use super::report::{HarnessBug, Options, Outcome, Report, Violation};
 use super::schedule::{Fault, Schedule, Shape};
-use super::workload::{Workload, shown_by};
+use super::workload::{Workload, key_id, shown_by};
 use super::world::World;
 use crate::node::Core;
 use crate::storage::{Record, parse_object_key};
@@ -388,8 +388,4 @@ impl<'a, D: Disk> Run<'a, D> {
             }
         }
     }
-}
-
-fn key_id(key: usize) -> KeyId {
-    KeyId(u32::try_from(key).expect("few keys"))
 }

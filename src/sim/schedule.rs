@@ -233,6 +233,8 @@ pub struct Operation {
 pub enum Act {
     /// Read.
     Get,
+    /// Read the page that the key stands on.
+    Scan,
     /// Write without having looked.
     Blind,
     /// Write on what this client was shown last.

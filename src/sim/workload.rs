@@ -12,12 +12,12 @@ use super::disk::Disk;
 use super::oracle::{Conflict, Ending, Event, History, Holder, KeyId, Label, OpId, Shown};
 use super::schedule::{Act, ClusterPlan, Operation};
 use super::world::World;
-use crate::api::{ApiError, Deadline, Get, GetReply, Put, PutHeader, Receipt, Reply, Request, Response};
+use crate::api::{ApiError, Deadline, Get, Put, PutHeader, Receipt, Reply, Request, Response, Scan, SiblingMeta};
 use crate::client::session::{Outcome, Patience, Target};
 use crate::client::{Standing, route};
 use crate::quorum::Level;
 use crate::types::{Bucket, Key, NodeId, Time, WriteId};
-use crate::version::{Dot, Object};
+use crate::version::{Actor, Dot, Object};
 
 /// The bucket that keeps the latest write only.
 pub(super) const LATEST: &str = "latest";
@@ -54,6 +54,7 @@ struct Write {
 /// What a request under way is for.
 enum Pending {
     Get { op: OpId, client: usize, key: usize, then: Option<Operation> },
+    Scan { client: usize },
     Put { op: OpId, client: usize, write: usize },
 }
 
@@ -131,7 +132,6 @@ impl Workload {
 
     fn next_op(&mut self) -> OpId {
         self.next_op += 1;
-        self.operations += 1;
         OpId(self.next_op)
     }
 
@@ -142,6 +142,7 @@ impl Workload {
         let latest = self.latest.get(&(client, key)).cloned();
         match operation.act {
             Act::Get => self.get(world, client, key, operation, false),
+            Act::Scan => self.scan(world, client, key, operation),
             Act::Merge => self.get(world, client, key, operation, true),
             Act::Blind => self.write(world, client, key, operation, None, false),
             Act::Update => self.write(world, client, key, operation, latest, false),
@@ -175,7 +176,7 @@ impl Workload {
     ) {
         let op = self.next_op();
         let name = self.keys[key].clone();
-        self.note(world.now, Event::Read { op, key: KeyId(u32::try_from(key).expect("few keys")) });
+        self.note(world.now, Event::Read { op, key: key_id(key) });
         let request = Request::Get(Get {
             bucket: bucket_of(&name),
             key: key_of(&name),
@@ -186,6 +187,88 @@ impl Workload {
         let what = format!("get {name}, r={}", operation.level);
         let call = self.call(world, client, &name, request, what, world.now, operation.salt);
         self.pending.insert(call, Pending::Get { op, client, key, then });
+    }
+
+    /// A page from the beginning of the key's partition: what it shows of each key was read as by a get.
+    fn scan<D: Disk>(&mut self, world: &mut World<D>, client: usize, key: usize, operation: &Operation) {
+        let name = self.keys[key].clone();
+        let Some(view) = world.any_view() else { return };
+        let bucket = bucket_of(&name);
+        let (partition, _) = view.partition_of(&bucket, &key_of(&name));
+        let request = Request::Scan(Scan {
+            bucket,
+            partition,
+            after: None,
+            prefix: Bytes::new(),
+            limit: 1 + operation.salt % 20,
+            keys_only: false,
+            r: Some(Level::Number(operation.level)),
+            deadline: Deadline::default(),
+        });
+        let what = format!("scan of partition {}, r={}", partition.0, operation.level);
+        let call = self.call(world, client, &name, request, what, world.now, operation.salt);
+        self.pending.insert(call, Pending::Scan { client });
+    }
+
+    fn on_scanned<D: Disk>(&mut self, client: usize, world: &mut World<D>, outcome: Outcome) {
+        let (reply, values) = match outcome {
+            Outcome::Answered { response: Response { result: Ok(Reply::Scan(reply)), values }, .. } => (reply, values),
+            outcome => return self.check_unread(world, "a scan", &outcome),
+        };
+        let mut values = values.into_iter();
+        for item in reply.items {
+            let name = String::from_utf8_lossy(item.key.as_bytes()).into_owned();
+            let siblings = shown(&item.siblings, &mut values);
+            match self.by_name.get(&name).copied() {
+                Some(key) => {
+                    let op = self.next_op();
+                    self.note(world.now, Event::Read { op, key: key_id(key) });
+                    self.on_shown(world, op, client, key, siblings, Some(item.context));
+                }
+                None => {
+                    let evidence = || format!("a scan shows key {name}, which nobody has written");
+                    world.witness.breach(world.now, "no phantom", Some(&name), evidence);
+                }
+            }
+        }
+    }
+
+    /// What a read may come to instead of an answer.
+    fn check_unread<D: Disk>(&mut self, world: &mut World<D>, what: &str, outcome: &Outcome) {
+        let honest = matches!(
+            outcome,
+            Outcome::Refused {
+                error: ApiError::ReadTimeout { .. }
+                    | ApiError::NotReady { .. }
+                    | ApiError::Overloaded
+                    | ApiError::Expired,
+                ..
+            } | Outcome::NoAnswer { .. }
+                | Outcome::Unreachable { .. }
+        );
+        if !honest {
+            let evidence = || format!("{what} is answered by {outcome:?}");
+            world.witness.breach(world.now, "honest answers", None, evidence);
+        }
+    }
+
+    /// A client has been shown a key.
+    fn on_shown<D: Disk>(
+        &mut self,
+        world: &mut World<D>,
+        op: OpId,
+        client: usize,
+        key: usize,
+        siblings: Vec<Shown>,
+        context: Option<Bytes>,
+    ) {
+        self.answered += 1;
+        for sibling in &siblings {
+            let dot = Dot { actor: Actor(sibling.label.0.0), counter: sibling.label.0.1 };
+            world.witness.saw_dot(world.now, self.keys[key].as_bytes(), dot, sibling.write);
+        }
+        self.note(world.now, Event::Answered { op, siblings });
+        self.remember(client, key, Known { context, basis: op });
     }
 
     fn write<D: Disk>(
@@ -209,8 +292,7 @@ impl Workload {
         let Write { id, key, body, after, since } = self.writes[write].clone();
         let name = self.keys[key].clone();
         let basis = after.as_ref().map(|known| known.basis);
-        let key_id = KeyId(u32::try_from(key).expect("few keys"));
-        self.note(world.now, Event::Write { op, key: key_id, write: id, body: body.clone(), basis });
+        self.note(world.now, Event::Write { op, key: key_id(key), write: id, body: body.clone(), basis });
         let dw = operation.salt.is_multiple_of(13).then_some(operation.level.min(2));
         let header = PutHeader {
             bucket: bucket_of(&name),
@@ -250,6 +332,7 @@ impl Workload {
     ) -> u64 {
         let patience =
             Patience { request_timeout: self.plan.request_timeout, attempt_timeout: self.plan.attempt_timeout };
+        self.operations += 1;
         let targets = self.targets(world, name, salt);
         let what = format!("operation {}: {what}", self.next_op);
         world.call(Asking { client, request, targets, patience, key: name.to_owned(), what, since })
@@ -273,6 +356,7 @@ impl Workload {
         for (call, outcome) in world.clients.take_ended() {
             match self.pending.remove(&call).expect("a call that ends was begun here") {
                 Pending::Get { op, client, key, then } => self.on_read(world, op, client, key, then, outcome),
+                Pending::Scan { client } => self.on_scanned(client, world, outcome),
                 Pending::Put { op, client, write } => self.on_written(world, op, client, write, outcome),
             }
         }
@@ -289,30 +373,11 @@ impl Workload {
     ) {
         let (reply, values) = match outcome {
             Outcome::Answered { response: Response { result: Ok(Reply::Get(reply)), values }, .. } => (reply, values),
-            Outcome::Refused {
-                error:
-                    ApiError::ReadTimeout { .. } | ApiError::NotReady { .. } | ApiError::Overloaded | ApiError::Expired,
-                ..
-            }
-            | Outcome::NoAnswer { .. }
-            | Outcome::Unreachable { .. } => return,
-            other => {
-                let name = self.keys[key].clone();
-                world
-                    .witness
-                    .breach(world.now, "honest answers", Some(&name), || format!("a get is answered by {other:?}"));
-                return;
-            }
+            outcome => return self.check_unread(world, "a get", &outcome),
         };
-        self.answered += 1;
-        let siblings = shown(&reply, values);
-        for sibling in &siblings {
-            let dot = Dot { actor: crate::version::Actor(sibling.label.0.0), counter: sibling.label.0.1 };
-            world.witness.saw_dot(world.now, self.keys[key].as_bytes(), dot, sibling.write);
-        }
-        self.note(world.now, Event::Answered { op, siblings });
-        let known = Known { context: reply.context, basis: op };
-        self.remember(client, key, known.clone());
+        let siblings = shown(&reply.siblings, &mut values.into_iter());
+        let known = Known { context: reply.context.clone(), basis: op };
+        self.on_shown(world, op, client, key, siblings, reply.context);
         if let Some(operation) = then {
             self.write(world, client, key, &operation, Some(known), false);
         }
@@ -395,14 +460,19 @@ fn acked(receipt: &Receipt, ids: &BTreeMap<NodeId, usize>) -> Ending {
     Ending::Acked { label: label_of(receipt.dot), by: receipt.acks.iter().map(holder).collect() }
 }
 
-fn shown(reply: &GetReply, values: Vec<Bytes>) -> Vec<Shown> {
-    let mut values = values.into_iter();
-    let one = |meta: &crate::api::SiblingMeta| Shown {
+/// What an answer shows; takes its values from those of the answer.
+fn shown(siblings: &[SiblingMeta], values: &mut impl Iterator<Item = Bytes>) -> Vec<Shown> {
+    let one = |meta: &SiblingMeta| Shown {
         write: meta.write_id,
         label: label_of(meta.dot),
         body: meta.len.map(|_| values.next().expect("an answer carries the values that it lists")),
     };
-    reply.siblings.iter().map(one).collect()
+    siblings.iter().map(one).collect()
+}
+
+/// A key's number in the history.
+pub(super) fn key_id(key: usize) -> KeyId {
+    KeyId(u32::try_from(key).expect("few keys"))
 }
 
 /// What an object shows, twins and all.

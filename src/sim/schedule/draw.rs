@@ -154,7 +154,7 @@ fn draw_length(rng: &mut Xoshiro256PlusPlus, fault: Fault) -> Duration {
 fn draw_operations(rng: &mut Xoshiro256PlusPlus, cluster: &ClusterPlan, span: Duration) -> Vec<Operation> {
     let gap_us = 1_000_000 / rng.random_range(11..=18);
     // Each seed has a taste of its own: mostly blind writes, mostly merges, many deletes.
-    let taste: Vec<u32> = (0..7).map(|_| rng.random_range(1..=4)).collect();
+    let taste: Vec<u32> = (0..8).map(|_| rng.random_range(1..=4)).collect();
     let (mut operations, mut at) = (Vec::new(), Duration::ZERO);
     while at < span {
         let burst = if rng.random_bool(0.01) { rng.random_range(5..25) } else { 1 };
@@ -167,8 +167,8 @@ fn draw_operations(rng: &mut Xoshiro256PlusPlus, cluster: &ClusterPlan, span: Du
 }
 
 fn draw_operation(rng: &mut Xoshiro256PlusPlus, cluster: &ClusterPlan, at: Duration, taste: &[u32]) -> Operation {
-    let acts = [Act::Get, Act::Blind, Act::Update, Act::Stale, Act::Merge, Act::Delete, Act::Retry];
-    let weights = [8, 4, 8, 2, 6, 2, 1];
+    let acts = [Act::Get, Act::Scan, Act::Blind, Act::Update, Act::Stale, Act::Merge, Act::Delete, Act::Retry];
+    let weights = [8, 1, 4, 8, 2, 6, 2, 1];
     let total: u32 = weights.iter().zip(taste).map(|(weight, taste)| weight * taste).sum();
     let mut draw = rng.random_range(0..total);
     let chosen = weights.iter().zip(taste).position(|(weight, taste)| {
