@@ -40,4 +40,4 @@ pub use cluster_file::{ClusterFile, ClusterFileError, ClusterNode};
 pub use error::{ClientError, ErrorKind};
 pub use options::{GetOptions, GetResult, PageQuery, PutOptions, PutResult, ScanEntry, ScanPage, Value, WhereResult};
 pub use route::{Standing, route};
-pub use tick::TickBound;
+pub(crate) use tick::TickBound;

@@ -13,20 +13,20 @@ const DRIFT_PPM: u64 = 1000;
 /// both clocks run alike but for drift. Of two bounds the higher is the better one; each loses the drift since it was made,
 /// so that a later answer replaces it even if that one was slow. Belongs to one connection: a restarted server counts anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TickBound {
+pub(crate) struct TickBound {
     seen: Option<(Time, u64)>,
 }
 
 impl TickBound {
     /// An answer with this tick has arrived.
-    pub fn observe(&mut self, now: Time, tick: u64) {
+    pub(crate) fn observe(&mut self, now: Time, tick: u64) {
         if tick > self.at(now) {
             self.seen = Some((now, tick));
         }
     }
 
     /// The least that the server's clock can show now; 0 if nothing is known.
-    pub fn at(&self, now: Time) -> u64 {
+    pub(crate) fn at(&self, now: Time) -> u64 {
         self.seen.map_or(0, |(then, tick)| {
             let passed = now.since(then);
             let drift = passed * u32::try_from(DRIFT_PPM).unwrap_or(u32::MAX) / 1_000_000;

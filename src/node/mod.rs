@@ -14,4 +14,4 @@ pub use control::{Control, ControlConfig, ControlEffects, ControlInput, Fatal, L
 pub use drain::{ColdRead, Core, Host};
 pub use effects::{ClientRef, Effects, Feedback, Output, PeerRef, Purpose, ShardInput, Standing};
 pub use queue::{InboxLimits, InputQueue};
-pub use shard::{Shard, ShardConfig, ShardCounters};
+pub use shard::{Shard, ShardConfig, ShardCounters, request_slot};

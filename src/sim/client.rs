@@ -8,7 +8,7 @@ use rand::RngExt;
 use super::coverage::Mark;
 use super::disk::Disk;
 use super::network::{FIRST_CLIENT, Lane, from_bytes, to_bytes};
-use super::trace::{node_name, node_of};
+use super::trace::{Happening, node_name, node_of};
 use super::world::{Event, SESSION, World};
 use crate::api::{ApiError, Deadline, Reply, Request, Response};
 use crate::client::TickBound;
@@ -200,7 +200,7 @@ impl<D: Disk> World<D> {
             return;
         }
         self.clients.open.get_mut(&attempt).expect("it has just been found").arrived = true;
-        self.trace.event(self.now, 5, node, &bytes);
+        self.trace.event(self.now, Happening::Request, node, &bytes);
         let request = codec::decode_client_request(from_bytes(bytes)).expect("the client encoded it");
         let shard = self.shard_of(node, &request);
         let from = ClientRef { lane: SESSION, id: attempt };
@@ -238,7 +238,7 @@ impl<D: Disk> World<D> {
     fn on_client_answer(&mut self, attempt: u64, bytes: Bytes) {
         let Some(open) = self.clients.open.get(&attempt) else { return };
         let Some(call) = self.clients.calls.get(&open.call) else { return };
-        self.trace.event(self.now, 6, FIRST_CLIENT + call.client, &bytes);
+        self.trace.event(self.now, Happening::Answer, FIRST_CLIENT + call.client, &bytes);
         let (tick, response) = codec::decode_response(from_bytes(bytes)).expect("the node encoded it");
         let known = self.clients.ticks.entry((call.client, open.node)).or_default();
         if known.0 != open.run {
@@ -251,8 +251,10 @@ impl<D: Disk> World<D> {
 
     /// A process has ended: its connections break, sooner or later.
     pub(super) fn clients_lose(&mut self, node: usize, run: u64) {
-        let lost = self.clients.open.iter().filter(|(_, open)| (open.node, open.run) == (node, run));
-        let lost: Vec<u64> = lost.map(|(attempt, _)| *attempt).collect();
+        let Clients { open, calls, .. } = &mut self.clients;
+        let of_it = |open: &Open| (open.node, open.run) == (node, run);
+        open.retain(|_, open| !of_it(open) || calls.contains_key(&open.call));
+        let lost: Vec<u64> = open.iter().filter(|(_, open)| of_it(open)).map(|(attempt, _)| *attempt).collect();
         for attempt in lost {
             let noticed = self.rng.random_range(500..500_000);
             self.schedule(noticed, Event::Client(ClientEvent::Lost { attempt }));

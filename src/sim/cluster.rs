@@ -17,6 +17,8 @@ use crate::quorum::Level;
 use crate::ring::{BucketConfig, Conflict, Partitions};
 use crate::types::Bucket;
 
+/// A day in November 2023; each node is up to a second behind it or ahead of another.
+const WALL_MS: u64 = 1_700_000_000_000;
 /// The largest value that a node takes: more than any that the workload writes.
 const MAX_VALUE: usize = 4096;
 
@@ -26,8 +28,12 @@ pub(super) fn assemble<D: Disk>(schedule: &Schedule, options: &Options, mut disk
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(schedule.seed ^ 0x5eed);
     let nodes = (0..plan.shards.len()).map(|index| {
         let mut node = Node::new(config_of(plan, index), disk(index));
-        node.clocks =
-            Clocks { drift_ppm: plan.drift_ppm[index], started_us: rng.random_range(0..1 << 40), wall_ahead_ms: 0 };
+        node.clocks = Clocks {
+            drift_ppm: plan.drift_ppm[index],
+            started_us: rng.random_range(0..1 << 40),
+            wall_started_ms: WALL_MS + rng.random_range(0..1000),
+            wall_ahead_ms: 0,
+        };
         node.pace = Pace { sync: plan.sync_us, read: plan.read_us, release: plan.whims.release_us, ..Pace::default() };
         node.batch = plan.whims.batch.unwrap_or(usize::MAX);
         node

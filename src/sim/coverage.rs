@@ -96,7 +96,7 @@ marks! {
     DiskSlow: Effect "drains held up by a slow disk",
     /// A drain that a slow node began late.
     NodeSlow: Effect "drains begun late by a slow node",
-    /// A replicate that was left out where W was met without it.
+    /// A replicate to the last slot that was left out.
     ReplicateWithheld: Effect "replicates withheld",
     /// A drain that took a part of what was queued.
     TinyBatch: Effect "tiny batches",

@@ -36,6 +36,9 @@ pub trait Disk {
     /// Arms a failure.
     fn arm(&self, fault: Fault);
 
+    /// Takes back what is armed and has not taken place.
+    fn disarm(&self);
+
     /// Takes all room, or gives it back.
     fn fill(&self, full: bool);
 
@@ -108,6 +111,10 @@ impl Disk for MemoryDisk {
 
     fn arm(&self, fault: Fault) {
         self.engine.arm(fault);
+    }
+
+    fn disarm(&self) {
+        self.engine.disarm();
     }
 
     fn fill(&self, full: bool) {

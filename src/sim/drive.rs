@@ -8,6 +8,7 @@ use super::coverage::Mark;
 use super::disk::Disk;
 use super::host::{DrainHost, Step};
 use super::network::Lane;
+use super::trace::Happening;
 use super::world::{Event, HeldRead, Reads, World};
 use crate::api::{ApiError, Response};
 use crate::message::Refusal;
@@ -16,23 +17,26 @@ use crate::storage::{Batch, Engine, Family, OpFailure};
 use crate::types::Time;
 
 impl<D: Disk> World<D> {
+    /// Something happens; what is meant for a process that is gone does not.
     pub(super) fn on_event(&mut self, event: Event) {
+        if event.process().is_some_and(|(node, run)| !self.runs(node, run)) {
+            return;
+        }
         match event {
             Event::Frame { link, to_dialer, lane, bytes } => self.on_frame(link, to_dialer, lane, bytes),
+            Event::Retransmit { link, to_dialer } => self.on_retransmit(link, to_dialer),
             Event::LinkDown { link } => self.on_link_down(link),
             Event::Silence { a, b } => self.on_silence(a, b),
-            Event::Retransmit { link, to_dialer } => self.on_retransmit(link, to_dialer),
-            Event::LinkEnd { node, run, link } if self.runs(node, run) => self.on_link_end(node, link),
-            Event::Dial { node, run } if self.runs(node, run) => self.dial(node, run),
-            Event::ControlTimer { node, run } if self.runs(node, run) => self.on_control_timer(node, run),
-            Event::ShardTimer { node, run, shard } if self.runs(node, run) => self.on_shard_timer(node, shard),
-            Event::Drain { node, run, shard } if self.runs(node, run) => self.drain_shard(node, shard),
-            Event::Release { node, run, shard, outputs } if self.runs(node, run) => {
+            Event::LinkEnd { node, link, .. } => self.on_link_end(node, link),
+            Event::Dial { node, run } => self.dial(node, run),
+            Event::ControlTimer { node, run } => self.on_control_timer(node, run),
+            Event::ShardTimer { node, shard, .. } => self.on_shard_timer(node, shard),
+            Event::Drain { node, shard, .. } => self.drain_shard(node, shard),
+            Event::Release { node, shard, outputs, .. } => {
                 outputs.into_iter().for_each(|output| self.carry(node, shard, output));
             }
-            Event::Input { node, run, shard, input } if self.runs(node, run) => self.input(node, shard, input),
+            Event::Input { node, shard, input, .. } => self.input(node, shard, input),
             Event::Client(event) => self.on_client_event(event),
-            _ => {}
         }
     }
 
@@ -129,7 +133,7 @@ impl<D: Disk> World<D> {
             let latest = node.disk.engine().latest();
             node.process.as_mut().expect("it has just been drained").synced = latest;
         }
-        self.trace.event(self.now, 1, index, &[u8::try_from(taken.min(255)).unwrap_or(u8::MAX)]);
+        self.trace.event(self.now, Happening::Drain, index, &[u8::try_from(taken.min(255)).unwrap_or(u8::MAX)]);
         self.leave(index, shard, outputs, &steps, dead);
         if !steps.is_empty() {
             self.nodes[index].steps = steps;
@@ -178,7 +182,8 @@ impl<D: Disk> World<D> {
 
     fn die(&mut self, index: usize) {
         let node = &self.nodes[index];
-        self.coverage.add(Mark::DiedWithinDrain, u64::from(node.die_after.is_some()));
+        let reached = node.die_after.is_some_and(|step| node.steps.last() >= Some(&step));
+        self.coverage.add(Mark::DiedWithinDrain, u64::from(reached));
         if node.dies_by_power {
             self.power_loss(index);
         } else {
@@ -203,7 +208,7 @@ impl<D: Disk> World<D> {
         let input = read.run(&**self.nodes[node].disk.engine());
         self.coverage.hit(Mark::Parked);
         if let ShardInput::Fetched { read: Err(OpFailure::Unreadable { .. }), .. } = &input {
-            self.coverage.add(Mark::RotFound, u64::from(self.witness.is_damaged(node)));
+            self.coverage.add(Mark::RotFound, u64::from(self.witness.has_rot(node)));
         }
         let pace = self.nodes[node].pace;
         let most = match self.reads {

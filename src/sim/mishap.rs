@@ -6,6 +6,7 @@ use super::coverage::Mark;
 use super::disk::Disk;
 use super::network::Link;
 use super::schedule::Shape;
+use super::trace::Happening;
 use super::wire::SILENCE;
 use super::world::{Event, Loss, World};
 use crate::node::{Core, LinkId, ShardInput};
@@ -34,14 +35,14 @@ impl<D: Disk> World<D> {
         }
         self.witness.started(node);
         self.coverage.add(Mark::TrustLost, u64::from(self.nodes[node].trust_lost));
-        self.trace.event(self.now, 3, node, &[]);
+        self.trace.event(self.now, Happening::Start, node, &[]);
         self.schedule(0, Event::ControlTimer { node, run });
         self.schedule(500, Event::Dial { node, run });
     }
 
     /// The process is gone, and with it its connections; its disk is left as it is.
     pub fn end(&mut self, node: usize) {
-        self.trace.event(self.now, 4, node, &[]);
+        self.trace.event(self.now, Happening::End, node, &[]);
         let run = self.nodes[node].run;
         self.note_end(node);
         let gone = &mut self.nodes[node];
@@ -65,13 +66,13 @@ impl<D: Disk> World<D> {
             self.coverage.add(Mark::Unowned, counters.puts_unowned);
             self.coverage.add(Mark::RetryKnown, counters.puts_repeated);
             self.coverage.add(Mark::Expired, counters.expired);
-            self.coverage.add(Mark::Killed, u64::from(counters.in_flight > 0));
-            self.witness.unowned += counters.puts_unowned;
         }
     }
 
     /// kill -9.
     pub fn kill(&mut self, node: usize) {
+        let waiting = self.nodes[node].process.is_some() && self.count(node, |counters| counters.in_flight) > 0;
+        self.coverage.add(Mark::Killed, u64::from(waiting));
         self.end(node);
         let crash = self.nodes[node].disk.kill();
         self.trace.announce(self.now, || format!("n{} is killed", node + 1));
@@ -83,7 +84,9 @@ impl<D: Disk> World<D> {
         self.end(node);
         let crash = self.nodes[node].disk.power_loss(&mut self.rng);
         self.nodes[node].survived = None;
-        self.note_loss(node, false);
+        if crash.lost > 0 {
+            self.note_loss(node, false);
+        }
         self.trace.announce(self.now, || format!("n{} loses power and {} batches", node + 1, crash.lost));
         self.coverage.add(Mark::PowerTook, u64::from(crash.lost > 0));
         self.note_crash(crash);
@@ -121,7 +124,7 @@ impl<D: Disk> World<D> {
     pub fn wipe(&mut self, node: usize) {
         self.end(node);
         self.nodes[node].disk.wipe();
-        self.witness.repaired(node);
+        self.witness.replaced(node);
         self.lose_disk(node);
         self.trace.announce(self.now, || format!("n{}'s disk is wiped", node + 1));
     }

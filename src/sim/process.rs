@@ -33,7 +33,9 @@ pub struct Clocks {
     pub drift_ppm: i32,
     /// What the monotonic clock showed when the world began, in microseconds.
     pub started_us: u64,
-    /// How much the wall clock is ahead, in milliseconds.
+    /// What the wall clock showed when the world began, in milliseconds.
+    pub wall_started_ms: u64,
+    /// How much it has been set forward since, in milliseconds.
     pub wall_ahead_ms: i64,
 }
 
@@ -44,7 +46,7 @@ impl Clocks {
 
     /// What they show at a moment of the world.
     pub fn at(self, now: Time) -> Now {
-        let wall = (now.as_micros() / 1000).saturating_add_signed(self.wall_ahead_ms);
+        let wall = (self.wall_started_ms + now.as_micros() / 1000).saturating_add_signed(self.wall_ahead_ms);
         let micros = u128::from(now.as_micros()) * u128::from(self.rate()) / 1_000_000;
         let micros = u64::try_from(micros).expect("no run lasts that long");
         Now { time: Time::from_micros(self.started_us + micros), wall_ms: wall }
@@ -142,6 +144,8 @@ pub struct Node<D: Disk> {
     pub pace: Pace,
     /// Inputs that a drain takes at most.
     pub batch: usize,
+    /// Which process has been told to stop.
+    pub(super) stopping: Option<u64>,
     /// While it is paused: what waits for it.
     pub(super) paused: Option<Vec<Event>>,
 }
@@ -166,6 +170,7 @@ impl<D: Disk> Node<D> {
             clocks: Clocks::default(),
             pace: Pace::default(),
             batch: usize::MAX,
+            stopping: None,
             paused: None,
         }
     }
@@ -275,7 +280,7 @@ mod tests {
     #[test]
     fn a_timer_is_due_when_the_nodes_clock_says_so_and_not_before() {
         for drift_ppm in [-300, -1, 0, 7, 300] {
-            let clocks = Clocks { drift_ppm, started_us: 12_345, wall_ahead_ms: -5 };
+            let clocks = Clocks { drift_ppm, started_us: 12_345, ..Clocks::default() };
             for micros in [12_345, 99_999, 1_000_003, 700_000_000_001] {
                 let time = Time::from_micros(micros);
                 let due = clocks.when(time);

@@ -1,6 +1,8 @@
 //! One run: birth, a *safety* phase in which anything may befall the cluster, a *liveness* phase in which it has to come
 //! together again, and the verdict.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;
@@ -8,15 +10,15 @@ use rand::{RngExt, SeedableRng};
 
 use super::coverage::Mark;
 use super::disk::Disk;
-use super::oracle::{self, Event, Findings, Verdict};
+use super::oracle::{self, Event, Findings, Shown, Verdict};
 use super::report::{HarnessBug, Options, Outcome, Report, Violation};
 use super::schedule::{Fault, Schedule, Shape};
-use super::workload::{Workload, key_id, shown_by};
+use super::workload::{Workload, bucket_of, key_id, shown_by};
 use super::world::World;
 use crate::node::Core;
 use crate::storage::{Record, parse_object_key};
-use crate::types::Time;
-use crate::version::Object;
+use crate::types::{Bucket, Time, WriteId};
+use crate::version::{Dot, Object};
 
 /// How long birth and healing may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,6 +45,8 @@ pub(super) struct Run<'a, D: Disk> {
     pub(super) world: World<D>,
     workload: Workload,
     began: Time,
+    /// Faults that have found something to strike.
+    active: BTreeSet<usize>,
 }
 
 impl<'a, D: Disk> Run<'a, D> {
@@ -52,7 +56,7 @@ impl<'a, D: Disk> Run<'a, D> {
         world.past_the_network = (options.harness_bug == Some(HarnessBug::PastTheNetwork)).then_some(0);
         world.withhold = schedule.cluster.whims.withhold;
         let began = world.now;
-        Run { schedule, options, world, workload, began }
+        Run { schedule, options, world, workload, began, active: BTreeSet::new() }
     }
 
     /// Runs it to its end.
@@ -79,7 +83,7 @@ impl<'a, D: Disk> Run<'a, D> {
         let born = self.world.settles_within(PATIENCE);
         if !born {
             let waiting = self.world.waiting_for();
-            self.fail("liveness", None, format!("the cluster is not born: {waiting:?}"));
+            self.fail("birth", None, format!("the cluster is not born: {waiting:?}"));
         }
         self.began = self.world.now;
         born
@@ -188,7 +192,10 @@ impl<'a, D: Disk> Run<'a, D> {
 
     fn strike(&mut self, index: usize) {
         let fault = self.schedule.strikes[index].fault;
-        self.workload.note(self.world.now, Event::FaultBegan);
+        if self.world.can_strike(fault) {
+            self.active.insert(index);
+            self.workload.note(self.world.now, Event::FaultBegan);
+        }
         match fault {
             Fault::BitFlip { node } => self.flip(usize::from(node) % self.world.nodes.len()),
             fault => self.world.strike(index, fault),
@@ -199,9 +206,9 @@ impl<'a, D: Disk> Run<'a, D> {
     /// A record rots: what it held is lost to its node.
     fn flip(&mut self, node: usize) {
         let Some(place) = self.world.nodes[node].disk.flip_bit(&mut self.world.rng) else { return };
-        self.world.witness.damage(node);
         let parsed = parse_object_key(&place).expect("nodes store under their own keys");
         let name = String::from_utf8_lossy(parsed.key).into_owned();
+        self.world.witness.damage(node, place.clone());
         self.world.trace.say(self.world.now, &name, || format!("the record on n{}'s disk rots", node + 1));
         if let Some(key) = self.workload.key_named(&name) {
             let event = Event::Damaged { node: u16::try_from(node).expect("few nodes"), key: key_id(key) };
@@ -213,7 +220,9 @@ impl<'a, D: Disk> Run<'a, D> {
         let fault = self.schedule.strikes[index].fault;
         self.world.relent(index, fault);
         self.follow();
-        self.workload.note(self.world.now, Event::FaultEnded);
+        if self.active.remove(&index) {
+            self.workload.note(self.world.now, Event::FaultEnded);
+        }
     }
 
     fn flap(&mut self, index: usize, cut: bool) {
@@ -234,10 +243,12 @@ impl<'a, D: Disk> Run<'a, D> {
             self.world.resume(node);
             let sick = &mut self.world.nodes[node];
             sick.disk.fill(false);
+            sick.disk.disarm();
             sick.die_after = None;
             (sick.pace.node_drag, sick.pace.disk_drag, sick.clocks.wall_ahead_ms) = (0, 0, 0);
         }
         self.come_together();
+        self.write_everywhere();
         // Whatever is on its way arrives, and every deadline passes.
         let rest = LATEST_FRAME + self.schedule.cluster.request_timeout * 2;
         self.run_until(self.world.now + rest);
@@ -267,8 +278,26 @@ impl<'a, D: Disk> Run<'a, D> {
             if self.world.now >= end {
                 let waiting = self.world.waiting_for();
                 let down: Vec<_> = self.world.nodes.iter().filter_map(|node| node.start_error.clone()).collect();
-                self.fail("liveness", None, format!("the cluster does not come together: {waiting:?} {down:?}"));
+                self.fail("healing", None, format!("the cluster does not come together: {waiting:?} {down:?}"));
                 return;
+            }
+        }
+    }
+
+    /// Every node takes a put again, and all replicas do.
+    fn write_everywhere(&mut self) {
+        for node in 0..self.world.nodes.len() {
+            if self.is_broken() {
+                return;
+            }
+            let began = self.world.now;
+            let write = self.workload.write_at(&mut self.world, node);
+            let end = began + self.schedule.cluster.request_timeout;
+            while !self.workload.is_acked(write) && self.world.step(end) {
+                self.follow();
+            }
+            if !self.workload.is_acked(write) {
+                self.fail("writable when healed", None, format!("n{} takes no put of all replicas", node + 1));
             }
         }
     }
@@ -280,14 +309,18 @@ impl<'a, D: Disk> Run<'a, D> {
         }
         if let Some((node, attempt)) = self.world.owed().first() {
             let evidence = format!("n{} has never answered attempt {attempt}", node + 1);
-            self.fail("one answer", None, evidence);
+            self.fail("every request is answered", None, evidence);
         }
         for node in 0..self.world.nodes.len() {
             let Some(process) = &self.world.nodes[node].process else { continue };
             let counters: Vec<_> = process.cores().map(Core::counters).collect();
             let left: u64 = counters.iter().map(|sum| sum.in_flight + sum.lingering + sum.parked).sum();
             if left > 0 {
-                self.fail("queue bounds", None, format!("n{} has {left} requests left over: {counters:?}", node + 1));
+                self.fail(
+                    "nothing left over",
+                    None,
+                    format!("n{} has {left} requests left over: {counters:?}", node + 1),
+                );
             }
         }
         self.world.check_ring();
@@ -303,46 +336,87 @@ impl<'a, D: Disk> Run<'a, D> {
         self.run_until(self.world.now + Duration::from_secs(1));
     }
 
-    /// Every key is read from all of its replicas, where all of them count.
+    /// Every key is read from all of its replicas that count, and shows what their disks hold.
     fn read_everything(&mut self) {
         for key in 0..self.workload.keys().len() {
             if self.is_broken() {
                 return;
             }
             let name = self.workload.keys()[key].clone();
+            let Some(place) = self.world.place_of(&name) else { continue };
+            let counts =
+                |node: &usize| !self.world.is_rebuilding(*node) && !self.world.witness.is_damaged(*node, &place);
             let primaries = self.world.primaries(&name);
-            let whole = |node: &usize| !self.world.is_rebuilding(*node) && !self.world.witness.is_damaged(*node);
-            if !primaries.iter().all(whole) {
+            let whole = primaries.iter().filter(|node| counts(node)).count();
+            if whole == 0 {
                 continue;
             }
-            let before = self.workload.answered();
-            self.workload.read_all(&mut self.world, key, u8::try_from(primaries.len()).expect("few replicas"));
+            self.workload.read_all(&mut self.world, key, u8::try_from(whole).expect("few replicas"));
             let end = self.world.now + self.schedule.cluster.request_timeout + Duration::from_secs(1);
             while self.workload.is_waiting() && self.world.step(end) {
                 self.follow();
             }
-            if self.workload.answered() == before {
-                self.fail("liveness", Some(&name), format!("{name} cannot be read from all of its replicas"));
+            match self.workload.last_shown() {
+                None => self.fail(
+                    "readable when healed",
+                    Some(&name),
+                    format!("{name} cannot be read from {whole} replicas"),
+                ),
+                Some(shown) if whole == primaries.len() => self.compare(&name, &shown),
+                Some(_) => {}
             }
         }
     }
 
-    /// What the replicas hold, merged: what a read of all of them would show.
+    /// A read of all replicas shows what is on their disks: every write that nothing there replaces.
+    fn compare(&mut self, name: &str, shown: &BTreeSet<WriteId>) {
+        if bucket_of(name) != Bucket::default() {
+            return;
+        }
+        let held: BTreeSet<WriteId> = self.merged(name).iter().map(|sibling| sibling.write).collect();
+        if held != *shown {
+            self.fail(
+                "readable when healed",
+                Some(name),
+                format!("{name} shows {shown:?}, its replicas hold {held:?}"),
+            );
+        }
+    }
+
+    /// What the replicas of a key hold together: each sibling that no other replica has known and dropped. Said here once
+    /// more, so that a fault of the store's merge is none of this.
+    fn merged(&mut self, name: &str) -> Vec<Shown> {
+        let Some(place) = self.world.place_of(name) else { return Vec::new() };
+        let mut objects: Vec<Arc<Object>> = Vec::new();
+        for node in self.world.primaries(name) {
+            let Some(bytes) = self.world.nodes[node].disk.peek(&place, false) else { continue };
+            match Record::decode(bytes) {
+                Ok(record) => {
+                    self.world.witness.saw_object(self.world.now, name.as_bytes(), &record.object);
+                    objects.push(record.object);
+                }
+                Err(_) if self.world.witness.is_damaged(node, &place) => {}
+                Err(error) => self.fail("sound records", Some(name), format!("n{} holds {error}", node + 1)),
+            }
+        }
+        let mut merged: BTreeMap<Dot, Shown> = BTreeMap::new();
+        for object in &objects {
+            for sibling in object.siblings() {
+                let holds = |other: &Arc<Object>| other.siblings().iter().any(|held| held.dot == sibling.dot);
+                let dropped = |other: &Arc<Object>| other.context().contains(sibling.dot) && !holds(other);
+                if !objects.iter().any(dropped) {
+                    merged.insert(sibling.dot, shown_by(sibling));
+                }
+            }
+        }
+        merged.into_values().collect()
+    }
+
+    /// What is left of each key.
     fn look_at_disks(&mut self) {
         for key in 0..self.workload.keys().len() {
             let name = self.workload.keys()[key].clone();
-            let Some(place) = self.world.place_of(&name) else { continue };
-            let mut merged: Option<Object> = None;
-            for node in self.world.primaries(&name) {
-                let Some(bytes) = self.world.nodes[node].disk.peek(&place, false) else { continue };
-                let Ok(record) = Record::decode(bytes) else { continue };
-                self.world.witness.saw_object(self.world.now, name.as_bytes(), &record.object);
-                merged = Some(match merged {
-                    Some(merged) => merged.merge(&record.object),
-                    None => (*record.object).clone(),
-                });
-            }
-            let siblings = merged.as_ref().map(shown_by).unwrap_or_default();
+            let siblings = self.merged(&name);
             self.workload.note(self.world.now, Event::Final { key: key_id(key), siblings });
         }
     }

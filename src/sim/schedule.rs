@@ -122,7 +122,10 @@ pub enum Fault {
         node: u8,
     },
     /// Everybody's power at once.
-    PowerLossAll,
+    PowerLossAll {
+        /// Each in the middle of its next drain: what has been sent is not synced.
+        amid: bool,
+    },
     /// The next drain that gets there is the last.
     DieWithin {
         /// Whom.

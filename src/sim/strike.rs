@@ -6,29 +6,64 @@ use super::host::Step;
 use super::network::Weather;
 use super::process::Node;
 use super::schedule::{Fault, Shape};
+use super::trace::Happening;
 use super::world::World;
 use crate::node::ShardInput;
 use crate::storage;
+use crate::storage::Engine;
 
 /// What a slow disk and a slow node take longer, in microseconds, at most.
 const DISK_DRAG_US: u64 = 250_000;
 const NODE_DRAG_US: u64 = 60_000;
+/// Keys on a disk without objects, at most: identity, generation, layout, vote, clean stop, and a grant for each peer.
+const FACTS_ABOUT_A_NODE: u64 = 16;
 
 impl<D: Disk> World<D> {
     fn index(&self, node: u8) -> usize {
         usize::from(node) % self.nodes.len()
     }
 
+    /// Whether a fault finds what it strikes.
+    pub(super) fn can_strike(&self, fault: Fault) -> bool {
+        let runs = |node: u8| self.nodes[self.index(node)].process.is_some();
+        match fault {
+            Fault::KillAll | Fault::PowerLossAll { .. } => self.nodes.iter().any(|node| node.process.is_some()),
+            Fault::Weather { loss, doubled, late } => u32::from(loss) + u32::from(doubled) + u32::from(late) > 0,
+            Fault::Partition { .. } => true,
+            Fault::Kill { node }
+            | Fault::Stop { node }
+            | Fault::PowerLoss { node }
+            | Fault::DieWithin { node, .. }
+            | Fault::Wipe { node }
+            | Fault::OldCopy { node }
+            | Fault::Pause { node }
+            | Fault::ClockJump { node, .. }
+            | Fault::ReadError { node }
+            | Fault::CommitError { node, .. }
+            | Fault::SyncError { node }
+            | Fault::FullDisk { node, .. }
+            | Fault::BitFlip { node }
+            | Fault::SlowDisk { node }
+            | Fault::SlowNode { node } => runs(node),
+        }
+    }
+
     /// A fault begins; `index` tells it from others of its kind.
     pub(super) fn strike(&mut self, index: usize, fault: Fault) {
-        self.trace.event(self.now, 7, index, &[]);
+        self.trace.event(self.now, Happening::Strike, index, &[]);
         match fault {
             Fault::KillAll => {
-                self.coverage.hit(Mark::AllKilled);
+                self.coverage.add(Mark::AllKilled, u64::from(self.nodes.iter().all(|node| node.process.is_some())));
                 (0..self.nodes.len()).for_each(|node| self.kill(node));
             }
-            Fault::PowerLossAll => {
-                self.coverage.hit(Mark::AllPowerLost);
+            Fault::PowerLossAll { amid: true } => {
+                for node in self.nodes.iter_mut().filter(|node| node.process.is_some()) {
+                    node.die_after = Some(Step::Released);
+                    node.dies_by_power = true;
+                }
+            }
+            Fault::PowerLossAll { amid: false } => {
+                self.coverage.add(Mark::AllPowerLost, u64::from(self.nodes.iter().all(|node| node.process.is_some())));
                 (0..self.nodes.len()).for_each(|node| self.power_loss(node));
             }
             Fault::Weather { loss, doubled, late } => {
@@ -60,7 +95,10 @@ impl<D: Disk> World<D> {
         let runs = self.nodes[node].process.is_some();
         match fault {
             Fault::Kill { .. } => self.kill(node),
-            Fault::Stop { .. } if runs => self.drain(node),
+            Fault::Stop { .. } if runs => {
+                self.drain(node);
+                self.nodes[node].stopping = Some(self.nodes[node].run);
+            }
             Fault::PowerLoss { .. } => self.power_loss(node),
             Fault::DieWithin { step, power, .. } if runs => {
                 let steps = [Step::Written, Step::Released, Step::Synced];
@@ -68,7 +106,8 @@ impl<D: Disk> World<D> {
                 self.nodes[node].dies_by_power = power;
             }
             Fault::Wipe { .. } => {
-                self.coverage.hit(Mark::Wiped);
+                let held = self.nodes[node].disk.engine().stats().estimated_keys;
+                self.coverage.add(Mark::Wiped, u64::from(held > FACTS_ABOUT_A_NODE));
                 self.wipe(node);
             }
             Fault::OldCopy { .. } => self.give_old_copy(node),
@@ -99,10 +138,23 @@ impl<D: Disk> World<D> {
     /// A fault ends.
     pub(super) fn relent(&mut self, index: usize, fault: Fault) {
         match fault {
-            Fault::KillAll | Fault::PowerLossAll => (0..self.nodes.len()).for_each(|node| self.revive(node)),
+            Fault::PowerLossAll { amid: true } => {
+                for node in 0..self.nodes.len() {
+                    // Whoever had nothing to do loses power at rest.
+                    if self.nodes[node].die_after.is_some() {
+                        self.power_loss(node);
+                    }
+                    self.revive(node);
+                }
+            }
+            Fault::KillAll | Fault::PowerLossAll { amid: false } => {
+                (0..self.nodes.len()).for_each(|node| self.revive(node));
+            }
             Fault::Weather { .. } => {
                 self.network.storms.remove(&index);
             }
+            // A flapping link has been mended by its last flap.
+            Fault::Partition { shape: Shape::Flapping, .. } => {}
             Fault::Partition { shape, node } => self.part(shape, self.index(node), false),
             Fault::Kill { node }
             | Fault::PowerLoss { node }
@@ -151,7 +203,8 @@ impl<D: Disk> World<D> {
     fn end_in_order(&mut self, node: usize) {
         if self.nodes[node].process.is_some() {
             self.nodes[node].mark_clean();
-            self.coverage.add(Mark::Stopped, u64::from(self.nodes[node].engine_is_sound()));
+            let ordered = self.nodes[node].stopping.take() == Some(self.nodes[node].run);
+            self.coverage.add(Mark::Stopped, u64::from(ordered && self.nodes[node].engine_is_sound()));
             self.kill(node);
         }
         self.revive(node);

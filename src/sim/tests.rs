@@ -243,7 +243,7 @@ fn actors_that_nothing_explains_are_noticed() {
     assert!(world.witness.broken().is_none());
     world.witness.saw_dot(now, b"k", Dot { actor: Actor(7), counter: 1 }, WriteId(7));
     world.check_actors(&keys);
-    check_broken(&world, "sibling bound");
+    check_broken(&world, "actor bound");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What happened: a hash of all of it, so that two runs can be compared, and lines about a key for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -11,11 +11,24 @@ use crate::version::{Body, Object, Sibling};
 /// A request to a replica, so that its answer can be told by the key: the asker, its run's shard and request id.
 pub(super) type RequestRef = (usize, u16, u64);
 
+/// What kind of thing happened, in the hash.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Happening {
+    Drain,
+    Frame,
+    Start,
+    End,
+    Request,
+    Answer,
+    Strike,
+}
+
 /// See the module.
 pub(super) struct Trace {
     hash: Xxh3Default,
     filter: Option<TraceFilter>,
-    lines: Vec<String>,
+    lines: VecDeque<String>,
+    left_out: u64,
     /// What a request to a replica is about.
     topics: BTreeMap<RequestRef, Topic>,
 }
@@ -27,19 +40,19 @@ pub(super) struct Topic {
     pub(super) what: String,
 }
 
-/// Lines beyond these are left out: nobody reads them.
+/// So many of the last lines are kept: what went wrong is at the end.
 const MOST_LINES: usize = 100_000;
 
 impl Trace {
     pub(super) fn new(filter: Option<TraceFilter>) -> Trace {
-        Trace { hash: Xxh3Default::new(), filter, lines: Vec::new(), topics: BTreeMap::new() }
+        Trace { hash: Xxh3Default::new(), filter, lines: VecDeque::new(), left_out: 0, topics: BTreeMap::new() }
     }
 
-    /// Something happened, of a kind, at a machine.
-    pub(super) fn event(&mut self, now: Time, kind: u8, machine: usize, bytes: &[u8]) {
+    /// Something happened at a machine.
+    pub(super) fn event(&mut self, now: Time, kind: Happening, machine: usize, bytes: &[u8]) {
         let mut head = [0; 16];
         head[..8].copy_from_slice(&now.as_micros().to_le_bytes());
-        head[8] = kind;
+        head[8] = kind as u8;
         head[9..].copy_from_slice(&machine.to_le_bytes()[..7]);
         self.hash.update(&head);
         self.hash.update(bytes);
@@ -75,10 +88,12 @@ impl Trace {
     }
 
     fn push(&mut self, now: Time, line: &str) {
-        if self.lines.len() < MOST_LINES {
-            let micros = now.as_micros();
-            self.lines.push(format!("{:4}.{:06} s  {line}", micros / 1_000_000, micros % 1_000_000));
+        if self.lines.len() == MOST_LINES {
+            self.lines.pop_front();
+            self.left_out += 1;
         }
+        let micros = now.as_micros();
+        self.lines.push_back(format!("{:4}.{:06} s  {line}", micros / 1_000_000, micros % 1_000_000));
     }
 
     /// Remembers what a request is about; whether it is the first of its entry.
@@ -96,7 +111,8 @@ impl Trace {
     }
 
     pub(super) fn into_lines(self) -> Vec<String> {
-        self.lines
+        let note = (self.left_out > 0).then(|| format!("{} earlier lines are left out", self.left_out));
+        note.into_iter().chain(self.lines).collect()
     }
 }
 

@@ -7,19 +7,22 @@ use rand::RngExt;
 
 use super::coverage::Mark;
 use super::disk::Disk;
-use super::network::{FIRST_CLIENT, Lane, Link, from_bytes, to_bytes};
-use super::trace::{Topic, names_of, node_name, node_of};
+use super::network::{Lane, Link, from_bytes, to_bytes};
+use super::trace::{Happening, Topic, names_of, node_name, node_of};
 use super::world::{DIRECT, Event, World};
 use crate::frame::codec;
 use crate::frame::kind::Kind;
 use crate::frame::raw::RawFrame;
 use crate::message::{PeerAnswer, PeerRequest, Refusal};
-use crate::node::{ControlInput, LinkId, Output, PeerRef, ShardInput};
+use crate::node::{ControlInput, LinkId, Output, PeerRef, ShardInput, request_slot};
+use crate::ring::Slot;
 use crate::storage::Record;
 use crate::types::{NodeId, Time};
 
 /// How long a link may be silent.
 pub(super) const SILENCE: Duration = Duration::from_secs(3);
+/// The slot whose replicates are withheld, so that the two others have to be enough.
+const LAST_SLOT: Slot = Slot(2);
 /// Between two attempts at sending what a cut has held up, in microseconds.
 const RETRANSMIT_US: u64 = 50_000;
 
@@ -51,8 +54,13 @@ impl<D: Disk> World<D> {
         let shard = u16::try_from(shard).expect("a node has at most 256 shards");
         if let PeerRequest::Replicate(replicate) = request {
             self.witness.saw_object(self.now, replicate.to.key.as_bytes(), &replicate.object);
-            // The last slot is one that W seldom needs.
-            if self.withhold > 0.0 && id & 0xff == 2 && self.rng.random_bool(self.withhold) {
+            let name = String::from_utf8_lossy(replicate.to.key.as_bytes());
+            if !self.primaries(&name).contains(&node) {
+                let run = self.nodes[node].run;
+                self.witness.slotless(&replicate.to.key, (node, run, shard, id >> 8));
+            }
+            let last = request_slot(id) == LAST_SLOT;
+            if self.withhold > 0.0 && last && self.rng.random_bool(self.withhold) {
                 self.coverage.hit(Mark::ReplicateWithheld);
                 return;
             }
@@ -93,14 +101,14 @@ impl<D: Disk> World<D> {
             PeerAnswer::Replicated(replicated) => match &replicated.outcome {
                 Err(Refusal::ReadOnly) => self.coverage.hit(Mark::ReadOnlyRefused),
                 Err(Refusal::Storage) => {
-                    self.coverage.add(Mark::RotFound, u64::from(self.witness.is_damaged(node)));
+                    self.coverage.add(Mark::RotFound, u64::from(self.witness.has_rot(node)));
                 }
                 _ => {}
             },
             PeerAnswer::Fetched(fetched) => match &fetched.outcome {
                 Ok(held) => self.coverage.add(Mark::RebuildingHeard, u64::from(held.rebuilding)),
                 Err(Refusal::Storage) => {
-                    self.coverage.add(Mark::RotFound, u64::from(self.witness.is_damaged(node)));
+                    self.coverage.add(Mark::RotFound, u64::from(self.witness.has_rot(node)));
                 }
                 Err(_) => {}
             },
@@ -233,7 +241,7 @@ impl<D: Disk> World<D> {
             return;
         }
         self.witness.delivered(from);
-        self.trace.event(self.now, 2, to, &bytes);
+        self.trace.event(self.now, Happening::Frame, to, &bytes);
         let frame = from_bytes(bytes);
         let process = self.nodes[to].process();
         match (lane, to_dialer) {
@@ -304,8 +312,8 @@ impl<D: Disk> World<D> {
 
     /// Between two nodes there may have been silence for too long.
     pub(super) fn on_silence(&mut self, a: usize, b: usize) {
-        let still = |node: usize| self.nodes.get(node).is_some_and(|node| node.paused.is_some());
-        if a >= FIRST_CLIENT || b >= FIRST_CLIENT || !(self.network.is_cut(a, b) || still(a) || still(b)) {
+        let still = |node: usize| self.nodes[node].paused.is_some();
+        if !(self.network.is_cut(a, b) || still(a) || still(b)) {
             return;
         }
         let between = |link: &Link| [(a, b), (b, a)].contains(&(link.dialer, link.acceptor));

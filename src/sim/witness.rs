@@ -13,6 +13,7 @@ use super::world::World;
 use crate::api::{Put, Receipt, Request};
 use crate::message::{PeerRequest, Replicate};
 use crate::node::{Core, PeerRef};
+use crate::quorum::Level;
 use crate::ring::{RingView, Slot, token_of};
 use crate::storage::{Record, object_key};
 use crate::types::{Bucket, Key, Time, WriteId};
@@ -29,16 +30,16 @@ pub(super) struct Witness {
     breach: Option<(Time, Violation)>,
     /// Frames that have arrived, by sender.
     delivered: BTreeMap<usize, u64>,
-    /// Nodes with a rotten record.
-    damaged: BTreeSet<usize>,
+    /// Rotten records: a node and a place on its disk.
+    damaged: BTreeSet<(usize, Bytes)>,
     /// What peers have asked to be on the disk.
     pub(super) promises: Promises,
     /// Nodes that run on an old copy of their disk, which the peers have yet to refuse.
     pub(super) old_copies: BTreeSet<usize>,
     /// Starts of processes, by node.
-    starts: BTreeMap<usize, u64>,
-    /// Puts coordinated without a slot, by processes that are gone.
-    pub(super) unowned: u64,
+    starts: BTreeMap<usize, usize>,
+    /// Puts of a key that were coordinated without a slot: the node, its run and shard, the entry.
+    slotless: BTreeMap<Bytes, BTreeSet<(usize, u64, u16, u64)>>,
 }
 
 impl Witness {
@@ -59,20 +60,34 @@ impl Witness {
         *self.starts.entry(node).or_default() += 1;
     }
 
+    /// A node without a slot sends what it has coordinated.
+    pub(super) fn slotless(&mut self, key: &Key, by: (usize, u64, u16, u64)) {
+        self.slotless.entry(key.bytes().clone()).or_default().insert(by);
+    }
+
     pub(super) fn delivered(&mut self, from: usize) {
         *self.delivered.entry(from).or_default() += 1;
     }
 
-    pub(super) fn damage(&mut self, node: usize) {
-        self.damaged.insert(node);
+    /// A record rots.
+    pub(super) fn damage(&mut self, node: usize, place: Bytes) {
+        self.damaged.insert((node, place));
     }
 
-    pub(super) fn repaired(&mut self, node: usize) {
-        self.damaged.remove(&node);
+    /// A node has a new disk.
+    pub(super) fn replaced(&mut self, node: usize) {
+        self.damaged.retain(|(of, _)| *of != node);
+        self.old_copies.remove(&node);
     }
 
-    pub(super) fn is_damaged(&self, node: usize) -> bool {
-        self.damaged.contains(&node)
+    /// Whether a node has a rotten record.
+    pub(super) fn has_rot(&self, node: usize) -> bool {
+        self.damaged.iter().any(|(of, _)| *of == node)
+    }
+
+    /// Whether this record has rotted.
+    pub(super) fn is_damaged(&self, node: usize, place: &[u8]) -> bool {
+        self.damaged.iter().any(|(of, known)| *of == node && known[..] == *place)
     }
 
     /// An object was sent, or lies on a disk.
@@ -155,9 +170,9 @@ impl<D: Disk> World<D> {
         let Request::Put(put) = request else { return };
         let name = String::from_utf8_lossy(put.header.key.as_bytes()).into_owned();
         self.witness.saw_dot(self.now, put.header.key.as_bytes(), receipt.dot, put.header.write_id);
-        let ahead = self.nodes[coordinator].clocks.wall_ahead_ms;
-        self.coverage.add(Mark::SkewedMint, u64::from(ahead != 0));
-        if let Some(lie) = self.lie_in(put, receipt, since) {
+        let minter = self.ids.get(&receipt.coordinator).map(|node| self.nodes[*node].clocks.wall_ahead_ms);
+        self.coverage.add(Mark::SkewedMint, u64::from(minter.is_some_and(|ahead| ahead != 0)));
+        if let Some(lie) = self.lie_in(coordinator, put, receipt, since) {
             let now = self.now;
             let who = node_name(coordinator);
             self.witness.breach(now, "ack honesty", Some(&name), || {
@@ -166,19 +181,28 @@ impl<D: Disk> World<D> {
         }
     }
 
-    fn lie_in(&self, put: &Put, receipt: &Receipt, since: Time) -> Option<String> {
+    fn lie_in(&self, coordinator: usize, put: &Put, receipt: &Receipt, since: Time) -> Option<String> {
+        let sync_by_default = self.nodes[coordinator].config.shard.sync_by_default;
         let header = &put.header;
         let view = self.any_view()?;
         let (partition, _) = view.partition_of(&header.bucket, &header.key);
         let list = view.preference(partition, &header.bucket)?;
         let slots: BTreeSet<u8> = receipt.acks.iter().map(|ack| ack.slot).collect();
         let nodes: BTreeSet<_> = receipt.acks.iter().map(|ack| ack.node).collect();
-        if slots.len().min(nodes.len()) < usize::from(receipt.w) {
-            return Some(format!("W is {} and only {} replicas are named", receipt.w, slots.len().min(nodes.len())));
+        let w = match header.w {
+            Some(Level::Number(w)) => w,
+            other => return Some(format!("the workload asks for numbers, not {other:?}")),
+        };
+        let distinct = slots.len().min(nodes.len());
+        // An attempt that has joined another is told of the stronger of the two.
+        if distinct < usize::from(receipt.w) || receipt.w < w {
+            return Some(format!("W is {w}, and {distinct} replicas are named for {}", receipt.w));
         }
         let synced = receipt.acks.iter().filter(|ack| ack.synced).count();
-        if header.dw.is_some_and(|dw| synced < usize::from(dw)) {
-            return Some(format!("DW is {:?} and only {synced} are synced", header.dw));
+        let by_default = if sync_by_default { w } else { 0 };
+        let dw = header.dw.unwrap_or(by_default);
+        if synced < usize::from(dw) {
+            return Some(format!("DW is {dw}, and {synced} are synced"));
         }
         let place = place_in(&view, &header.bucket, &header.key);
         for ack in &receipt.acks {
@@ -189,7 +213,7 @@ impl<D: Disk> World<D> {
             let lost = |synced: bool| {
                 self.losses.iter().any(|loss| loss.node == node && loss.at >= since && (loss.all || !synced))
             };
-            if lost(ack.synced) || self.witness.is_damaged(node) {
+            if lost(ack.synced) || self.witness.is_damaged(node, &place) {
                 continue;
             }
             let record = self.nodes[node].disk.peek(&place, ack.synced).map(Record::decode);
@@ -250,18 +274,18 @@ impl<D: Disk> World<D> {
         }
     }
 
-    /// No key knows more actors than there were runs and slotless puts that could draw one.
+    /// No key knows more actors than its replicas had runs, and it puts without a slot, that could draw one.
     pub(super) fn check_actors(&mut self, keys: &[String]) {
-        let running = (0..self.nodes.len()).filter(|node| self.nodes[*node].process.is_some());
-        let unowned: u64 = running.map(|node| self.count(node, |counters| counters.puts_unowned)).sum();
-        let starts: u64 = self.witness.starts.values().sum();
-        // A run may draw one actor before its generation is granted, and one for what it was granted.
-        let most = 2 * starts + unowned + self.witness.unowned;
         for key in keys {
+            let starts = |node: &usize| self.witness.starts.get(node).copied().unwrap_or(0);
+            let starts: usize = self.primaries(key).iter().map(starts).sum();
+            let slotless = self.witness.slotless.get(key.as_bytes()).map_or(0, BTreeSet::len);
+            // A run may draw one actor before its generation is granted, and one for what it was granted.
+            let most = 2 * starts + slotless;
             let actors = self.witness.actors_of(key.as_bytes());
-            if actors as u64 > most {
+            if actors > most {
                 let now = self.now;
-                self.witness.breach(now, "sibling bound", Some(key), || {
+                self.witness.breach(now, "actor bound", Some(key), || {
                     format!("{actors} actors have written {key}, {most} are explained by restarts and slotless puts")
                 });
             }

@@ -1,6 +1,6 @@
 //! What clients do and what they are told: drawn operations become requests, answers become the oracle's history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,10 +17,14 @@ use crate::client::session::{Outcome, Patience, Target};
 use crate::client::{Standing, route};
 use crate::quorum::Level;
 use crate::types::{Bucket, Key, NodeId, Time, WriteId};
-use crate::version::{Actor, Dot, Object};
+use crate::version::{Actor, Dot, Sibling};
 
 /// The bucket that keeps the latest write only.
 pub(super) const LATEST: &str = "latest";
+/// The slot of the keys that are written when all is healed.
+const HEALED: u8 = 99;
+/// Replicas of each key.
+const REPLICAS: u8 = 3;
 /// Contexts of a key that are kept for clients with old ones.
 const MOST_CONTEXTS: usize = 12;
 
@@ -76,14 +80,20 @@ pub(super) struct Workload {
     /// Writes whose fate their client does not know.
     doubtful: BTreeMap<usize, Vec<usize>>,
     next_op: u32,
-    answered: u64,
+    /// Whom the next request goes to first, whatever holds its key.
+    first: Option<usize>,
+    /// What the last answered read showed.
+    last_shown: Option<BTreeSet<WriteId>>,
+    /// Acknowledged writes, by their places.
+    acked: BTreeSet<usize>,
 }
 
 impl Workload {
     pub(super) fn new(plan: ClusterPlan) -> Workload {
+        let grace = plan.request_timeout * 2;
         Workload {
             plan,
-            history: History { keys: Vec::new(), events: Vec::new() },
+            history: History { replicas: REPLICAS, grace, ..History::default() },
             forgetful: false,
             operations: 0,
             keys: Vec::new(),
@@ -94,7 +104,9 @@ impl Workload {
             contexts: BTreeMap::new(),
             doubtful: BTreeMap::new(),
             next_op: 0,
-            answered: 0,
+            first: None,
+            last_shown: None,
+            acked: BTreeSet::new(),
         }
     }
 
@@ -119,12 +131,16 @@ impl Workload {
         let slot = slot % self.plan.keys;
         let epoch = at.as_micros() / self.plan.key_life.as_micros();
         let kind = if slot > 0 && slot.is_multiple_of(5) { 'l' } else { 'k' };
-        let name = format!("{kind}{slot}.{epoch}");
+        let conflict = if kind == 'l' { Conflict::LastWriteWins } else { Conflict::Siblings };
+        self.key_called(format!("{kind}{slot}.{epoch}"), conflict)
+    }
+
+    fn key_called(&mut self, name: String, conflict: Conflict) -> usize {
         if let Some(key) = self.by_name.get(&name) {
             return *key;
         }
         let key = self.keys.len();
-        self.history.keys.push(if kind == 'l' { Conflict::LastWriteWins } else { Conflict::Siblings });
+        self.history.keys.push(conflict);
         self.by_name.insert(name.clone(), key);
         self.keys.push(name);
         key
@@ -176,7 +192,7 @@ impl Workload {
     ) {
         let op = self.next_op();
         let name = self.keys[key].clone();
-        self.note(world.now, Event::Read { op, key: key_id(key) });
+        self.note(world.now, Event::Read { op, key: key_id(key), replicas: operation.level });
         let request = Request::Get(Get {
             bucket: bucket_of(&name),
             key: key_of(&name),
@@ -222,7 +238,8 @@ impl Workload {
             match self.by_name.get(&name).copied() {
                 Some(key) => {
                     let op = self.next_op();
-                    self.note(world.now, Event::Read { op, key: key_id(key) });
+                    // It began before this, and its page may end before the key.
+                    self.note(world.now, Event::Read { op, key: key_id(key), replicas: 0 });
                     self.on_shown(world, op, client, key, siblings, Some(item.context));
                 }
                 None => {
@@ -262,7 +279,7 @@ impl Workload {
         siblings: Vec<Shown>,
         context: Option<Bytes>,
     ) {
-        self.answered += 1;
+        self.last_shown = Some(siblings.iter().map(|sibling| sibling.write).collect());
         for sibling in &siblings {
             let dot = Dot { actor: Actor(sibling.label.0.0), counter: sibling.label.0.1 };
             world.witness.saw_dot(world.now, self.keys[key].as_bytes(), dot, sibling.write);
@@ -348,6 +365,10 @@ impl Workload {
         if Xoshiro256PlusPlus::seed_from_u64(salt.into()).random_bool(self.plan.whims.misroute) {
             order.reverse();
         }
+        if let Some(first) = self.first {
+            order.retain(|node| *node != first);
+            order.insert(0, first);
+        }
         order
     }
 
@@ -388,6 +409,8 @@ impl Workload {
             Outcome::Answered { response: Response { result: Ok(Reply::Put(receipt)), .. }, .. } => {
                 let known = Known { context: Some(receipt.context.clone()), basis: op };
                 self.remember(client, self.writes[write].key, known);
+                self.doubtful.entry(client).or_default().retain(|doubtful| *doubtful != write);
+                self.acked.insert(write);
                 acked(receipt, &world.ids)
             }
             Outcome::Refused { error: ApiError::Indeterminate { .. }, .. } | Outcome::NoAnswer { .. } => {
@@ -437,9 +460,25 @@ impl Workload {
         self.read(world, 0, key, &operation, None);
     }
 
-    /// Reads answered so far.
-    pub(super) fn answered(&self) -> u64 {
-        self.answered
+    /// What the last read showed, if it was answered.
+    pub(super) fn last_shown(&mut self) -> Option<BTreeSet<WriteId>> {
+        self.last_shown.take()
+    }
+
+    /// Whether a write has been acknowledged.
+    pub(super) fn is_acked(&self, write: usize) -> bool {
+        self.acked.contains(&write)
+    }
+
+    /// Writes a key of its own, of which all replicas have to take it, through one node first; the write's place.
+    pub(super) fn write_at<D: Disk>(&mut self, world: &mut World<D>, node: usize) -> usize {
+        let name = format!("k{HEALED}.{node}");
+        let key = self.key_called(name, Conflict::Siblings);
+        let operation = Operation { at: Duration::ZERO, client: 0, key: 0, act: Act::Blind, level: REPLICAS, salt: 1 };
+        self.first = Some(node);
+        self.write(world, 0, key, &operation, None, false);
+        self.first = None;
+        self.writes.len() - 1
     }
 
     /// Whether a client still waits.
@@ -475,12 +514,7 @@ pub(super) fn key_id(key: usize) -> KeyId {
     KeyId(u32::try_from(key).expect("few keys"))
 }
 
-/// What an object shows, twins and all.
-pub(super) fn shown_by(object: &Object) -> Vec<Shown> {
-    let one = |sibling: &crate::version::Sibling| Shown {
-        write: sibling.write_id,
-        label: label_of(sibling.dot),
-        body: sibling.body.value().cloned(),
-    };
-    object.siblings().iter().map(one).collect()
+/// A sibling as a history has it.
+pub(super) fn shown_by(sibling: &Sibling) -> Shown {
+    Shown { write: sibling.write_id, label: label_of(sibling.dot), body: sibling.body.value().cloned() }
 }

@@ -69,16 +69,16 @@ pub(super) enum Event {
 }
 
 impl Event {
-    /// The process that it waits for.
-    fn node(&self) -> Option<usize> {
+    /// The process that it is meant for, by its node and run.
+    pub(super) fn process(&self) -> Option<(usize, u64)> {
         match self {
-            Event::LinkEnd { node, .. }
-            | Event::Dial { node, .. }
-            | Event::ControlTimer { node, .. }
-            | Event::ShardTimer { node, .. }
-            | Event::Drain { node, .. }
-            | Event::Release { node, .. }
-            | Event::Input { node, .. } => Some(*node),
+            Event::LinkEnd { node, run, .. }
+            | Event::Dial { node, run }
+            | Event::ControlTimer { node, run }
+            | Event::ShardTimer { node, run, .. }
+            | Event::Drain { node, run, .. }
+            | Event::Release { node, run, .. }
+            | Event::Input { node, run, .. } => Some((*node, *run)),
             Event::Frame { .. }
             | Event::Retransmit { .. }
             | Event::LinkDown { .. }
@@ -157,7 +157,7 @@ pub struct World<D: Disk = MemoryDisk> {
     pub(super) fresh_losses: Vec<Loss>,
     /// What was met.
     pub coverage: Coverage,
-    /// Replicates are left out where W is met without them, with this likelihood.
+    /// How likely a replicate to the last slot is left out.
     pub withhold: f64,
     pub(super) clients: Clients,
     pub(super) witness: Witness,
@@ -230,7 +230,7 @@ impl<D: Disk> World<D> {
     pub fn step(&mut self, end: Time) -> bool {
         let Some((time, event)) = self.queue.pop(end) else { return false };
         self.now = time;
-        match event.node().and_then(|node| self.nodes[node].paused.as_mut()) {
+        match event.process().and_then(|(node, _)| self.nodes[node].paused.as_mut()) {
             Some(waiting) => {
                 waiting.push(event);
                 self.coverage.hit(super::coverage::Mark::EventHeld);

@@ -129,6 +129,11 @@ impl MemoryEngine {
         }
     }
 
+    /// Takes back what is armed and has not taken place.
+    pub fn disarm(&self) {
+        self.disk().armed = disk::Armed::default();
+    }
+
     /// Sets the room that is left: a commit of more bytes than that fails with [`StorageError::Full`] and the engine stops.
     /// The model does not count what is stored; 0 is a full disk.
     pub fn set_free_bytes(&self, bytes: u64) {

@@ -42,7 +42,7 @@ pub struct Writers {
 
 impl Writers {
     pub fn new() -> Writers {
-        let history = History { keys: vec![Conflict::Siblings], events: Vec::new() };
+        let history = History { keys: vec![Conflict::Siblings], replicas: 3, ..History::default() };
         let (open, writes, known, dots) = Default::default();
         Writers { history, open, writes, known, dots, ops: 0 }
     }
@@ -73,7 +73,7 @@ impl Writers {
 
     fn read(&mut self, world: &mut World, node: usize, r: u8) -> u64 {
         let op = self.next_op();
-        self.note(world, Event::Read { op, key: THE_KEY });
+        self.note(world, Event::Read { op, key: THE_KEY, replicas: r });
         let sent = world.begin(node, get(KEY, r));
         self.open.insert(sent, Open::Read(op));
         sent

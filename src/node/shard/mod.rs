@@ -196,7 +196,7 @@ impl Shard {
     }
 
     fn handle_answer(&mut self, now: Now, from: NodeId, id: u64, answer: PeerAnswer, fx: &mut Effects) {
-        let (entry, slot) = (id >> 8, Slot((id & 0xff) as u8));
+        let (entry, slot) = (id >> 8, request_slot(id));
         let Some(Entry { work, .. }) = self.entries.get(&entry) else {
             self.counters.stray_answers += 1;
             return;
@@ -325,6 +325,11 @@ fn refusal_of(failure: &OpFailure) -> Refusal {
         OpFailure::Stopped => Refusal::ReadOnly,
         OpFailure::Unreadable { .. } => Refusal::Storage,
     }
+}
+
+/// The slot that a request of this id, or its answer, is about.
+pub fn request_slot(id: u64) -> Slot {
+    Slot((id & 0xff) as u8)
 }
 
 /// The id of a request to the node in `slot`.

@@ -79,6 +79,8 @@ impl Disk for RocksDisk {
 
     fn arm(&self, _: Fault) {}
 
+    fn disarm(&self) {}
+
     fn fill(&self, _: bool) {}
 
     fn flip_bit(&self, _: &mut Xoshiro256PlusPlus) -> Option<Bytes> {

@@ -1,5 +1,7 @@
 //! What a run records for the oracle: what clients asked and were told, and what befell the nodes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::types::{Time, WriteId};
@@ -30,6 +32,11 @@ pub enum Conflict {
 pub struct History {
     /// The keys that clients used; a [`KeyId`] is an index.
     pub keys: Vec<Conflict>,
+    /// How many replicas a key has.
+    pub replicas: u8,
+    /// How long before an attempt at a write its acknowledgements may date from: an attempt may join an earlier one that is
+    /// still under way. What a holder lost before that excuses nothing.
+    pub grace: Duration,
     /// The events in the order in which they happened, so in the order of time.
     pub events: Vec<(Time, Event)>,
 }
@@ -99,6 +106,8 @@ pub enum Event {
         op: OpId,
         /// The key read.
         key: KeyId,
+        /// How many distinct replicas an answer takes in at least; 0 if that is not known.
+        replicas: u8,
     },
     /// A read was answered. A read that failed has no such event.
     Answered {

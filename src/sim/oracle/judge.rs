@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::history::{Conflict, Event, History, KeyId, Label, Shown};
+use super::history::{Conflict, Event, History, Holder, KeyId, Label, OpId, Shown};
 use super::ledger::{Ack, Answer, Clash, Fate, Ledger, Write};
 use super::losses::Losses;
 use super::past::{EffectId, EffectSet};
@@ -23,6 +23,8 @@ pub fn judge(history: &History, enough: Sufficiency) -> Verdict {
     let mut judge = Judge {
         ledger: Ledger::new(history),
         losses: Losses::default(),
+        replicas: history.replicas,
+        grace_us: u64::try_from(history.grace.as_micros()).unwrap_or(u64::MAX),
         faults: 0,
         now: Time::ZERO,
         findings: Findings::default(),
@@ -44,6 +46,8 @@ struct Breach {
 struct Judge<'h> {
     ledger: Ledger<'h>,
     losses: Losses,
+    replicas: u8,
+    grace_us: u64,
     /// How many faults are active.
     faults: u32,
     now: Time,
@@ -62,7 +66,7 @@ impl<'h> Judge<'h> {
 
     fn handle_event(&mut self, index: usize, event: &'h Event) -> Result<(), Breach> {
         match event {
-            Event::Write { .. } => self.ledger.on_write(self.now, index, event),
+            Event::Write { .. } => self.ledger.on_write(self.now, event),
             Event::Wrote { op, ending } => {
                 let under_fault = self.faults > 0;
                 let wrote = self.ledger.on_wrote(self.now, *op, ending, under_fault);
@@ -70,11 +74,12 @@ impl<'h> Judge<'h> {
                     self.two_writes(&clash, format_args!("op {} was acknowledged at {}", op.0, Seconds(self.now)))
                 })?;
             }
-            Event::Read { op, key } => self.ledger.on_read(*op, *key),
+            Event::Read { op, key, replicas } => self.ledger.on_read(self.now, *op, *key, *replicas),
             Event::Answered { op, siblings } => {
                 let key = self.ledger.read_key(*op);
                 let sight = Sight { read: Some(*op), at: self.now, event: index, key, siblings };
                 let answer = self.check_sight(sight)?;
+                self.check_quorum(*op, sight, &answer)?;
                 self.findings.reads += 1;
                 let count = u32::try_from(siblings.len()).unwrap_or(u32::MAX);
                 self.findings.most_siblings = self.findings.most_siblings.max(count);
@@ -86,9 +91,9 @@ impl<'h> Judge<'h> {
                 let before = self.ledger.key_mut(*key).end.replace((sight, answer));
                 assert!(before.is_none(), "key {} ends twice", key.0);
             }
-            Event::Wiped { node } => self.losses.on_wiped(*node, index),
-            Event::PowerLost { node } => self.losses.on_power_lost(*node, index),
-            Event::Damaged { node, key } => self.losses.on_damaged(*node, *key, index),
+            Event::Wiped { node } => self.losses.on_wiped(*node, self.now),
+            Event::PowerLost { node } => self.losses.on_power_lost(*node, self.now),
+            Event::Damaged { node, key } => self.losses.on_damaged(*node, *key, self.now),
             Event::FaultBegan => self.faults += 1,
             Event::FaultEnded => {
                 self.faults = self.faults.checked_sub(1).expect("a fault ends after it began");
@@ -227,12 +232,15 @@ impl<'h> Judge<'h> {
         }
         for write in self.ledger.writes().iter().filter(|write| write.fate() == Fate::Acked) {
             let key = self.ledger.key(write.key);
-            let Some((end, answer)) = &key.end else {
+            let Some((end, _)) = &key.end else {
                 panic!("key {} has acknowledged writes and no final event", write.key.0);
             };
             let safe = match key.conflict {
                 Conflict::Siblings => kept.contains(&write.id),
-                Conflict::LastWriteWins => answer.siblings > 0,
+                // whatever is left must not be what the write replaced
+                Conflict::LastWriteWins => {
+                    kept.contains(&write.id) || key.end.iter().any(|(end, _)| self.is_newer(end, write))
+                }
             };
             if !safe && !self.is_excused(write) {
                 return Err(lost(write, key.conflict, end));
@@ -241,11 +249,55 @@ impl<'h> Judge<'h> {
         Ok(())
     }
 
-    /// Whether every holder of every acknowledgement of `write` lost its copy since the write began.
+    /// Whether something of the end was not replaced by the write.
+    fn is_newer(&self, end: &Sight<'h>, write: &Write<'h>) -> bool {
+        let key = self.ledger.key(end.key);
+        end.siblings.iter().any(|shown| {
+            let effect = key.effects.known(shown.label);
+            effect.is_some_and(|effect| !write.past.contains(effect))
+        })
+    }
+
+    /// Whether every holder of every acknowledgement of `write` lost its copy since.
     fn is_excused(&self, write: &Write<'h>) -> bool {
-        let mut holders = write.acks.iter().flat_map(|ack| ack.by).peekable();
         // an acknowledgement that nobody stands for excuses nothing
-        holders.peek().is_some() && holders.all(|holder| self.losses.excuse(*holder, write.key, write.event))
+        let any = write.acks.iter().any(|ack| !ack.by.is_empty());
+        any && write.acks.iter().all(|ack| ack.by.iter().all(|holder| self.has_lost(write, ack, *holder)))
+    }
+
+    /// Whether a holder lost its copy since it acknowledged it.
+    fn has_lost(&self, write: &Write<'h>, ack: &Ack<'h>, holder: Holder) -> bool {
+        let since = ack.begun.as_micros().saturating_sub(self.grace_us).max(write.begun.as_micros());
+        self.losses.excuse(holder, write.key, Time::from_micros(since))
+    }
+
+    /// A quorum read: replicas of the answer and holders of an acknowledged write have one in common, if together they are
+    /// more than there are.
+    fn check_quorum(&self, op: OpId, sight: Sight<'h>, answer: &Answer) -> Result<(), Breach> {
+        let (begun, reach) = self.ledger.read_reach(op);
+        let record = self.ledger.key(sight.key);
+        if reach == 0 || record.conflict == Conflict::LastWriteWins {
+            return Ok(());
+        }
+        let seen: BTreeSet<WriteId> = answer.seen.iter().map(|effect| record.effects.write_of(effect)).collect();
+        for write in self.ledger.acked(sight.key).filter(|write| !seen.contains(&write.id)) {
+            let before = write.acks.iter().filter(|ack| ack.at <= begun);
+            let holders: BTreeSet<u16> = before
+                .flat_map(|ack| ack.by.iter().filter(|holder| !self.has_lost(write, ack, **holder)))
+                .map(|holder| holder.node)
+                .collect();
+            if holders.len() + usize::from(reach) > usize::from(self.replicas) {
+                let why =
+                    format!("{reach} replicas answered it, and {} of {} hold {write}", holders.len(), self.replicas);
+                return Err(Breach {
+                    invariant: Invariant::QuorumRead,
+                    key: sight.key,
+                    writes: vec![write.id],
+                    evidence: format!("on key {}, {sight}; {why}", sight.key.0),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The verdict on a history that broke no promise.

@@ -17,10 +17,9 @@ pub(super) struct Write<'h> {
     pub(super) id: WriteId,
     pub(super) key: KeyId,
     pub(super) body: &'h Option<Bytes>,
-    /// The first attempt, when it began, and the index of that event.
+    /// The first attempt, and when it began.
     pub(super) op: OpId,
     pub(super) begun: Time,
-    pub(super) event: usize,
     basis: Option<OpId>,
     /// What every effect of the write replaces.
     pub(super) past: EffectSet,
@@ -37,6 +36,8 @@ pub(super) struct Write<'h> {
 #[derive(Debug)]
 pub(super) struct Ack<'h> {
     pub(super) at: Time,
+    /// When the attempt that was acknowledged began.
+    pub(super) begun: Time,
     pub(super) by: &'h [Holder],
     pub(super) under_fault: bool,
 }
@@ -82,8 +83,8 @@ pub(super) struct Answer {
 
 #[derive(Debug)]
 enum Op {
-    Attempt { write: usize, ended: bool, acked: Option<EffectId> },
-    Read { key: KeyId, answer: Option<Answer> },
+    Attempt { write: usize, begun: Time, ended: bool, acked: Option<EffectId> },
+    Read { key: KeyId, begun: Time, replicas: u8, answer: Option<Answer> },
 }
 
 /// One key.
@@ -92,6 +93,8 @@ pub(super) struct Record<'h> {
     pub(super) conflict: Conflict,
     pub(super) effects: Effects,
     pub(super) end: Option<(Sight<'h>, Answer)>,
+    /// Its acknowledged writes, by their places in the ledger.
+    acked: Vec<usize>,
 }
 
 /// The operations and keys of a history.
@@ -106,7 +109,12 @@ pub(super) struct Ledger<'h> {
 
 impl<'h> Ledger<'h> {
     pub(super) fn new(history: &'h History) -> Ledger<'h> {
-        let record = |conflict: &Conflict| Record { conflict: *conflict, effects: Effects::default(), end: None };
+        let record = |conflict: &Conflict| Record {
+            conflict: *conflict,
+            effects: Effects::default(),
+            end: None,
+            acked: Vec::new(),
+        };
         let keys = history.keys.iter().map(record).collect();
         Ledger { keys, writes: Vec::new(), by_id: BTreeMap::new(), ops: BTreeMap::new() }
     }
@@ -143,7 +151,7 @@ impl<'h> Ledger<'h> {
     }
 
     /// An attempt at a write begins.
-    pub(super) fn on_write(&mut self, at: Time, index: usize, event: &'h Event) {
+    pub(super) fn on_write(&mut self, at: Time, event: &'h Event) {
         let Event::Write { op, key, write: id, body, basis } = event else {
             unreachable!("the caller matched a write");
         };
@@ -158,7 +166,6 @@ impl<'h> Ledger<'h> {
                 body,
                 op: *op,
                 begun: at,
-                event: index,
                 basis: *basis,
                 past,
                 resolves,
@@ -172,13 +179,26 @@ impl<'h> Ledger<'h> {
         let same = (first.key, first.body, first.basis) == (*key, body, *basis);
         assert!(same, "op {} retries {first} of key {} with another key, body or basis", op.0, first.key.0);
         first.attempts += 1;
-        self.begin(*op, Op::Attempt { write, ended: false, acked: None });
+        self.begin(*op, Op::Attempt { write, begun: at, ended: false, acked: None });
     }
 
     /// A read begins.
-    pub(super) fn on_read(&mut self, op: OpId, key: KeyId) {
+    pub(super) fn on_read(&mut self, at: Time, op: OpId, key: KeyId, replicas: u8) {
         self.key(key);
-        self.begin(op, Op::Read { key, answer: None });
+        self.begin(op, Op::Read { key, begun: at, replicas, answer: None });
+    }
+
+    /// The acknowledged writes of a key.
+    pub(super) fn acked(&self, key: KeyId) -> impl Iterator<Item = &Write<'h>> {
+        self.key(key).acked.iter().map(|index| &self.writes[*index])
+    }
+
+    /// When a read began, and how many replicas it takes in.
+    pub(super) fn read_reach(&self, op: OpId) -> (Time, u8) {
+        match self.ops.get(&op) {
+            Some(Op::Read { begun, replicas, .. }) => (*begun, *replicas),
+            _ => panic!("op {} was answered and is no read that began", op.0),
+        }
     }
 
     /// The key that a read asks for.
@@ -211,18 +231,21 @@ impl<'h> Ledger<'h> {
     /// # Errors
     /// It was acknowledged with a label that names another write.
     pub(super) fn on_wrote(&mut self, at: Time, op: OpId, ending: &'h Ending, under_fault: bool) -> Result<(), Clash> {
-        let Some(Op::Attempt { write, ended: ended @ false, .. }) = self.ops.get_mut(&op) else {
+        let Some(Op::Attempt { write, begun, ended: ended @ false, .. }) = self.ops.get_mut(&op) else {
             panic!("op {} ended and is no attempt at a write that runs", op.0);
         };
         *ended = true;
-        let index = *write;
+        let (index, begun) = (*write, *begun);
         match ending {
             Ending::Acked { label, by } => {
                 let Write { id, key, .. } = self.writes[index];
                 self.assert_runs(key, op);
                 let effect = self.name(key, *label, id)?;
-                self.writes[index].acks.push(Ack { at, by, under_fault });
-                self.ops.insert(op, Op::Attempt { write: index, ended: true, acked: Some(effect) });
+                if self.writes[index].acks.is_empty() {
+                    self.key_mut(key).acked.push(index);
+                }
+                self.writes[index].acks.push(Ack { at, begun, by, under_fault });
+                self.ops.insert(op, Op::Attempt { write: index, begun, ended: true, acked: Some(effect) });
             }
             Ending::Refused => self.writes[index].refused += 1,
             Ending::Unknown => {}
@@ -241,7 +264,7 @@ impl<'h> Ledger<'h> {
     /// What a write of `op` to `key` with the context that `basis` gave replaces, and how many siblings that showed.
     fn basis(&self, op: OpId, key: KeyId, basis: OpId) -> (EffectSet, usize) {
         let (of, past, siblings) = match self.ops.get(&basis) {
-            Some(Op::Read { key, answer: Some(answer) }) => (*key, answer.seen.clone(), answer.siblings),
+            Some(Op::Read { key, answer: Some(answer), .. }) => (*key, answer.seen.clone(), answer.siblings),
             Some(Op::Attempt { write, acked: Some(effect), .. }) => {
                 let write = &self.writes[*write];
                 let mut past = write.past.clone();

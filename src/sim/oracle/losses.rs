@@ -3,31 +3,32 @@
 use std::collections::BTreeMap;
 
 use super::history::{Holder, KeyId};
+use crate::types::Time;
 
-/// The last loss of each kind, as the index of its event.
+/// When the last loss of each kind took place.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    wiped: BTreeMap<u16, usize>,
-    power_lost: BTreeMap<u16, usize>,
-    damaged: BTreeMap<(u16, KeyId), usize>,
+    wiped: BTreeMap<u16, Time>,
+    power_lost: BTreeMap<u16, Time>,
+    damaged: BTreeMap<(u16, KeyId), Time>,
 }
 
 impl Losses {
-    pub(super) fn on_wiped(&mut self, node: u16, event: usize) {
-        self.wiped.insert(node, event);
+    pub(super) fn on_wiped(&mut self, node: u16, at: Time) {
+        self.wiped.insert(node, at);
     }
 
-    pub(super) fn on_power_lost(&mut self, node: u16, event: usize) {
-        self.power_lost.insert(node, event);
+    pub(super) fn on_power_lost(&mut self, node: u16, at: Time) {
+        self.power_lost.insert(node, at);
     }
 
-    pub(super) fn on_damaged(&mut self, node: u16, key: KeyId, event: usize) {
-        self.damaged.insert((node, key), event);
+    pub(super) fn on_damaged(&mut self, node: u16, key: KeyId, at: Time) {
+        self.damaged.insert((node, key), at);
     }
 
-    /// Whether `holder` lost what it may have held of `key` after the event `since`.
-    pub(super) fn excuse(&self, holder: Holder, key: KeyId, since: usize) -> bool {
-        let after = |event: Option<&usize>| event.is_some_and(|event| *event > since);
+    /// Whether `holder` lost what it may have held of `key` at `since` or later.
+    pub(super) fn excuse(&self, holder: Holder, key: KeyId, since: Time) -> bool {
+        let after = |lost: Option<&Time>| lost.is_some_and(|lost| *lost >= since);
         after(self.wiped.get(&holder.node))
             || after(self.damaged.get(&(holder.node, key)))
             || !holder.synced && after(self.power_lost.get(&holder.node))

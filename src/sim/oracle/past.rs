@@ -31,6 +31,11 @@ impl Effects {
         if named == write { Ok(effect) } else { Err(named) }
     }
 
+    /// The effect that a label names.
+    pub(super) fn known(&self, label: Label) -> Option<EffectId> {
+        self.by_label.get(&label).copied()
+    }
+
     /// The write that an effect belongs to.
     pub(super) fn write_of(&self, effect: EffectId) -> WriteId {
         self.writes[effect.0 as usize]

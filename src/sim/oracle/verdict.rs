@@ -10,6 +10,8 @@ use crate::types::WriteId;
 pub enum Invariant {
     /// An acknowledged write is there at the end, or something that replaced it is.
     NoLostWrite,
+    /// A read that takes in enough replicas shows each write that was acknowledged before it began, or what replaced it.
+    QuorumRead,
     /// What is shown was written: that body, to that key, before, and not by a write that was refused.
     NoPhantom,
     /// Nothing is shown next to what replaced it.
@@ -24,7 +26,7 @@ impl Invariant {
     /// Its number in the list of all invariants of the simulation.
     pub const fn number(self) -> u8 {
         match self {
-            Invariant::NoLostWrite => 1,
+            Invariant::NoLostWrite | Invariant::QuorumRead => 1,
             Invariant::NoPhantom => 2,
             Invariant::Antichain => 3,
             Invariant::SiblingBound => 7,
@@ -36,6 +38,7 @@ impl Invariant {
     pub const fn name(self) -> &'static str {
         match self {
             Invariant::NoLostWrite => "no lost write",
+            Invariant::QuorumRead => "quorum read",
             Invariant::NoPhantom => "no phantom",
             Invariant::Antichain => "antichain",
             Invariant::SiblingBound => "sibling bound",

@@ -13,7 +13,7 @@ use super::{Act, ClusterPlan, Fault, Operation, Schedule, Shape, Strike};
 pub struct Whims {
     /// Inputs that a drain takes at most; the rest waits for the next.
     pub batch: Option<usize>,
-    /// How likely a replicate is left out that W does not need.
+    /// How likely a replicate to the last of three slots is left out, so that W has to be met by the others.
     pub withhold: f64,
     /// How likely a client asks a node first that holds no copy of the key.
     pub misroute: f64,
@@ -90,7 +90,7 @@ fn draw_strikes(rng: &mut Xoshiro256PlusPlus, cluster: &ClusterPlan, span: Durat
         }
     };
     let gap = *FAULT_GAPS_MS.choose(rng).expect("a choice of gaps");
-    let (mut strikes, mut wipes) = (vec![draw_storm(rng, span)], 0);
+    let (mut strikes, mut wipes) = (Vec::new(), 0);
     let mut at = Duration::from_millis(rng.random_range(0..2000));
     while at < span {
         let kind = *enabled.choose(rng).expect("some are enabled");
@@ -99,18 +99,11 @@ fn draw_strikes(rng: &mut Xoshiro256PlusPlus, cluster: &ClusterPlan, span: Durat
         let loses_disk = matches!(fault, Fault::Wipe { .. } | Fault::OldCopy { .. });
         wipes += usize::from(loses_disk);
         if !loses_disk || wipes <= MOST_WIPES {
-            strikes.push(Strike { at, lasts: draw_length(rng, fault), fault });
+            strikes.push(Strike { at, lasts: draw_length(rng, fault, gap), fault });
         }
         at += Duration::from_millis(rng.random_range(gap / 4..gap * 2));
     }
-    strikes.sort_by_key(|strike| strike.at);
     strikes
-}
-
-/// Mild weather for a good part of the run, so that every seed has writes that come through while something is wrong.
-fn draw_storm(rng: &mut Xoshiro256PlusPlus, span: Duration) -> Strike {
-    let fault = Fault::Weather { loss: rng.random_range(1..=4), doubled: rng.random_range(0..=4), late: 0 };
-    Strike { at: span.mul_f64(rng.random_range(0.0..0.5)), lasts: span.mul_f64(0.5), fault }
 }
 
 fn draw_fault(rng: &mut Xoshiro256PlusPlus, kind: usize, node: u8) -> Fault {
@@ -119,7 +112,7 @@ fn draw_fault(rng: &mut Xoshiro256PlusPlus, kind: usize, node: u8) -> Fault {
         1 => Fault::Stop { node },
         2 => Fault::KillAll,
         3 => Fault::PowerLoss { node },
-        4 => Fault::PowerLossAll,
+        4 => Fault::PowerLossAll { amid: rng.random_bool(0.5) },
         5 => Fault::DieWithin { node, step: rng.random_range(0..3), power: rng.random_bool(0.5) },
         6 => Fault::Wipe { node },
         7 => Fault::OldCopy { node },
@@ -141,12 +134,13 @@ fn draw_fault(rng: &mut Xoshiro256PlusPlus, kind: usize, node: u8) -> Fault {
     }
 }
 
-fn draw_length(rng: &mut Xoshiro256PlusPlus, fault: Fault) -> Duration {
+/// How long a fault lasts: as long as it is to the next one, more or less, so that most writes meet one.
+fn draw_length(rng: &mut Xoshiro256PlusPlus, fault: Fault, gap: u64) -> Duration {
     let ms = match fault {
-        Fault::KillAll | Fault::PowerLossAll => rng.random_range(100..2000),
+        Fault::KillAll | Fault::PowerLossAll { .. } => rng.random_range(100..2000),
         Fault::Weather { .. } => rng.random_range(3000..20_000),
         Fault::Partition { .. } => rng.random_range(500..10_000),
-        _ => rng.random_range(500..6000),
+        _ => rng.random_range(gap / 3..gap + 4000),
     };
     Duration::from_millis(ms)
 }

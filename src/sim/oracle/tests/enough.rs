@@ -86,7 +86,7 @@ fn an_ended_fault_does_not_count() {
 fn a_history_without_reads_says_nothing() {
     let mut story = story(10, 2);
     let op = story.op();
-    story.event(Event::Read { op, key: KeyId(0) });
+    story.event(Event::Read { op, key: KeyId(0), replicas: 0 });
     lacks(&story, "no read was answered");
 }
 

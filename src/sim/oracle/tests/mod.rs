@@ -3,6 +3,7 @@
 mod enough;
 mod loss;
 mod model;
+mod quorum;
 mod recorder;
 mod shown;
 
@@ -58,7 +59,7 @@ struct Story {
 
 impl Story {
     fn new(conflict: Conflict) -> Story {
-        Story { history: History { keys: vec![conflict; 3], events: Vec::new() }, key: KeyId(0), ops: 0 }
+        Story { history: History { keys: vec![conflict; 3], replicas: 3, ..History::default() }, key: KeyId(0), ops: 0 }
     }
 
     /// A story about keys that keep siblings, in which a read was answered.
@@ -119,8 +120,13 @@ impl Story {
     }
 
     fn read_shown(&mut self, siblings: Vec<Shown>) -> OpId {
+        self.read_from(0, siblings)
+    }
+
+    /// A read that takes in so many replicas.
+    fn read_from(&mut self, replicas: u8, siblings: Vec<Shown>) -> OpId {
         let (op, key) = (self.op(), self.key);
-        self.event(Event::Read { op, key }).event(Event::Answered { op, siblings });
+        self.event(Event::Read { op, key, replicas }).event(Event::Answered { op, siblings });
         op
     }
 

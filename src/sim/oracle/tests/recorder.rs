@@ -26,7 +26,7 @@ cannot_happen! {
     };
     a_basis_without_an_answer: "carries the context of op 2, which gave none", |story| {
         let (op, key) = (story.op(), story.key);
-        story.event(Event::Read { op, key }).begin(1, Some(op));
+        story.event(Event::Read { op, key, replicas: 0 }).begin(1, Some(op));
     };
     a_basis_of_another_key: "op 3 on key 1 carries the context of op 2 on key 0", |story| {
         let basis = story.put(1, 11, None);
@@ -66,7 +66,7 @@ cannot_happen! {
         story.begin(1, None);
     };
     an_operation_that_begins_twice: "op 1 begins twice", |story| {
-        story.event(Event::Read { op: OpId(1), key: KeyId(0) });
+        story.event(Event::Read { op: OpId(1), key: KeyId(0), replicas: 0 });
     };
     a_read_that_is_answered_twice: "op 1 was answered and is no read that waits", |story| {
         story.event(Event::Answered { op: OpId(1), siblings: Vec::new() });
