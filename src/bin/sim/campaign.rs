@@ -10,7 +10,7 @@ use super::args::SeedsPlan;
 use super::crew::{self, News};
 use super::progress::Progress;
 use super::rig::{ANYTHING, Order};
-use super::summary::Summary;
+use super::summary::{Shown, Summary};
 use super::tally::{Finished, Tally};
 use super::{emit, minimal};
 
@@ -25,9 +25,9 @@ pub fn run(plan: &SeedsPlan) -> bool {
 fn regressions(plan: &SeedsPlan) -> bool {
     let of = |index: u64| plan.regressions[usize::try_from(index).expect("an index of the list")];
     let count = plan.regressions.len() as u64;
-    let (tally, wall) = all(plan.jobs, count, |index| finish(of(index), plan.twice, None, ANYTHING));
+    let (tally, wall) = all(plan, count, |index| finish(of(index), plan.twice, None, ANYTHING));
     emit("regressions\n");
-    let judged = judge(plan, &Summary { tally: &tally, wall, twice: plan.twice, marks: false }, true);
+    let judged = judge(plan, &Summary { tally: &tally, wall, twice: plan.twice, marks: Shown::Nothing }, true);
     emit("\n");
     judged
 }
@@ -35,8 +35,9 @@ fn regressions(plan: &SeedsPlan) -> bool {
 fn seeds(plan: &SeedsPlan) -> bool {
     let of = |index: u64| Order { seed: plan.first.seed.saturating_add(index), ..plan.first };
     let (tally, wall) =
-        all(plan.jobs, plan.seeds, |index| finish(of(index), plan.twice, plan.trace.clone(), Sufficiency::default()));
-    judge(plan, &Summary { tally: &tally, wall, twice: plan.twice, marks: true }, plan.allow_missing)
+        all(plan, plan.seeds, |index| finish(of(index), plan.twice, plan.trace.clone(), Sufficiency::default()));
+    let marks = if plan.seeds == 1 && plan.allow_missing { Shown::Met } else { Shown::All };
+    judge(plan, &Summary { tally: &tally, wall, twice: plan.twice, marks }, plan.allow_missing)
 }
 
 /// Makes one run, or the same twice, each on a thread of its own.
@@ -48,13 +49,13 @@ fn finish(order: Order, twice: bool, trace: Option<TraceFilter>, enough: Suffici
 }
 
 /// The sum of all runs, and the time it took.
-fn all(jobs: usize, count: u64, work: impl Fn(u64) -> Finished + Sync) -> (Tally, Duration) {
-    let (mut tally, mut progress) = (Tally::default(), Progress::new(count));
-    crew::in_order(jobs, count, work, |news| {
+fn all(plan: &SeedsPlan, count: u64, work: impl Fn(u64) -> Finished + Sync) -> (Tally, Duration) {
+    let (mut tally, mut progress) = (Tally::on(plan.first.rig.engine), Progress::new(count));
+    crew::in_order(plan.jobs, count, work, |news| {
         if let News::Done(finished) = news {
             tally.add(&finished);
             if let Outcome::Violation(violation) = &finished.report.outcome {
-                progress.note(&format!("VIOLATION: {}: {}", violation.invariant, finished.order.replay()));
+                progress.note(&format!("VIOLATION: {}: {}", violation.invariant, finished.order.replay(false)));
             }
             emit(&finished.report.trace.iter().map(|line| format!("{line}\n")).collect::<String>());
         }
