@@ -43,9 +43,21 @@ fn seeds(plan: &SeedsPlan) -> bool {
 /// Makes one run, or the same twice, each on a thread of its own.
 fn finish(order: Order, twice: bool, trace: Option<TraceFilter>, enough: Sufficiency) -> Finished {
     let schedule = order.schedule();
+    let key = trace.as_ref().and_then(|filter| filter.key.clone());
     let report = order.rig.run(&schedule, trace, enough);
+    if let Some(key) = key.filter(|key| !names(&report.trace, key)) {
+        eprintln!(
+            "dynkv-sim: nothing is known to have happened to the key {key:?}: keys are called k3.0, k3.1, k4.0 ..."
+        );
+    }
     let again = twice.then(|| crew::on_fresh_thread(|| order.rig.run(&schedule, None, enough)));
     Finished { order, report, again }
+}
+
+/// Whether a line of the trace is about the key: others are about everybody, whatever key was asked for.
+fn names(trace: &[String], key: &str) -> bool {
+    let about = format!(" s  {key}  ");
+    trace.iter().any(|line| line.contains(&about))
 }
 
 /// The sum of all runs, and the time it took.
@@ -77,4 +89,31 @@ fn judge(plan: &SeedsPlan, summary: &Summary<'_>, allow_missing: bool) -> bool {
         false => emit(&format!("\nRED: {}\n", faults.join(", "))),
     }
     faults.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{Minutes, Rig};
+    use super::*;
+
+    #[test]
+    fn a_key_is_told_from_what_concerns_everybody() {
+        let trace = ["   1.000000 s  n1 is killed", "   1.000001 s  k3.0  n1 has written"].map(str::to_owned);
+        assert!(names(&trace, "k3.0"));
+        for other in ["k3", "k3.1", "3.0", "n1", ""] {
+            assert!(!names(&trace, other), "{other:?}");
+        }
+        assert!(!names(&trace[..1], "k3.0"));
+    }
+
+    #[test]
+    fn keys_are_called_as_the_help_says() {
+        let order = Order { seed: 1, minutes: Minutes::ONE, rig: Rig::PLAIN };
+        let traced = |key: &str| {
+            let filter = TraceFilter { key: Some(key.to_owned()) };
+            order.rig.run(&order.schedule(), Some(filter), ANYTHING).trace
+        };
+        assert!(names(&traced("k0.0"), "k0.0"));
+        assert!(!names(&traced("k0"), "k0"));
+    }
 }
