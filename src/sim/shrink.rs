@@ -129,6 +129,8 @@ impl Shrinker<'_> {
         }
         self.change(|schedule| schedule.cluster.miss_probability = 0.0);
         self.change(|schedule| schedule.cluster.drift_ppm.fill(0));
+        self.change(|schedule| schedule.cluster.birth_kills = 0);
+        self.change(|schedule| schedule.cluster.last_blackout = false);
     }
 
     /// Clients without an operation go; then two become one, where that still fails.

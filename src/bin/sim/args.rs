@@ -21,11 +21,11 @@ EXIT CODES
 
 EXAMPLES
   dynkv-sim --seeds 1000 --minutes 10
-  dynkv-sim --seed 17 --minutes 10 --trace=k3
+  dynkv-sim --seed 17 --minutes 10 --trace=k3.0
   RUST_BACKTRACE=1 dynkv-sim --seed 17 --no-shrink
   dynkv-sim --seeds 20 --twice")]
 struct Args {
-    /// How many seeds [default: 100; 500 at most for each seeded bug]
+    /// How many seeds; with --mutants, how many may pass before a bug counts as not caught [default: 100, with --mutants 500]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     seeds: Option<u64>,
     /// The first of them
@@ -40,14 +40,14 @@ struct Args {
     /// Run each seed twice, on different threads, and compare the hashes of what happened
     #[arg(long)]
     twice: bool,
-    /// Print what happened, to one key if there is one
+    /// Print what happened, to one key if there is one: they are called k3.0, k3.1, k4.0 ...
     #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true, default_missing_value = "", requires = "seed")]
     trace: Option<String>,
     /// Runs at a time [default: as many as there are cores]
     #[arg(long, value_parser = parse_jobs)]
     jobs: Option<NonZeroUsize>,
     /// Before anything else, the seeds in this file: lines `SEED MINUTES ENGINE? # what it once found`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["mutant", "harness_bug"])]
     regressions: Option<PathBuf>,
     /// What nodes keep their objects in: memory, or rocks in a build that has it
     #[arg(long, default_value = "memory")]
@@ -56,7 +56,7 @@ struct Args {
     #[arg(long, value_name = "NAME", value_parser = sabotage::parse)]
     mutant: Option<Mutant>,
     /// Seed every bug, each until a seed catches it, and every harness bug, in a build with the feature mutants
-    #[arg(long, conflicts_with_all = ["seed", "first", "twice", "regressions", "mutant", "harness_bug", "allow_missing"])]
+    #[arg(long, conflicts_with_all = ["seed", "first", "twice", "regressions", "mutant", "harness_bug", "no_shrink", "allow_missing"])]
     mutants: bool,
     /// Break the simulation itself
     #[arg(long, value_name = "NAME", value_parser = parse_harness_bug)]
@@ -203,7 +203,7 @@ mod tests {
         let key = |words: &[&str]| plan(words).unwrap().trace.map(|filter| filter.key);
         assert_eq!(key(&["--seed", "7"]), None);
         assert_eq!(key(&["--seed", "7", "--trace"]), Some(None));
-        assert_eq!(key(&["--seed", "7", "--trace=k3"]), Some(Some("k3".to_owned())));
+        assert_eq!(key(&["--seed", "7", "--trace=k3.0"]), Some(Some("k3.0".to_owned())));
         let plan = plan(&["--seed", "7", "--minutes", "0.5"]).unwrap();
         assert_eq!((plan.seeds, plan.first.seed, plan.first.minutes.to_string()), (1, 7, "0.5".to_owned()));
         assert!(plan.allow_missing);
@@ -221,7 +221,11 @@ mod tests {
             (&["--engine", "paper"], "memory or rocks"),
             (&["--harness-bug", "x"], "faults-off"),
             (&["--mutants", "--seed", "3"], "cannot be used"),
+            (&["--mutants", "--no-shrink"], "cannot be used"),
             (&["--regressions", "/nonexistent"], "/nonexistent"),
+            (&["--regressions", "/nonexistent", "--harness-bug", "faults-off"], "cannot be used"),
+            #[cfg(feature = "mutants")]
+            (&["--regressions", "/nonexistent", "--mutant", Mutant::ALL[0].name()], "cannot be used"),
             (&["17"], "17"),
             #[cfg(not(feature = "rocksdb"))]
             (&["--engine", "rocks"], "feature rocksdb"),

@@ -1,10 +1,10 @@
-//! Proof that a simulation which proves nothing is noticed: each harness bug turns a few seeds red that are not without it.
+//! Proof that a simulation which proves nothing is noticed: each harness bug shows the sign that is its own, which the same
+//! seeds do not show without it.
 
 use std::collections::BTreeSet;
 
-use dynkv::sim::HarnessBug;
 use dynkv::sim::oracle::Sufficiency;
-use dynkv::sim::{Kind, Mark};
+use dynkv::sim::{HarnessBug, Kind, Mark, Violation};
 
 use super::rig::{Minutes, Order, Rig};
 use super::tally::{Finished, Tally};
@@ -12,6 +12,10 @@ use super::{crew, emit};
 
 /// Seeds from 1 on, of one minute each.
 const SEEDS: u64 = 10;
+/// What is violated by frames that go past the network.
+const LEDGER: &str = "network ledger";
+/// Without faults at least so many of their effects are at zero; a few come of what the cluster does by itself.
+const EFFECTS_AT_ZERO: usize = 20;
 
 /// Prints what noticed each of them; whether all were noticed.
 pub fn run(rig: Rig, jobs: usize) -> bool {
@@ -19,15 +23,16 @@ pub fn run(rig: Rig, jobs: usize) -> bool {
     let mut noticed = true;
     emit(&format!("\nharness bugs, {SEEDS} seeds each; what these seeds show without one does not count\n"));
     for bug in HarnessBug::ALL {
-        let signs = Signs::of(&tally(Rig { harness_bug: Some(bug), ..rig }, jobs)).beyond(&sound);
-        noticed &= !signs.is_empty();
-        emit(&format!("  {:<20} {}\n", bug.name(), signs.text()));
+        let signs = Signs::of(&tally(Rig { harness_bug: Some(bug), ..rig }, jobs));
+        let given_away = signs.give_away(bug, &sound);
+        noticed &= given_away;
+        emit(&format!("  {:<20} {}\n", bug.name(), signs.beyond(&sound).text(given_away)));
     }
     noticed
 }
 
 fn tally(rig: Rig, jobs: usize) -> Tally {
-    let mut tally = Tally::default();
+    let mut tally = Tally::on(rig.engine);
     let runs = crew::map(jobs, SEEDS, |index| {
         let order = Order { seed: index + 1, minutes: Minutes::ONE, rig };
         Finished { order, report: rig.run(&order.schedule(), None, Sufficiency::default()), again: None }
@@ -49,7 +54,7 @@ struct Signs {
 
 impl Signs {
     fn of(tally: &Tally) -> Signs {
-        let broken = |(order, violation): &(Order, dynkv::sim::Violation)| (order.seed, violation.invariant.clone());
+        let broken = |(order, violation): &(Order, Violation)| (order.seed, violation.invariant.clone());
         Signs {
             violations: tally.violations.iter().map(broken).collect(),
             insufficient: tally.insufficient.iter().map(|(order, _)| order.seed).collect(),
@@ -66,15 +71,25 @@ impl Signs {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        *self == Signs::default()
+    /// Whether the sign that is this bug's own is here, and not without it: any other may be of something else.
+    fn give_away(&self, bug: HarnessBug, sound: &Signs) -> bool {
+        self.show(bug) && !sound.show(bug)
     }
 
-    fn text(&self) -> String {
-        if self.is_empty() {
-            return "NOT NOTICED".to_owned();
+    fn show(&self, bug: HarnessBug) -> bool {
+        let all_insufficient = self.insufficient.len() as u64 == SEEDS;
+        match bug {
+            HarnessBug::FaultsOff => all_insufficient && self.missing.len() >= EFFECTS_AT_ZERO,
+            HarnessBug::EmptyHistory => all_insufficient,
+            HarnessBug::PastTheNetwork => self.violations.iter().any(|(_, invariant)| invariant == LEDGER),
         }
+    }
+
+    fn text(&self, given_away: bool) -> String {
         let mut signs = Vec::new();
+        if !given_away {
+            signs.push("NOT NOTICED".to_owned());
+        }
         if let Some((seed, invariant)) = self.violations.first() {
             signs.push(format!("{} violations, the first of {invariant} in seed {seed}", self.violations.len()));
         }
@@ -92,21 +107,69 @@ impl Signs {
 mod tests {
     use super::*;
 
+    fn violated(invariants: &[(u64, &str)]) -> Signs {
+        let violations = invariants.iter().map(|(seed, invariant)| (*seed, (*invariant).to_owned()));
+        Signs { violations: violations.collect(), ..Signs::default() }
+    }
+
+    fn insufficient(seeds: u64) -> Signs {
+        Signs { insufficient: (1..=seeds).collect(), ..Signs::default() }
+    }
+
+    /// With so many effects at zero.
+    fn missing(effects: usize, signs: Signs) -> Signs {
+        let marks = Mark::ALL.iter().copied().filter(|mark| mark.kind() == Kind::Effect);
+        let signs = Signs { missing: marks.take(effects).collect(), ..signs };
+        assert_eq!(signs.missing.len(), effects);
+        signs
+    }
+
     #[test]
     fn what_sound_seeds_show_too_is_no_sign() {
         let sound =
             Signs { insufficient: BTreeSet::from([3]), missing: BTreeSet::from([Mark::DiskFull]), ..Signs::default() };
-        let same = sound.beyond(&sound);
-        assert!(same.is_empty());
-        assert_eq!(same.text(), "NOT NOTICED");
+        assert_eq!(sound.beyond(&sound), Signs::default());
         let red = Signs {
-            violations: BTreeSet::from([(2, "phantom".to_owned())]),
+            violations: BTreeSet::from([(2, LEDGER.to_owned())]),
             insufficient: BTreeSet::from([3, 4]),
             missing: BTreeSet::from([Mark::DiskFull, Mark::Killed]),
         };
-        let text = red.beyond(&sound).text();
-        let expected = "1 violations, the first of phantom in seed 2; 1 seeds with too little in them; \
+        let text = red.beyond(&sound).text(true);
+        let expected = "1 violations, the first of network ledger in seed 2; 1 seeds with too little in them; \
                         1 effects at zero, such as kills with requests under way";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn each_bug_has_a_sign_of_its_own() {
+        let few = missing(EFFECTS_AT_ZERO - 1, insufficient(SEEDS - 1));
+        for sound in [Signs::default(), few, violated(&[(2, "phantom")])] {
+            for (bug, signs) in [
+                (HarnessBug::PastTheNetwork, violated(&[(2, "phantom"), (3, LEDGER)])),
+                (HarnessBug::EmptyHistory, insufficient(SEEDS)),
+                (HarnessBug::FaultsOff, missing(EFFECTS_AT_ZERO, insufficient(SEEDS))),
+            ] {
+                assert!(signs.give_away(bug, &sound), "{}: {signs:?} beyond {sound:?}", bug.name());
+                assert!(!signs.give_away(bug, &signs), "{}: {signs:?}", bug.name());
+            }
+        }
+    }
+
+    #[test]
+    fn other_signs_alone_are_not_noticed() {
+        for (bug, signs) in [
+            (HarnessBug::PastTheNetwork, missing(EFFECTS_AT_ZERO, insufficient(SEEDS))),
+            (HarnessBug::PastTheNetwork, violated(&[(2, "phantom")])),
+            (HarnessBug::EmptyHistory, insufficient(SEEDS - 1)),
+            (HarnessBug::EmptyHistory, violated(&[(2, LEDGER)])),
+            (HarnessBug::FaultsOff, missing(EFFECTS_AT_ZERO, insufficient(SEEDS - 1))),
+            (HarnessBug::FaultsOff, missing(EFFECTS_AT_ZERO - 1, insufficient(SEEDS))),
+            (HarnessBug::FaultsOff, violated(&[(2, LEDGER)])),
+        ] {
+            assert!(!signs.give_away(bug, &Signs::default()), "{}: {signs:?}", bug.name());
+            let text = signs.text(false);
+            assert!(text.starts_with("NOT NOTICED; "), "{text}");
+        }
+        assert_eq!(Signs::default().text(false), "NOT NOTICED");
     }
 }

@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use dynkv::sim::Schedule;
 use dynkv::sim::shrink::shrink;
-use dynkv::sim::{Outcome, Report, TraceFilter, Violation};
+use dynkv::sim::{Outcome, Report, Schedule, TraceFilter, Violation};
 
 use super::rig::{ANYTHING, Order, same};
 use super::{crew, emit};
@@ -58,8 +57,11 @@ fn describe(
 ) -> String {
     let size = |schedule: &Schedule| {
         let (nodes, faults) = (schedule.cluster.shards.len(), schedule.strikes.len());
-        let (operations, seconds) = (schedule.operations.len(), schedule.span.as_secs_f64());
-        format!("{nodes} nodes, {faults} faults, {operations} operations, {seconds:.3} s")
+        let (births, operations) = (schedule.cluster.birth_kills, schedule.operations.len());
+        let seconds = schedule.span.as_secs_f64();
+        format!(
+            "{nodes} nodes, {births} kills before the birth, {faults} faults, {operations} operations, {seconds:.3} s"
+        )
     };
     let mut text = format!("\nSHRUNK: seed {}: {}, in {runs} runs\n", order.seed, violation.invariant);
     let mut line = |line: &str| {

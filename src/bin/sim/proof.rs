@@ -1,4 +1,4 @@
-//! Proof that the checks can fail: every seeded bug is caught, by an invariant that it breaks, by the seeds that are green
+//! Proof that the checks can fail: every seeded bug is caught, by an invariant that it breaks, in a run that breaks none
 //! without it.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use dynkv::sim::{Outcome, Violation};
 
 use super::args::MutantsPlan;
 use super::crew::{self, News};
-use super::rig::{ANYTHING, Order, PANIC, Rig};
+use super::rig::{ANYTHING, Order, Rig};
 use super::{emit, harness};
 
 /// Characters of evidence in the table.
@@ -25,6 +25,21 @@ struct Trial {
     caught: Option<(u64, Violation)>,
     /// Violations of invariants that it is not said to break.
     others: BTreeMap<String, u64>,
+    /// Runs that would have caught it, if something were not violated without the bug too.
+    red_anyway: u64,
+}
+
+/// What one run says about a seeded bug.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing was violated.
+    Silent,
+    /// An invariant was that the bug is said to break, and none is without the bug.
+    Caught(Violation),
+    /// The same, but something is violated without the bug too.
+    RedAnyway,
+    /// Another invariant was.
+    Other(Violation),
 }
 
 /// Tries every seeded bug and every harness bug; whether all were noticed.
@@ -49,14 +64,16 @@ impl Trial {
     fn of(mutant: Mutant, plan: &MutantsPlan) -> Trial {
         let started = Instant::now();
         let rig = Rig { mutant: Some(mutant), ..plan.rig };
-        let mut trial = Trial { mutant, caught: None, others: BTreeMap::new() };
+        let mut trial = Trial::begin(mutant);
         let run = |index: u64| {
             let order = Order { seed: index + 1, minutes: plan.minutes, rig };
-            (order.seed, rig.run(&order.schedule(), None, ANYTHING).outcome)
+            let schedule = order.schedule();
+            let outcome = rig.run(&schedule, None, ANYTHING).outcome;
+            (order.seed, Verdict::of(mutant, outcome, || plan.rig.run(&schedule, None, ANYTHING).outcome))
         };
         crew::in_order(plan.jobs, plan.seeds, run, |news| {
-            if let News::Done((seed, outcome)) = news {
-                trial.hear(seed, outcome);
+            if let News::Done((seed, verdict)) = news {
+                trial.hear(seed, verdict);
             }
             if trial.caught.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -65,26 +82,52 @@ impl Trial {
         trial
     }
 
-    fn hear(&mut self, seed: u64, outcome: Outcome) {
-        let Outcome::Violation(violation) = outcome else { return };
-        let invariant = violation.invariant.as_str();
-        if invariant == PANIC || self.mutant.caught_by().contains(&invariant) {
-            self.caught = Some((seed, violation));
-        } else {
-            *self.others.entry(violation.invariant).or_default() += 1;
+    fn begin(mutant: Mutant) -> Trial {
+        Trial { mutant, caught: None, others: BTreeMap::new(), red_anyway: 0 }
+    }
+
+    fn hear(&mut self, seed: u64, verdict: Verdict) {
+        match verdict {
+            Verdict::Silent => {}
+            Verdict::Caught(violation) => self.caught = Some((seed, violation)),
+            Verdict::RedAnyway => self.red_anyway += 1,
+            Verdict::Other(violation) => *self.others.entry(violation.invariant).or_default() += 1,
         }
     }
 
     fn row(&self, seeds: u64) -> [String; 5] {
         let others: Vec<String> = self.others.iter().map(|(name, count)| format!("{name} x{count}")).collect();
-        let others = if others.is_empty() { String::new() } else { format!("by another: {}", others.join(", ")) };
+        let mut asides = Vec::new();
+        if !others.is_empty() {
+            asides.push(format!("by another: {}", others.join(", ")));
+        }
+        if self.red_anyway > 0 {
+            asides.push(format!("red without the bug too x{}", self.red_anyway));
+        }
         let expected = self.mutant.caught_by().join(" or ");
         let (by, took, evidence) = match &self.caught {
             Some((seed, violation)) => (violation.invariant.clone(), seed.to_string(), in_short(&violation.evidence)),
             None => ("NOBODY".to_owned(), format!("over {seeds}"), String::new()),
         };
-        let evidence = if others.is_empty() { evidence } else { format!("{evidence} ({others})").trim().to_owned() };
+        let evidence = match asides.is_empty() {
+            true => evidence,
+            false => format!("{evidence} ({})", asides.join("; ")).trim().to_owned(),
+        };
         [self.mutant.name().to_owned(), expected, by, took, evidence]
+    }
+}
+
+impl Verdict {
+    /// The outcome of a run with the bug, and, where it matters, of the same run without it.
+    fn of(mutant: Mutant, outcome: Outcome, without: impl FnOnce() -> Outcome) -> Verdict {
+        let Outcome::Violation(violation) = outcome else { return Verdict::Silent };
+        if !mutant.caught_by().contains(&violation.invariant.as_str()) {
+            return Verdict::Other(violation);
+        }
+        match without() {
+            Outcome::Ok | Outcome::Insufficient(_) => Verdict::Caught(violation),
+            Outcome::Violation(_) => Verdict::RedAnyway,
+        }
     }
 }
 
@@ -108,38 +151,64 @@ fn median(trials: &[Trial]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rig::PANIC;
     use super::*;
 
-    fn trial() -> Trial {
-        Trial { mutant: Mutant::ALL[0], caught: None, others: BTreeMap::new() }
+    const MUTANT: Mutant = Mutant::ALL[0];
+
+    fn violation(invariant: &str) -> Violation {
+        Violation { invariant: invariant.to_owned(), key: None, evidence: "e".to_owned() }
     }
 
-    fn violation(invariant: &str) -> Outcome {
-        Outcome::Violation(Violation { invariant: invariant.to_owned(), key: None, evidence: "e".to_owned() })
+    fn expected() -> Violation {
+        violation(MUTANT.caught_by()[0])
     }
 
     #[test]
     fn only_what_is_expected_counts_as_caught() {
-        let mut trial = trial();
-        trial.hear(1, Outcome::Ok);
-        trial.hear(2, violation("no invariant of this name"));
+        let unasked = || panic!("a run that proves nothing is made again");
+        let insufficient = Outcome::Insufficient("3 acked".to_owned());
+        for outcome in [Outcome::Ok, insufficient.clone()] {
+            assert_eq!(Verdict::of(MUTANT, outcome, unasked), Verdict::Silent);
+        }
+        for other in ["no invariant of this name", PANIC] {
+            let verdict = Verdict::of(MUTANT, Outcome::Violation(violation(other)), unasked);
+            assert_eq!(verdict, Verdict::Other(violation(other)));
+        }
+        for sound in [Outcome::Ok, insufficient] {
+            let verdict = Verdict::of(MUTANT, Outcome::Violation(expected()), || sound);
+            assert_eq!(verdict, Verdict::Caught(expected()));
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_red_without_the_bug_does_not_count() {
+        for invariant in [MUTANT.caught_by()[0], "no invariant of this name", PANIC] {
+            let without = || Outcome::Violation(violation(invariant));
+            assert_eq!(Verdict::of(MUTANT, Outcome::Violation(expected()), without), Verdict::RedAnyway);
+        }
+    }
+
+    #[test]
+    fn the_table_tells_what_counted_and_what_did_not() {
+        let mut trial = Trial::begin(MUTANT);
+        trial.hear(1, Verdict::Silent);
+        trial.hear(2, Verdict::Other(violation(PANIC)));
+        trial.hear(3, Verdict::RedAnyway);
         assert!(trial.caught.is_none());
-        assert_eq!(trial.row(9)[2..4], ["NOBODY", "over 9"]);
-        assert!(trial.row(9)[4].contains("by another: no invariant of this name x1"));
-        trial.hear(3, violation(trial.mutant.caught_by()[0]));
-        assert_eq!(trial.row(9)[3], "3");
-        let mut panicked = super::tests::trial();
-        panicked.hear(4, violation(PANIC));
-        assert_eq!(panicked.row(9)[2..4], ["panic", "4"]);
+        assert_eq!(trial.row(9)[2..], ["NOBODY", "over 9", "(by another: panic x1; red without the bug too x1)"]);
+        trial.hear(4, Verdict::Caught(expected()));
+        assert_eq!(trial.row(9)[2..4], [MUTANT.caught_by()[0], "4"]);
+        assert_eq!(trial.row(9)[4], "e (by another: panic x1; red without the bug too x1)");
     }
 
     #[test]
     fn the_median_counts_what_was_not_caught_as_never() {
         let took = |seeds: &[u64]| -> Vec<Trial> {
             let caught = |seed: u64| {
-                let mut trial = trial();
+                let mut trial = Trial::begin(MUTANT);
                 if seed > 0 {
-                    trial.hear(seed, violation(PANIC));
+                    trial.hear(seed, Verdict::Caught(expected()));
                 }
                 trial
             };

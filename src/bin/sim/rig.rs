@@ -5,10 +5,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::str::FromStr;
 use std::time::Duration;
 
-use dynkv::sim::Coverage;
-use dynkv::sim::Schedule;
 use dynkv::sim::oracle::{Findings, Sufficiency};
-use dynkv::sim::{HarnessBug, Options, Outcome, Report, TraceFilter, Violation};
+use dynkv::sim::{Coverage, HarnessBug, Options, Outcome, Report, Schedule, TraceFilter, Violation};
 
 use super::engine::Engine;
 use super::panics;
@@ -110,22 +108,25 @@ impl Order {
         Schedule::draw(self.seed, self.minutes.span())
     }
 
-    /// The command that makes this run again.
-    pub fn replay(self) -> String {
+    /// The command that makes this run again, or again twice.
+    pub fn replay(self, twice: bool) -> String {
         let Order { seed, minutes, rig } = self;
         if rig.mutant.is_none() && rig.harness_bug.is_none() {
             let engine = rig.engine.unusual_name().map(|name| format!(" ENGINE={name}")).unwrap_or_default();
-            return format!("make sim SEED={seed} MINUTES={minutes}{engine}");
+            let twice = if twice { " TWICE=1" } else { "" };
+            return format!("make sim SEED={seed} MINUTES={minutes}{engine}{twice}");
         }
-        let mut line = "cargo run --profile sim --no-default-features".to_owned();
-        line += if rig.mutant.is_some() { " --features mutants" } else { " --features sim" };
-        line += &format!(" --bin dynkv-sim -- --seed {seed} --minutes {minutes}");
+        let build = rig.engine.build();
+        let feature = if rig.mutant.is_some() { "mutants" } else { "sim" };
+        let mut line = format!("cargo run {build} --features {feature} --bin dynkv-sim --");
+        line += &format!(" --seed {seed} --minutes {minutes}");
         let mut option = |name: &str, value: Option<&str>| {
             line += &value.map(|value| format!(" --{name} {value}")).unwrap_or_default();
         };
         option("engine", rig.engine.unusual_name());
         option("mutant", rig.mutant.map(Mutant::name));
         option("harness-bug", rig.harness_bug.map(HarnessBug::name));
+        line += if twice { " --twice" } else { "" };
         line
     }
 }
@@ -150,10 +151,46 @@ mod tests {
     #[test]
     fn a_replay_line_names_all_that_makes_a_run() {
         let plain = Order { seed: 17, minutes: "10".parse().unwrap(), rig: Rig::PLAIN };
-        assert_eq!(plain.replay(), "make sim SEED=17 MINUTES=10");
-        let bug = Some(HarnessBug::EmptyHistory);
-        let replay = Order { rig: Rig { harness_bug: bug, ..Rig::PLAIN }, ..plain }.replay();
-        assert!(replay.ends_with("--bin dynkv-sim -- --seed 17 --minutes 10 --harness-bug empty-history"), "{replay}");
+        assert_eq!(plain.replay(false), "make sim SEED=17 MINUTES=10");
+        assert_eq!(plain.replay(true), "make sim SEED=17 MINUTES=10 TWICE=1");
+        let harness_bug = Some(HarnessBug::EmptyHistory);
+        let broken = Order { rig: Rig { harness_bug, ..Rig::PLAIN }, ..plain };
+        let expected = "cargo run --profile sim --no-default-features --features sim --bin dynkv-sim -- \
+                        --seed 17 --minutes 10 --harness-bug empty-history";
+        assert_eq!(broken.replay(false), expected);
+        assert_eq!(broken.replay(true), format!("{expected} --twice"));
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_replay_line_of_a_seeded_bug_builds_it_in() {
+        let mutant = Mutant::ALL[0];
+        let order = Order { seed: 17, minutes: Minutes::ONE, rig: Rig { mutant: Some(mutant), ..Rig::PLAIN } };
+        let expected = format!(
+            "cargo run --profile sim --no-default-features --features mutants --bin dynkv-sim -- \
+             --seed 17 --minutes 1 --mutant {}",
+            mutant.name()
+        );
+        assert_eq!(order.replay(false), expected);
+        assert_eq!(order.replay(true), format!("{expected} --twice"));
+    }
+
+    #[cfg(feature = "rocksdb")]
+    #[test]
+    fn a_replay_line_on_rocks_builds_rocks_in() {
+        let rig = Rig { engine: Engine::Rocks, ..Rig::PLAIN };
+        let plain = Order { seed: 17, minutes: Minutes::ONE, rig };
+        assert_eq!(plain.replay(true), "make sim SEED=17 MINUTES=1 ENGINE=rocks TWICE=1");
+        let broken = Order { rig: Rig { harness_bug: Some(HarnessBug::FaultsOff), ..rig }, ..plain };
+        let expected = "cargo run --release --features sim --bin dynkv-sim -- \
+                        --seed 17 --minutes 1 --engine rocks --harness-bug faults-off";
+        assert_eq!(broken.replay(false), expected);
+        #[cfg(feature = "mutants")]
+        {
+            let mutated = Order { rig: Rig { mutant: Some(Mutant::ALL[0]), ..rig }, ..plain };
+            let replay = mutated.replay(false);
+            assert!(replay.starts_with("cargo run --release --features mutants --bin dynkv-sim -- "), "{replay}");
+        }
     }
 
     #[test]

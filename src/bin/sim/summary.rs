@@ -14,14 +14,24 @@ pub struct Summary<'a> {
     /// Wall time.
     pub wall: Duration,
     pub twice: bool,
-    /// What was met is of interest.
-    pub marks: bool,
+    pub marks: Shown,
+}
+
+/// Which marks the table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// None: what was met is not of interest.
+    Nothing,
+    /// Those that were met: a lone seed meets few.
+    Met,
+    /// All, and zeros stand out.
+    All,
 }
 
 impl Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.table(f)?;
-        if self.marks {
+        if self.marks != Shown::Nothing {
             self.met(f, Kind::Effect, "effects of faults")?;
             self.met(f, Kind::Probe, "situations met")?;
         }
@@ -61,6 +71,8 @@ impl Summary<'_> {
         writeln!(f, "\n{title}")?;
         Mark::ALL.iter().copied().filter(|mark| mark.kind() == kind).try_for_each(|mark| {
             match self.tally.coverage.of(mark) {
+                0 if self.marks == Shown::Met => Ok(()),
+                0 if !self.tally.engine.can_meet(mark) => row(f, mark.name(), "-"),
                 0 => row(f, mark.name(), "ZERO"),
                 count => row(f, mark.name(), count),
             }
@@ -74,13 +86,13 @@ impl Summary<'_> {
                 writeln!(f, "  key {key}")?;
             }
             violation.evidence.lines().try_for_each(|line| writeln!(f, "  {line}"))?;
-            writeln!(f, "  replay: {}", order.replay())?;
+            writeln!(f, "  replay: {}", order.replay(false))?;
         }
         for order in &self.tally.differing {
-            writeln!(f, "\nDIFFERENT the second time: seed {}\n  replay: {} TWICE=1", order.seed, order.replay())?;
+            writeln!(f, "\nDIFFERENT the second time: seed {}\n  replay: {}", order.seed, order.replay(true))?;
         }
         for (order, what) in &self.tally.insufficient {
-            writeln!(f, "\nINSUFFICIENT: seed {}: {what}\n  replay: {}", order.seed, order.replay())?;
+            writeln!(f, "\nINSUFFICIENT: seed {}: {what}\n  replay: {}", order.seed, order.replay(false))?;
         }
         Ok(())
     }
@@ -93,11 +105,14 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, value: impl Display) -> fmt::Resu
 
 #[cfg(test)]
 mod tests {
-    use dynkv::sim::Coverage;
-    use dynkv::sim::Violation;
+    use dynkv::sim::{Coverage, HarnessBug, Violation};
 
     use super::super::rig::{Minutes, Order, Rig};
     use super::*;
+
+    fn summary(tally: &Tally, marks: Shown) -> String {
+        Summary { tally, wall: Duration::from_secs(72), twice: true, marks }.to_string()
+    }
 
     #[test]
     fn zeros_and_failures_stand_out() {
@@ -111,7 +126,7 @@ mod tests {
         tally.violations.push((order, violation));
         tally.insufficient.push((order, "3 acked".to_owned()));
         tally.differing.push(order);
-        let text = Summary { tally: &tally, wall: Duration::from_secs(72), twice: true, marks: true }.to_string();
+        let text = summary(&tally, Shown::All);
         let line = |start: &str| {
             let found = text.lines().find(|line| line.trim_start().starts_with(start));
             found.unwrap_or_else(|| panic!("no {start:?} in\n{text}")).split_whitespace().last().unwrap().to_owned()
@@ -124,5 +139,33 @@ mod tests {
         assert!(text.contains(failure), "{text}");
         assert!(text.contains("INSUFFICIENT: seed 17: 3 acked\n"), "{text}");
         assert!(text.contains("replay: make sim SEED=17 MINUTES=1 TWICE=1\n"), "{text}");
+    }
+
+    #[test]
+    fn a_lone_seed_shows_what_it_has_met() {
+        let mut tally = Tally::default();
+        tally.coverage.add(Mark::TornTail, 12);
+        let text = summary(&tally, Shown::Met);
+        assert!(text.contains(Mark::TornTail.name()) && !text.contains(Mark::Killed.name()), "{text}");
+        assert!(!text.contains("ZERO"), "{text}");
+        assert!(!summary(&tally, Shown::Nothing).contains(Mark::TornTail.name()));
+    }
+
+    #[cfg(feature = "rocksdb")]
+    #[test]
+    fn what_rocks_cannot_meet_is_no_zero() {
+        let text = summary(&Tally::on(super::super::engine::Engine::Rocks), Shown::All);
+        let of = |mark: Mark| text.lines().find_map(|line| line.trim_start().strip_prefix(mark.name())).map(str::trim);
+        assert_eq!((of(Mark::SyncFailed), of(Mark::TornTail), of(Mark::Killed)), (Some("-"), Some("-"), Some("ZERO")));
+    }
+
+    #[test]
+    fn a_harness_bug_is_replayed_twice_in_its_own_words() {
+        let rig = Rig { harness_bug: Some(HarnessBug::FaultsOff), ..Rig::PLAIN };
+        let mut tally = Tally::default();
+        tally.seeds = 1;
+        tally.differing.push(Order { seed: 17, minutes: Minutes::ONE, rig });
+        let text = summary(&tally, Shown::Nothing);
+        assert!(text.ends_with(" --seed 17 --minutes 1 --harness-bug faults-off --twice\n"), "{text}");
     }
 }

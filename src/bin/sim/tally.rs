@@ -4,9 +4,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use dynkv::sim::oracle::Findings;
-use dynkv::sim::{Coverage, Mark};
-use dynkv::sim::{Outcome, Report, Violation};
+use dynkv::sim::{Coverage, Mark, Outcome, Report, Violation};
 
+use super::engine::Engine;
 use super::rig::Order;
 
 /// An order, and what came of it.
@@ -20,6 +20,7 @@ pub struct Finished {
 /// The sum of all runs so far, in the order of their seeds.
 #[derive(Default)]
 pub struct Tally {
+    pub engine: Engine,
     pub seeds: u64,
     pub elapsed: Duration,
     pub operations: u64,
@@ -34,6 +35,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Nothing has run yet on this engine.
+    pub fn on(engine: Engine) -> Tally {
+        Tally { engine, ..Tally::default() }
+    }
+
     pub fn add(&mut self, finished: &Finished) {
         let Finished { order, report, again } = finished;
         self.seeds += 1;
@@ -71,9 +77,9 @@ impl Tally {
         self.only.unwrap_or_else(|| self.hasher.finish())
     }
 
-    /// Marks that no run has met.
+    /// Marks that no run has met, of those that the engine lets a run meet.
     pub fn missing(&self) -> Vec<Mark> {
-        self.coverage.missing().collect()
+        self.coverage.missing().filter(|mark| self.engine.can_meet(*mark)).collect()
     }
 
     /// Why this is not green; empty if it is.
@@ -119,6 +125,16 @@ mod tests {
         assert_eq!((acked, acked_under_fault, most_siblings), (60, 6, 8));
         assert_eq!(tally.coverage.of(Mark::Killed), 6);
         assert_eq!(tally.missing().len(), Mark::ALL.len() - 1);
+    }
+
+    #[cfg(feature = "rocksdb")]
+    #[test]
+    fn what_rocks_cannot_meet_is_not_missing() {
+        let mut tally = Tally::on(Engine::Rocks);
+        tally.add(&finished(1, Outcome::Ok));
+        let missing = tally.missing();
+        assert!(!missing.contains(&Mark::TornTail) && missing.contains(&Mark::Wiped));
+        assert_eq!(missing.len(), Mark::ALL.len() - 1 - 9);
     }
 
     #[test]
