@@ -11,15 +11,18 @@
 //!
 //! Any request may be answered by an [`ApiError`] instead.
 
+mod shown;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use self::shown::{newest_of, siblings_of};
 pub use crate::quorum::Ack;
 use crate::quorum::Level;
 use crate::types::{Bucket, ClusterId, DiskId, Generation, Key, NodeId, PartitionId, RingVersion, WriteId};
-use crate::version::{Dot, Object};
+use crate::version::Dot;
 
 /// When a request's answer stops being of use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -473,33 +476,4 @@ impl Response {
     pub fn error(error: ApiError) -> Response {
         Response { result: Err(error), values: Vec::new() }
     }
-}
-
-/// The siblings of `object` as a client sees them, twins collapsed, and their values in the same order.
-pub fn siblings_of(object: &Object) -> (Vec<SiblingMeta>, Vec<Bytes>) {
-    show(object.collapsed())
-}
-
-/// The one sibling that last-write-wins shows, in the same form.
-pub fn newest_of(object: &Object) -> (Vec<SiblingMeta>, Vec<Bytes>) {
-    show(object.newest().into_iter().collect())
-}
-
-fn show(siblings: Vec<&crate::version::Sibling>) -> (Vec<SiblingMeta>, Vec<Bytes>) {
-    let mut metas = Vec::with_capacity(siblings.len());
-    let mut values = Vec::with_capacity(siblings.len());
-    for sibling in siblings {
-        let value = sibling.body.value();
-        metas.push(SiblingMeta {
-            dot: sibling.dot,
-            write_id: sibling.write_id,
-            node: sibling.node,
-            wall_ms: sibling.wall_ms,
-            len: value.map(|value| {
-                u32::try_from(value.len()).expect("a value is shorter than a frame, which has a u32 length")
-            }),
-        });
-        values.extend(value.cloned());
-    }
-    (metas, values)
 }

@@ -33,6 +33,7 @@ macro_rules! catalogue {
 }
 
 const LOST: &str = "no lost write";
+const QUORUM: &str = "quorum read";
 const PHANTOM: &str = "no phantom";
 const ANTICHAIN: &str = "antichain";
 const SIBLINGS: &str = "sibling bound";
@@ -50,6 +51,8 @@ catalogue! {
     ReplacedReturns = "replaced-returns", caught by [ANTICHAIN, SIBLINGS];
     /// Versions have no dots: a write replaces what its author was shown only if that was all there is.
     PlainVersionVector = "plain-version-vector", caught by [ANTICHAIN, SIBLINGS];
+    /// A get is answered by whoever answers first, whatever R says.
+    ReadAnsweredEarly = "read-answered-early", caught by [QUORUM];
     /// Readers are shown both of two twins.
     TwinsShown = "twins-shown", caught by [SIBLINGS];
     /// A node writes as one actor for ever and counts on from what it knows, whatever it may have forgotten.
@@ -59,7 +62,7 @@ catalogue! {
     /// Peers let in old copies of a directory, and a node trusts all its own actors.
     OldCopyGranted = "old-copy-granted", caught by [DOTS, LOST];
     /// A record that cannot be read is taken for none. Dots stay unique: without a record, a new actor is drawn.
-    ReadErrorIsAbsent = "read-error-is-absent", caught by [LOST];
+    ReadErrorIsAbsent = "read-error-is-absent", caught by [LOST, QUORUM];
     /// Operations overtake those that wait for a slow read of the same key, which is applied when it comes.
     StaleReadApplied = "stale-read-applied", caught by [DOTS, LOST];
     /// The context of a put's receipt covers siblings that the writer was never shown.
@@ -142,7 +145,7 @@ mod tests {
     #[test]
     fn each_invariant_has_a_bug_to_catch() {
         let caught: BTreeSet<&str> = Mutant::ALL.iter().flat_map(|mutant| mutant.caught_by()).copied().collect();
-        assert_eq!(caught, BTreeSet::from([LOST, PHANTOM, ANTICHAIN, SIBLINGS, DOTS, ACKS]));
+        assert_eq!(caught, BTreeSet::from([LOST, QUORUM, PHANTOM, ANTICHAIN, SIBLINGS, DOTS, ACKS]));
         assert!(Mutant::ALL.iter().all(|mutant| !mutant.caught_by().is_empty()));
     }
 

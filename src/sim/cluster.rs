@@ -34,8 +34,9 @@ pub(super) fn assemble<D: Disk>(schedule: &Schedule, options: &Options, mut disk
             wall_started_ms: WALL_MS + rng.random_range(0..1000),
             wall_ahead_ms: 0,
         };
-        node.pace = Pace { sync: plan.sync_us, read: plan.read_us, release: plan.whims.release_us, ..Pace::default() };
-        node.batch = plan.whims.batch.unwrap_or(usize::MAX);
+        node.pace =
+            Pace { sync: plan.sync_us, read: plan.read_us, release: plan.buggify.release_us, ..Pace::default() };
+        node.batch = plan.buggify.batch.unwrap_or(usize::MAX);
         node
     });
     let nodes = nodes.collect();

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! Schedule    cluster, faults and operations, drawn from a seed        schedule.rs, schedule/draw.rs
-//! Run         safety phase, liveness phase, verdict                    run.rs, strike.rs, workload.rs
-//!   World     nodes, network, clients and their events                 world.rs, drive.rs, wire.rs, client.rs, mishap.rs
+//! Run         safety phase, liveness phase, verdict                    run.rs, inject.rs, workload.rs
+//!   World     nodes, network, clients and their events                 world.rs, drive.rs, wire.rs, client.rs, lifecycle.rs
 //!     Network links, weather, cuts                                     network.rs
 //!     Node    a disk, clocks, and a process on them                    process.rs, disk.rs, host.rs
 //!   Witness   what only somebody within can check                      witness.rs
@@ -21,7 +21,8 @@ mod coverage;
 mod disk;
 mod drive;
 mod host;
-mod mishap;
+mod inject;
+mod lifecycle;
 mod network;
 pub mod oracle;
 mod process;
@@ -30,7 +31,6 @@ mod report;
 mod run;
 mod schedule;
 pub mod shrink;
-mod strike;
 mod trace;
 mod wire;
 mod witness;
@@ -46,7 +46,7 @@ pub use host::Step;
 pub use network::{Network, Weather, from_bytes, to_bytes};
 pub use process::{Clocks, Node, NodeConfig, Pace, Process};
 pub use report::{HarnessBug, Options, Outcome, Report, TraceFilter, Violation};
-pub use schedule::{Act, ClusterPlan, Fault, Operation, Schedule, Shape, Strike, Whims};
+pub use schedule::{Act, Buggify, ClusterPlan, Fault, FaultEvent, Operation, Schedule, Shape};
 pub use world::{Asked, HeldRead, Loss, Reads, World};
 
 use crate::storage::MemoryConfig;

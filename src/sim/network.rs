@@ -88,7 +88,7 @@ pub struct Network {
     pub links: BTreeMap<LinkId, Link>,
     /// The weather on a good day.
     pub weather: Weather,
-    /// Storms, by the strike that brought them.
+    /// Storms, by the event that brought them.
     pub(super) storms: BTreeMap<usize, Weather>,
     /// Directions in which nothing passes, and why.
     blocked: BTreeMap<(usize, usize), Vec<Shape>>,

@@ -27,7 +27,7 @@ pub struct TraceFilter {
 /// Ways in which a simulation may prove nothing; each has to be noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HarnessBug {
-    /// No fault strikes.
+    /// No fault faults.
     FaultsOff,
     /// Nobody writes down what clients saw.
     EmptyHistory,

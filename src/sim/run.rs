@@ -28,8 +28,8 @@ const LATEST_FRAME: Duration = Duration::from_secs(10);
 /// Something that a run does by the clock.
 #[derive(Clone, Copy, Debug)]
 enum Item {
-    Strike(usize),
-    Relent(usize),
+    Inject(usize),
+    Lift(usize),
     /// A flapping link is cut or mended.
     Flap(usize, bool),
     /// The disk that an old copy is made of is copied.
@@ -45,7 +45,9 @@ pub(super) struct Run<'a, D: Disk> {
     pub(super) world: World<D>,
     workload: Workload,
     began: Time,
-    /// Faults that have found something to strike.
+    /// What the last look has found.
+    last_look: Option<Violation>,
+    /// Faults that have found something to event.
     active: BTreeSet<usize>,
 }
 
@@ -54,9 +56,9 @@ impl<'a, D: Disk> Run<'a, D> {
         let mut workload = Workload::new(schedule.cluster.clone());
         workload.forgetful = options.harness_bug == Some(HarnessBug::EmptyHistory);
         world.past_the_network = (options.harness_bug == Some(HarnessBug::PastTheNetwork)).then_some(0);
-        world.withhold = schedule.cluster.whims.withhold;
+        world.withhold = schedule.cluster.buggify.withhold;
         let began = world.now;
-        Run { schedule, options, world, workload, began, active: BTreeSet::new() }
+        Run { schedule, options, world, workload, began, last_look: None, active: BTreeSet::new() }
     }
 
     /// Runs it to its end.
@@ -75,6 +77,12 @@ impl<'a, D: Disk> Run<'a, D> {
     fn fail(&mut self, invariant: &str, key: Option<&str>, evidence: String) {
         let now = self.world.now;
         self.world.witness.breach(now, invariant, key, || evidence);
+    }
+
+    /// Something that must not be, at the last look: said if the oracle finds nothing that explains it.
+    fn note_last(&mut self, invariant: &str, key: Option<&str>, evidence: String) {
+        let violation = Violation { invariant: invariant.into(), key: key.map(Into::into), evidence };
+        self.last_look.get_or_insert(violation);
     }
 
     fn is_born(&mut self) -> bool {
@@ -122,8 +130,8 @@ impl<'a, D: Disk> Run<'a, D> {
                     let operation = self.schedule.operations[index];
                     self.workload.operate(&mut self.world, &operation);
                 }
-                Item::Strike(index) => self.strike(index),
-                Item::Relent(index) => self.relent(index),
+                Item::Inject(index) => self.inject(index),
+                Item::Lift(index) => self.lift(index),
                 Item::Flap(index, cut) => self.flap(index, cut),
                 Item::BackUp(node) => self.world.nodes[node].disk.back_up(),
                 Item::Sample => self.world.check_bounds(),
@@ -142,13 +150,13 @@ impl<'a, D: Disk> Run<'a, D> {
         let seconds = schedule.span.as_secs();
         agenda.extend((1..=seconds).map(|second| (Duration::from_secs(second), Item::Sample)));
         if self.options.harness_bug != Some(HarnessBug::FaultsOff) {
-            for (index, strike) in schedule.strikes.iter().enumerate() {
-                agenda.push((strike.at, Item::Strike(index)));
-                agenda.push((strike.at + strike.lasts, Item::Relent(index)));
-                match strike.fault {
+            for (index, event) in schedule.faults.iter().enumerate() {
+                agenda.push((event.at, Item::Inject(index)));
+                agenda.push((event.at + event.lasts, Item::Lift(index)));
+                match event.fault {
                     Fault::OldCopy { node } => {
                         let node = usize::from(node) % self.world.nodes.len();
-                        agenda.push((strike.at / 2, Item::BackUp(node)));
+                        agenda.push((event.at / 2, Item::BackUp(node)));
                     }
                     Fault::Partition { shape: Shape::Flapping, .. } => self.plan_flaps(index, &mut agenda),
                     _ => {}
@@ -160,16 +168,16 @@ impl<'a, D: Disk> Run<'a, D> {
     }
 
     fn plan_flaps(&self, index: usize, agenda: &mut Vec<(Duration, Item)>) {
-        let strike = &self.schedule.strikes[index];
+        let event = &self.schedule.faults[index];
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(self.schedule.seed ^ index as u64);
-        let (mut at, mut cut) = (strike.at, true);
-        while at < strike.at + strike.lasts {
+        let (mut at, mut cut) = (event.at, true);
+        while at < event.at + event.lasts {
             at += Duration::from_millis(rng.random_range(100..1500));
             cut = !cut;
-            agenda.push((at.min(strike.at + strike.lasts), Item::Flap(index, cut)));
+            agenda.push((at.min(event.at + event.lasts), Item::Flap(index, cut)));
         }
         if cut {
-            agenda.push((strike.at + strike.lasts, Item::Flap(index, false)));
+            agenda.push((event.at + event.lasts, Item::Flap(index, false)));
         }
     }
 
@@ -190,15 +198,15 @@ impl<'a, D: Disk> Run<'a, D> {
         self.workload.listen(&mut self.world);
     }
 
-    fn strike(&mut self, index: usize) {
-        let fault = self.schedule.strikes[index].fault;
-        if self.world.can_strike(fault) {
+    fn inject(&mut self, index: usize) {
+        let fault = self.schedule.faults[index].fault;
+        if self.world.can_inject(fault) {
             self.active.insert(index);
             self.workload.note(self.world.now, Event::FaultBegan);
         }
         match fault {
             Fault::BitFlip { node } => self.flip(usize::from(node) % self.world.nodes.len()),
-            fault => self.world.strike(index, fault),
+            fault => self.world.inject(index, fault),
         }
         self.follow();
     }
@@ -216,9 +224,9 @@ impl<'a, D: Disk> Run<'a, D> {
         }
     }
 
-    fn relent(&mut self, index: usize) {
-        let fault = self.schedule.strikes[index].fault;
-        self.world.relent(index, fault);
+    fn lift(&mut self, index: usize) {
+        let fault = self.schedule.faults[index].fault;
+        self.world.lift(index, fault);
         self.follow();
         if self.active.remove(&index) {
             self.workload.note(self.world.now, Event::FaultEnded);
@@ -226,9 +234,9 @@ impl<'a, D: Disk> Run<'a, D> {
     }
 
     fn flap(&mut self, index: usize, cut: bool) {
-        if let Fault::Partition { shape, node } = self.schedule.strikes[index].fault {
+        if let Fault::Partition { shape, node } = self.schedule.faults[index].fault {
             let pivot = usize::from(node) % self.world.nodes.len();
-            self.world.part(shape, pivot, cut);
+            self.world.partition(shape, pivot, cut);
         }
     }
 
@@ -375,7 +383,7 @@ impl<'a, D: Disk> Run<'a, D> {
         }
         let held: BTreeSet<WriteId> = self.merged(name).iter().map(|sibling| sibling.write).collect();
         if held != *shown {
-            self.fail(
+            self.note_last(
                 "readable when healed",
                 Some(name),
                 format!("{name} shows {shown:?}, its replicas hold {held:?}"),
@@ -396,7 +404,7 @@ impl<'a, D: Disk> Run<'a, D> {
                     objects.push(record.object);
                 }
                 Err(_) if self.world.witness.is_damaged(node, &place) => {}
-                Err(error) => self.fail("sound records", Some(name), format!("n{} holds {error}", node + 1)),
+                Err(error) => self.note_last("sound records", Some(name), format!("n{} holds {error}", node + 1)),
             }
         }
         let mut merged: BTreeMap<Dot, Shown> = BTreeMap::new();
@@ -452,10 +460,13 @@ impl<'a, D: Disk> Run<'a, D> {
             let evidence = format!("at {:.6} s: {}", at.as_micros() as f64 / 1e6, violation.evidence);
             return (Outcome::Violation(Violation { evidence, ..violation.clone() }), Findings::default());
         }
-        match oracle::judge(&self.workload.history, self.options.enough) {
-            Verdict::Ok(findings) => (Outcome::Ok, findings),
-            Verdict::Insufficient { reason, findings } => (Outcome::Insufficient(reason), findings),
-            Verdict::Violation { invariant, key, evidence, .. } => {
+        match (oracle::judge(&self.workload.history, self.options.enough), &self.last_look) {
+            (Verdict::Ok(_) | Verdict::Insufficient { .. }, Some(violation)) => {
+                (Outcome::Violation(violation.clone()), Findings::default())
+            }
+            (Verdict::Ok(findings), None) => (Outcome::Ok, findings),
+            (Verdict::Insufficient { reason, findings }, None) => (Outcome::Insufficient(reason), findings),
+            (Verdict::Violation { invariant, key, evidence, .. }, _) => {
                 let key = self.workload.keys().get(key.0 as usize).cloned();
                 let invariant = invariant.name().to_owned();
                 (Outcome::Violation(Violation { invariant, key, evidence }), Findings::default())

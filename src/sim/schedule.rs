@@ -5,19 +5,19 @@ mod draw;
 
 use std::time::Duration;
 
-pub use draw::Whims;
+pub use draw::Buggify;
 
 /// One run, in full: the same schedule gives the same run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
     /// What it was drawn from, and what the world draws from.
     pub seed: u64,
-    /// How long faults may strike; healing comes after.
+    /// How long faults may event; healing comes after.
     pub span: Duration,
     /// Who takes part.
     pub cluster: ClusterPlan,
     /// What befalls them, by time.
-    pub strikes: Vec<Strike>,
+    pub faults: Vec<FaultEvent>,
     /// What clients do, by time.
     pub operations: Vec<Operation>,
 }
@@ -64,12 +64,12 @@ pub struct ClusterPlan {
     /// Everybody loses power once more before the final look.
     pub last_blackout: bool,
     /// Legal but unlikely ways.
-    pub whims: Whims,
+    pub buggify: Buggify,
 }
 
-/// A fault, when it strikes, and for how long.
+/// A fault, when it faults, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Strike {
+pub struct FaultEvent {
     /// From the birth of the cluster.
     pub at: Duration,
     /// Until it is healed: the process restarted, the cut mended.

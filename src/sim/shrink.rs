@@ -6,7 +6,7 @@ mod tests;
 
 use std::time::Duration;
 
-use super::schedule::{ClusterPlan, Schedule, Whims};
+use super::schedule::{Buggify, ClusterPlan, Schedule};
 
 /// Fewest nodes of a cluster.
 const FEWEST_NODES: usize = 3;
@@ -26,11 +26,11 @@ pub fn shrink(schedule: &Schedule, budget: usize, fails: &mut dyn FnMut(&Schedul
     loop {
         let before = shrinker.best.clone();
         shrinker.end_sooner();
-        shrinker.drop_strikes();
+        shrinker.drop_faults();
         shrinker.drop_operations();
         shrinker.simplify_cluster();
         shrinker.trim_span();
-        shrinker.shorten_strikes();
+        shrinker.shorten_faults();
         shrinker.close_gaps();
         if shrinker.budget == 0 || shrinker.best == before {
             return shrinker.best;
@@ -74,7 +74,7 @@ impl Shrinker<'_> {
             let end = passes + (self.best.span.saturating_sub(passes)) / 2;
             let ended = self.change(|schedule| {
                 schedule.span = end;
-                schedule.strikes.retain(|strike| strike.at < end);
+                schedule.faults.retain(|event| event.at < end);
                 schedule.operations.retain(|operation| operation.at < end);
             });
             if !ended {
@@ -83,8 +83,8 @@ impl Shrinker<'_> {
         }
     }
 
-    fn drop_strikes(&mut self) {
-        self.drop_chunks(|schedule| &mut schedule.strikes);
+    fn drop_faults(&mut self) {
+        self.drop_chunks(|schedule| &mut schedule.faults);
     }
 
     fn drop_operations(&mut self) {
@@ -121,11 +121,11 @@ impl Shrinker<'_> {
             }
         }
         self.fewer_clients();
-        if !self.change(|schedule| schedule.cluster.whims = Whims::default()) {
-            self.change(|schedule| schedule.cluster.whims.batch = None);
-            self.change(|schedule| schedule.cluster.whims.withhold = 0.0);
-            self.change(|schedule| schedule.cluster.whims.misroute = 0.0);
-            self.change(|schedule| schedule.cluster.whims.release_us = 0);
+        if !self.change(|schedule| schedule.cluster.buggify = Buggify::default()) {
+            self.change(|schedule| schedule.cluster.buggify.batch = None);
+            self.change(|schedule| schedule.cluster.buggify.withhold = 0.0);
+            self.change(|schedule| schedule.cluster.buggify.misroute = 0.0);
+            self.change(|schedule| schedule.cluster.buggify.release_us = 0);
         }
         self.change(|schedule| schedule.cluster.miss_probability = 0.0);
         self.change(|schedule| schedule.cluster.drift_ppm.fill(0));
@@ -161,21 +161,21 @@ impl Shrinker<'_> {
 
     /// Healing begins right behind the last event, or else behind the last fault.
     fn trim_span(&mut self) {
-        let Schedule { strikes, operations, span, .. } = &self.best;
-        let begun = strikes.iter().map(|strike| strike.at).chain(operations.iter().map(|operation| operation.at));
+        let Schedule { faults, operations, span, .. } = &self.best;
+        let begun = faults.iter().map(|event| event.at).chain(operations.iter().map(|operation| operation.at));
         let begun = begun.max().unwrap_or_default() + MOMENT;
-        let healed = strikes.iter().map(|strike| strike.at + strike.lasts).max().unwrap_or_default() + MOMENT;
+        let healed = faults.iter().map(|event| event.at + event.lasts).max().unwrap_or_default() + MOMENT;
         let (begun, healed) = (begun.min(*span), healed.max(begun).min(*span));
         if !self.change(|schedule| schedule.span = begun) {
             self.change(|schedule| schedule.span = healed);
         }
     }
 
-    fn shorten_strikes(&mut self) {
-        for index in 0..self.best.strikes.len() {
+    fn shorten_faults(&mut self) {
+        for index in 0..self.best.faults.len() {
             for part in [16, 4, 2] {
-                while self.best.strikes[index].lasts > SHORT
-                    && self.change(|schedule| schedule.strikes[index].lasts /= part)
+                while self.best.faults[index].lasts > SHORT
+                    && self.change(|schedule| schedule.faults[index].lasts /= part)
                 {}
             }
         }
@@ -213,8 +213,8 @@ fn keep_nodes(cluster: &mut ClusterPlan, nodes: usize) {
 
 /// When something happens, each time once, in order.
 fn times(schedule: &Schedule) -> Vec<Duration> {
-    let strikes = schedule.strikes.iter().map(|strike| strike.at);
-    let mut times: Vec<Duration> = strikes.chain(schedule.operations.iter().map(|operation| operation.at)).collect();
+    let faults = schedule.faults.iter().map(|event| event.at);
+    let mut times: Vec<Duration> = faults.chain(schedule.operations.iter().map(|operation| operation.at)).collect();
     times.sort_unstable();
     times.dedup();
     times
@@ -232,7 +232,7 @@ fn move_events(schedule: &mut Schedule, gap: impl Fn(usize, Duration) -> Duratio
         last = *time;
     }
     let new = |at: Duration| moved[before.binary_search(&at).expect("every event's time is in the list")];
-    schedule.strikes.iter_mut().for_each(|strike| strike.at = new(strike.at));
+    schedule.faults.iter_mut().for_each(|event| event.at = new(event.at));
     schedule.operations.iter_mut().for_each(|operation| operation.at = new(operation.at));
     schedule.span = schedule.span.saturating_sub(last - now);
 }

@@ -23,7 +23,7 @@ fn options() -> Options {
 /// A cluster without tempers.
 fn calm(nodes: usize) -> Schedule {
     let mut schedule = Schedule::draw(1, SPAN);
-    schedule.strikes.clear();
+    schedule.faults.clear();
     schedule.operations.clear();
     schedule.cluster = ClusterPlan {
         shards: vec![1; nodes],
@@ -31,7 +31,7 @@ fn calm(nodes: usize) -> Schedule {
         sync: true,
         max_inflight: 64,
         birth_kills: 0,
-        whims: Whims::default(),
+        buggify: Buggify::default(),
         request_timeout: Duration::from_secs(1),
         delay_us: (50, 300),
         sync_us: 300,
@@ -274,4 +274,22 @@ fn a_read_sees_what_a_put_wrote() {
     let id = world.send(world.primaries("k")[1], &Request::Get(get));
     let response = world.wait(id);
     assert_eq!(response.values, ["a value"]);
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn every_seeded_bug_names_invariants_that_there_are() {
+    use super::oracle::Invariant;
+    let judged = [
+        Invariant::NoLostWrite,
+        Invariant::QuorumRead,
+        Invariant::NoPhantom,
+        Invariant::Antichain,
+        Invariant::SiblingBound,
+        Invariant::DotUniqueness,
+    ];
+    let known: Vec<&str> = judged.iter().map(|invariant| invariant.name()).chain(["ack honesty"]).collect();
+    for mutant in crate::mutant::Mutant::ALL {
+        assert!(mutant.caught_by().iter().all(|name| known.contains(name)), "{}", mutant.name());
+    }
 }

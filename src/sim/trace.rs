@@ -20,7 +20,7 @@ pub(super) enum Happening {
     End,
     Request,
     Answer,
-    Strike,
+    Fault,
 }
 
 /// See the module.

@@ -1,7 +1,7 @@
 //! A cluster in one thread and in virtual time: real machines on modelled disks, encoded frames between them.
 //!
 //! ```text
-//!    clients (sessions)          Event queue (time, tie)            strikes
+//!    clients (sessions)          Event queue (time, tie)            faults
 //!          |                            |                              |
 //!          v                            v                              v
 //!    +-----------------------------------------------------------------------+

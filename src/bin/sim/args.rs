@@ -34,7 +34,7 @@ struct Args {
     /// This seed alone
     #[arg(long, conflicts_with_all = ["seeds", "first"])]
     seed: Option<u64>,
-    /// Virtual minutes in which faults strike
+    /// Virtual minutes in which faults event
     #[arg(long, default_value_t = Minutes::ONE)]
     minutes: Minutes,
     /// Run each seed twice, on different threads, and compare the hashes of what happened

@@ -12,7 +12,7 @@ use super::{crew, emit};
 const MOST: usize = 3;
 /// Runs for each.
 const BUDGET: usize = 600;
-/// Lines of a trace, of strikes, of operations: the last ones.
+/// Lines of a trace, of faults, of operations: the last ones.
 const LINES: usize = 300;
 
 /// Cuts the first violations down and prints what is left of them.
@@ -56,7 +56,7 @@ fn describe(
     report: &Report,
 ) -> String {
     let size = |schedule: &Schedule| {
-        let (nodes, faults) = (schedule.cluster.shards.len(), schedule.strikes.len());
+        let (nodes, faults) = (schedule.cluster.shards.len(), schedule.faults.len());
         let (births, operations) = (schedule.cluster.birth_kills, schedule.operations.len());
         let seconds = schedule.span.as_secs_f64();
         format!(
@@ -77,8 +77,8 @@ fn describe(
         }
     }
     line(&format!("{:?}", small.cluster));
-    let strikes = small.strikes.iter();
-    last_lines(&mut line, strikes.map(|strike| format!("{:?} for {:?}: {:?}", strike.at, strike.lasts, strike.fault)));
+    let faults = small.faults.iter();
+    last_lines(&mut line, faults.map(|event| format!("{:?} for {:?}: {:?}", event.at, event.lasts, event.fault)));
     let operations = small.operations.iter();
     last_lines(
         &mut line,

@@ -25,11 +25,14 @@ pub fn judge(history: &History, enough: Sufficiency) -> Verdict {
         losses: Losses::default(),
         replicas: history.replicas,
         grace_us: u64::try_from(history.grace.as_micros()).unwrap_or(u64::MAX),
+        missed: None,
         faults: 0,
         now: Time::ZERO,
         findings: Findings::default(),
     };
-    match judge.walk(history).and_then(|()| judge.check_refused()).and_then(|()| judge.check_lost()) {
+    let judged = judge.walk(history).and_then(|()| judge.check_refused()).and_then(|()| judge.check_lost());
+    // A write that is lost is missed by reads before: what it comes to is said first.
+    match judged.and_then(|()| judge.missed.take().map_or(Ok(()), Err)) {
         Err(Breach { invariant, key, writes, evidence }) => Verdict::Violation { invariant, key, writes, evidence },
         Ok(()) => judge.weigh(history, enough),
     }
@@ -46,6 +49,8 @@ struct Breach {
 struct Judge<'h> {
     ledger: Ledger<'h>,
     losses: Losses,
+    /// The first quorum read that missed a write.
+    missed: Option<Breach>,
     replicas: u8,
     grace_us: u64,
     /// How many faults are active.
@@ -79,7 +84,9 @@ impl<'h> Judge<'h> {
                 let key = self.ledger.read_key(*op);
                 let sight = Sight { read: Some(*op), at: self.now, event: index, key, siblings };
                 let answer = self.check_sight(sight)?;
-                self.check_quorum(*op, sight, &answer)?;
+                if let (None, Err(breach)) = (&self.missed, self.check_quorum(*op, sight, &answer)) {
+                    self.missed = Some(breach);
+                }
                 self.findings.reads += 1;
                 let count = u32::try_from(siblings.len()).unwrap_or(u32::MAX);
                 self.findings.most_siblings = self.findings.most_siblings.max(count);

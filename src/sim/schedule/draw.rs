@@ -6,11 +6,11 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-use super::{Act, ClusterPlan, Fault, Operation, Schedule, Shape, Strike};
+use super::{Act, ClusterPlan, Fault, FaultEvent, Operation, Schedule, Shape};
 
 /// Legal but unlikely ways, "buggify" (FoundationDB): a real network or scheduler could do each of them, and seldom would.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Whims {
+pub struct Buggify {
     /// Inputs that a drain takes at most; the rest waits for the next.
     pub batch: Option<usize>,
     /// How likely a replicate to the last of three slots is left out, so that W has to be met by the others.
@@ -31,9 +31,9 @@ impl Schedule {
     pub fn draw(seed: u64, span: Duration) -> Schedule {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let cluster = draw_cluster(&mut rng);
-        let strikes = draw_strikes(&mut rng, &cluster, span);
+        let faults = draw_faults(&mut rng, &cluster, span);
         let operations = draw_operations(&mut rng, &cluster, span);
-        Schedule { seed, span, cluster, strikes, operations }
+        Schedule { seed, span, cluster, faults, operations }
     }
 }
 
@@ -70,7 +70,7 @@ fn draw_cluster(rng: &mut Xoshiro256PlusPlus) -> ClusterPlan {
         drift_ppm: (0..nodes).map(|_| rng.random_range(-300..=300)).collect(),
         birth_kills: if rng.random_bool(0.3) { rng.random_range(1..=4) } else { 0 },
         last_blackout: rng.random_bool(0.5),
-        whims: Whims {
+        buggify: Buggify {
             batch: rng.random_bool(0.3).then(|| rng.random_range(1..=3)),
             withhold: if rng.random_bool(0.4) { 0.3 } else { 0.0 },
             misroute: if rng.random_bool(0.4) { 0.3 } else { 0.02 },
@@ -82,7 +82,7 @@ fn draw_cluster(rng: &mut Xoshiro256PlusPlus) -> ClusterPlan {
 /// A kind of fault that a seed may enable.
 const KINDS: usize = 18;
 
-fn draw_strikes(rng: &mut Xoshiro256PlusPlus, cluster: &ClusterPlan, span: Duration) -> Vec<Strike> {
+fn draw_faults(rng: &mut Xoshiro256PlusPlus, cluster: &ClusterPlan, span: Duration) -> Vec<FaultEvent> {
     let enabled: Vec<usize> = loop {
         let kinds: Vec<usize> = (0..KINDS).filter(|_| rng.random_bool(0.5)).collect();
         if kinds.len() >= 4 {
@@ -90,7 +90,7 @@ fn draw_strikes(rng: &mut Xoshiro256PlusPlus, cluster: &ClusterPlan, span: Durat
         }
     };
     let gap = *FAULT_GAPS_MS.choose(rng).expect("a choice of gaps");
-    let (mut strikes, mut wipes) = (Vec::new(), 0);
+    let (mut faults, mut wipes) = (Vec::new(), 0);
     let mut at = Duration::from_millis(rng.random_range(0..2000));
     while at < span {
         let kind = *enabled.choose(rng).expect("some are enabled");
@@ -99,11 +99,11 @@ fn draw_strikes(rng: &mut Xoshiro256PlusPlus, cluster: &ClusterPlan, span: Durat
         let loses_disk = matches!(fault, Fault::Wipe { .. } | Fault::OldCopy { .. });
         wipes += usize::from(loses_disk);
         if !loses_disk || wipes <= MOST_WIPES {
-            strikes.push(Strike { at, lasts: draw_length(rng, fault, gap), fault });
+            faults.push(FaultEvent { at, lasts: draw_length(rng, fault, gap), fault });
         }
         at += Duration::from_millis(rng.random_range(gap / 4..gap * 2));
     }
-    strikes
+    faults
 }
 
 fn draw_fault(rng: &mut Xoshiro256PlusPlus, kind: usize, node: u8) -> Fault {
@@ -140,7 +140,7 @@ fn draw_length(rng: &mut Xoshiro256PlusPlus, fault: Fault, gap: u64) -> Duration
         Fault::KillAll | Fault::PowerLossAll { .. } => rng.random_range(100..2000),
         Fault::Weather { .. } => rng.random_range(3000..20_000),
         Fault::Partition { .. } => rng.random_range(500..10_000),
-        _ => rng.random_range(gap / 3..gap + 4000),
+        _ => rng.random_range(gap / 2..gap * 2 + 2000),
     };
     Duration::from_millis(ms)
 }

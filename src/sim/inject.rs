@@ -1,4 +1,4 @@
-//! Faults that strike, and their end.
+//! Faults that event, and their end.
 
 use super::coverage::Mark;
 use super::disk::Disk;
@@ -23,8 +23,8 @@ impl<D: Disk> World<D> {
         usize::from(node) % self.nodes.len()
     }
 
-    /// Whether a fault finds what it strikes.
-    pub(super) fn can_strike(&self, fault: Fault) -> bool {
+    /// Whether a fault finds what it faults.
+    pub(super) fn can_inject(&self, fault: Fault) -> bool {
         let runs = |node: u8| self.nodes[self.index(node)].process.is_some();
         match fault {
             Fault::KillAll | Fault::PowerLossAll { .. } => self.nodes.iter().any(|node| node.process.is_some()),
@@ -49,8 +49,8 @@ impl<D: Disk> World<D> {
     }
 
     /// A fault begins; `index` tells it from others of its kind.
-    pub(super) fn strike(&mut self, index: usize, fault: Fault) {
-        self.trace.event(self.now, Happening::Strike, index, &[]);
+    pub(super) fn inject(&mut self, index: usize, fault: Fault) {
+        self.trace.event(self.now, Happening::Fault, index, &[]);
         match fault {
             Fault::KillAll => {
                 self.coverage.add(Mark::AllKilled, u64::from(self.nodes.iter().all(|node| node.process.is_some())));
@@ -72,7 +72,7 @@ impl<D: Disk> World<D> {
                 self.network.storms.insert(index, storm);
                 self.trace.announce(self.now, || format!("the weather turns: {storm:?}"));
             }
-            Fault::Partition { shape, node } => self.part(shape, self.index(node), true),
+            Fault::Partition { shape, node } => self.partition(shape, self.index(node), true),
             Fault::Kill { node }
             | Fault::Stop { node }
             | Fault::PowerLoss { node }
@@ -87,11 +87,11 @@ impl<D: Disk> World<D> {
             | Fault::FullDisk { node, .. }
             | Fault::BitFlip { node }
             | Fault::SlowDisk { node }
-            | Fault::SlowNode { node } => self.strike_node(self.index(node), fault),
+            | Fault::SlowNode { node } => self.inject_into(self.index(node), fault),
         }
     }
 
-    fn strike_node(&mut self, node: usize, fault: Fault) {
+    fn inject_into(&mut self, node: usize, fault: Fault) {
         let runs = self.nodes[node].process.is_some();
         match fault {
             Fault::Kill { .. } => self.kill(node),
@@ -136,7 +136,7 @@ impl<D: Disk> World<D> {
     }
 
     /// A fault ends.
-    pub(super) fn relent(&mut self, index: usize, fault: Fault) {
+    pub(super) fn lift(&mut self, index: usize, fault: Fault) {
         match fault {
             Fault::PowerLossAll { amid: true } => {
                 for node in 0..self.nodes.len() {
@@ -155,7 +155,7 @@ impl<D: Disk> World<D> {
             }
             // A flapping link has been mended by its last flap.
             Fault::Partition { shape: Shape::Flapping, .. } => {}
-            Fault::Partition { shape, node } => self.part(shape, self.index(node), false),
+            Fault::Partition { shape, node } => self.partition(shape, self.index(node), false),
             Fault::Kill { node }
             | Fault::PowerLoss { node }
             | Fault::Wipe { node }
@@ -229,7 +229,7 @@ impl<D: Disk> World<D> {
     }
 
     /// Makes or mends a cut.
-    pub(super) fn part(&mut self, shape: Shape, pivot: usize, cut: bool) {
+    pub(super) fn partition(&mut self, shape: Shape, pivot: usize, cut: bool) {
         self.trace.announce(self.now, || {
             format!("{} around n{}: {shape:?}", if cut { "a cut" } else { "the end of a cut" }, pivot + 1)
         });

@@ -1,0 +1,172 @@
+//! What clients are told, and what becomes of it: events of the history, and contexts to write on.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Known, MOST_CONTEXTS, Pending, Workload, key_id, label_of};
+use crate::api::{Ack, ApiError, Receipt, Reply, Response, SiblingMeta};
+use crate::client::session::Outcome;
+use crate::sim::disk::Disk;
+use crate::sim::oracle::{Ending, Event, Holder, OpId, Shown};
+use crate::sim::schedule::Operation;
+use crate::sim::world::World;
+use crate::types::NodeId;
+use crate::version::{Actor, Dot};
+
+impl Workload {
+    /// Takes in what clients have been told.
+    pub(in crate::sim) fn listen<D: Disk>(&mut self, world: &mut World<D>) {
+        for (call, outcome) in world.clients.take_ended() {
+            match self.pending.remove(&call).expect("a call that ends was begun here") {
+                Pending::Get { op, client, key, then } => self.on_read(world, op, client, key, then, outcome),
+                Pending::Scan { client } => self.on_scanned(client, world, outcome),
+                Pending::Put { op, client, write } => self.on_written(world, op, client, write, outcome),
+            }
+        }
+    }
+
+    fn on_read<D: Disk>(
+        &mut self,
+        world: &mut World<D>,
+        op: OpId,
+        client: usize,
+        key: usize,
+        then: Option<Operation>,
+        outcome: Outcome,
+    ) {
+        let (reply, values) = match outcome {
+            Outcome::Answered { response: Response { result: Ok(Reply::Get(reply)), values }, .. } => (reply, values),
+            outcome => return self.check_unread(world, "a get", &outcome),
+        };
+        let siblings = shown(&reply.siblings, &mut values.into_iter());
+        let known = Known { context: reply.context.clone(), basis: op };
+        self.on_shown(world, op, client, key, siblings, reply.context);
+        if let Some(operation) = then {
+            self.write(world, client, key, &operation, Some(known), false);
+        }
+    }
+
+    fn on_scanned<D: Disk>(&mut self, client: usize, world: &mut World<D>, outcome: Outcome) {
+        let (reply, values) = match outcome {
+            Outcome::Answered { response: Response { result: Ok(Reply::Scan(reply)), values }, .. } => (reply, values),
+            outcome => return self.check_unread(world, "a scan", &outcome),
+        };
+        let mut values = values.into_iter();
+        for item in reply.items {
+            let name = String::from_utf8_lossy(item.key.as_bytes()).into_owned();
+            let siblings = shown(&item.siblings, &mut values);
+            match self.by_name.get(&name).copied() {
+                Some(key) => {
+                    let op = self.next_op();
+                    // It began before this, and its page may end before the key.
+                    self.note(world.now, Event::Read { op, key: key_id(key), replicas: 0 });
+                    self.on_shown(world, op, client, key, siblings, Some(item.context));
+                }
+                None => {
+                    let evidence = || format!("a scan shows key {name}, which nobody has written");
+                    world.witness.breach(world.now, "no phantom", Some(&name), evidence);
+                }
+            }
+        }
+    }
+
+    /// What a read may come to instead of an answer.
+    fn check_unread<D: Disk>(&mut self, world: &mut World<D>, what: &str, outcome: &Outcome) {
+        let honest = matches!(
+            outcome,
+            Outcome::Refused {
+                error: ApiError::ReadTimeout { .. }
+                    | ApiError::NotReady { .. }
+                    | ApiError::Overloaded
+                    | ApiError::Expired,
+                ..
+            } | Outcome::NoAnswer { .. }
+                | Outcome::Unreachable { .. }
+        );
+        if !honest {
+            let evidence = || format!("{what} is answered by {outcome:?}");
+            world.witness.breach(world.now, "honest answers", None, evidence);
+        }
+    }
+
+    /// A client has been shown a key.
+    fn on_shown<D: Disk>(
+        &mut self,
+        world: &mut World<D>,
+        op: OpId,
+        client: usize,
+        key: usize,
+        siblings: Vec<Shown>,
+        context: Option<Bytes>,
+    ) {
+        self.last_shown = Some(siblings.iter().map(|sibling| sibling.write).collect());
+        for sibling in &siblings {
+            let dot = Dot { actor: Actor(sibling.label.0.0), counter: sibling.label.0.1 };
+            world.witness.saw_dot(world.now, self.keys[key].as_bytes(), dot, sibling.write);
+        }
+        self.note(world.now, Event::Answered { op, siblings });
+        self.remember(client, key, Known { context, basis: op });
+    }
+
+    fn on_written<D: Disk>(&mut self, world: &mut World<D>, op: OpId, client: usize, write: usize, outcome: Outcome) {
+        let ending = match &outcome {
+            Outcome::Answered { response: Response { result: Ok(Reply::Put(receipt)), .. }, .. } => {
+                let known = Known { context: Some(receipt.context.clone()), basis: op };
+                self.remember(client, self.writes[write].key, known);
+                self.doubtful.entry(client).or_default().retain(|doubtful| *doubtful != write);
+                self.acked.insert(write);
+                acked(receipt, &world.ids)
+            }
+            Outcome::Refused { error: ApiError::Indeterminate { .. }, .. } | Outcome::NoAnswer { .. } => {
+                self.doubtful.entry(client).or_default().push(write);
+                Ending::Unknown
+            }
+            Outcome::Refused {
+                error:
+                    ApiError::ReadOnly { .. }
+                    | ApiError::NotReady { .. }
+                    | ApiError::Overloaded
+                    | ApiError::Expired
+                    | ApiError::TooManySiblings { .. },
+                ..
+            }
+            | Outcome::Unreachable { .. } => Ending::Refused,
+            // Nothing else can be wrong with a put of this workload, a retry included.
+            Outcome::Answered { .. } | Outcome::Refused { .. } => {
+                let name = self.keys[self.writes[write].key].clone();
+                let evidence = || format!("put {} is answered by {outcome:?}", self.writes[write].id.0);
+                world.witness.breach(world.now, "honest answers", Some(&name), evidence);
+                Ending::Unknown
+            }
+        };
+        self.note(world.now, Event::Wrote { op, ending });
+    }
+
+    fn remember(&mut self, client: usize, key: usize, known: Known) {
+        let contexts = self.contexts.entry(key).or_default();
+        if contexts.len() == MOST_CONTEXTS {
+            contexts.remove(0);
+        }
+        contexts.push(known.clone());
+        self.latest.insert((client, key), known);
+    }
+}
+
+fn acked(receipt: &Receipt, ids: &BTreeMap<NodeId, usize>) -> Ending {
+    let holder = |ack: &Ack| {
+        let node = ids.get(&ack.node).copied().expect("members acknowledge");
+        Holder { node: u16::try_from(node).expect("few nodes"), synced: ack.synced }
+    };
+    Ending::Acked { label: label_of(receipt.dot), by: receipt.acks.iter().map(holder).collect() }
+}
+
+/// What an answer shows; takes its values from those of the answer.
+fn shown(siblings: &[SiblingMeta], values: &mut impl Iterator<Item = Bytes>) -> Vec<Shown> {
+    let one = |meta: &SiblingMeta| Shown {
+        write: meta.write_id,
+        label: label_of(meta.dot),
+        body: meta.len.map(|_| values.next().expect("an answer carries the values that it lists")),
+    };
+    siblings.iter().map(one).collect()
+}
