@@ -79,6 +79,18 @@ impl TestClient {
         std::mem::take(&mut *self.answers.responses.lock().unwrap()).into_values().collect()
     }
 
+    /// Sends all at once, and returns the responses that came before the lane ended, in any order. `first` is told of the
+    /// first. Once for a client.
+    pub async fn ask_until_closed(&self, requests: &[Request], first: impl FnOnce()) -> Vec<Response> {
+        let frames = (1..).zip(requests).map(|(id, request)| encode_client_request(id, request)).collect();
+        self.lane.try_send(frames).unwrap();
+        let (count, mut progress) = (requests.len(), self.answers.progress.subscribe());
+        soon(progress.wait_for(|progress| progress.0 > 0)).await.unwrap();
+        first();
+        soon(progress.wait_for(|progress| progress.0 == count || progress.1.is_some())).await.unwrap();
+        std::mem::take(&mut *self.answers.responses.lock().unwrap()).into_values().collect()
+    }
+
     pub async fn ask(&self, request: Request) -> Response {
         self.ask_all(&[request]).await.pop().unwrap()
     }
