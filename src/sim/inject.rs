@@ -29,22 +29,7 @@ impl<D: Disk> World<D> {
         match fault {
             Fault::KillAll | Fault::PowerLossAll { .. } => self.nodes.iter().any(|node| node.process.is_some()),
             Fault::Weather { loss, doubled, late } => u32::from(loss) + u32::from(doubled) + u32::from(late) > 0,
-            Fault::Partition { .. } => true,
-            Fault::Kill { node }
-            | Fault::Stop { node }
-            | Fault::PowerLoss { node }
-            | Fault::DieWithin { node, .. }
-            | Fault::Wipe { node }
-            | Fault::OldCopy { node }
-            | Fault::Pause { node }
-            | Fault::ClockJump { node, .. }
-            | Fault::ReadError { node }
-            | Fault::CommitError { node, .. }
-            | Fault::SyncError { node }
-            | Fault::FullDisk { node, .. }
-            | Fault::BitFlip { node }
-            | Fault::SlowDisk { node }
-            | Fault::SlowNode { node } => runs(node),
+            fault => fault.node().is_none_or(runs),
         }
     }
 
@@ -73,21 +58,10 @@ impl<D: Disk> World<D> {
                 self.trace.announce(self.now, || format!("the weather turns: {storm:?}"));
             }
             Fault::Partition { shape, node } => self.partition(shape, self.index(node), true),
-            Fault::Kill { node }
-            | Fault::Stop { node }
-            | Fault::PowerLoss { node }
-            | Fault::DieWithin { node, .. }
-            | Fault::Wipe { node }
-            | Fault::OldCopy { node }
-            | Fault::Pause { node }
-            | Fault::ClockJump { node, .. }
-            | Fault::ReadError { node }
-            | Fault::CommitError { node, .. }
-            | Fault::SyncError { node }
-            | Fault::FullDisk { node, .. }
-            | Fault::BitFlip { node }
-            | Fault::SlowDisk { node }
-            | Fault::SlowNode { node } => self.inject_into(self.index(node), fault),
+            fault => {
+                let node = fault.node().expect("all other faults befall one node");
+                self.inject_into(self.index(node), fault);
+            }
         }
     }
 

@@ -214,6 +214,30 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// The one node that it befalls.
+    pub fn node(self) -> Option<u8> {
+        match self {
+            Fault::KillAll | Fault::PowerLossAll { .. } | Fault::Partition { .. } | Fault::Weather { .. } => None,
+            Fault::Kill { node }
+            | Fault::Stop { node }
+            | Fault::PowerLoss { node }
+            | Fault::DieWithin { node, .. }
+            | Fault::Wipe { node }
+            | Fault::OldCopy { node }
+            | Fault::Pause { node }
+            | Fault::ClockJump { node, .. }
+            | Fault::ReadError { node }
+            | Fault::CommitError { node, .. }
+            | Fault::SyncError { node }
+            | Fault::FullDisk { node, .. }
+            | Fault::BitFlip { node }
+            | Fault::SlowDisk { node }
+            | Fault::SlowNode { node } => Some(node),
+        }
+    }
+}
+
 /// What a client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
