@@ -38,7 +38,7 @@ marks! {
     FrameLost: Effect "frames lost",
     /// A frame that arrived twice.
     FrameDuplicated: Effect "frames duplicated",
-    /// A frame that came before one that was sent earlier on its lane.
+    /// A frame that came before one that was sent earlier between the same machines.
     FrameOvertaken: Effect "frames overtaken",
     /// A frame that took a second or more.
     FrameDelayed: Effect "frames delayed by 1 s or more",
@@ -90,7 +90,7 @@ marks! {
     DiskFull: Effect "commits on a full disk",
     /// A write that was refused before the disk was full.
     ReadOnlyRefused: Effect "writes refused by a read-only node",
-    /// A record whose checksum did not fit.
+    /// A request refused for want of a sound record, by a node of which a record has rotted.
     RotFound: Effect "rotten records found",
     /// A drain that a slow disk held up.
     DiskSlow: Effect "drains held up by a slow disk",
