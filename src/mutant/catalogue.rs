@@ -38,6 +38,7 @@ const PHANTOM: &str = "no phantom";
 const ANTICHAIN: &str = "antichain";
 const SIBLINGS: &str = "sibling bound";
 const DOTS: &str = "dot uniqueness";
+const ACTORS: &str = "actor bound";
 const ACKS: &str = "ack honesty";
 
 catalogue! {
@@ -57,6 +58,8 @@ catalogue! {
     TwinsShown = "twins-shown", caught by [SIBLINGS];
     /// A node writes as one actor for ever and counts on from what it knows, whatever it may have forgotten.
     ActorOutlivesItsState = "actor-outlives-its-state", caught by [DOTS, LOST];
+    /// Every write draws an actor of its own, so that contexts grow with each.
+    ActorsNeverContinued = "actors-never-continued", caught by [ACTORS];
     /// A process trusts its own actors although the power may have failed since.
     TrustsLostPages = "trusts-lost-pages", caught by [DOTS, LOST];
     /// Peers let in old copies of a directory, and a node trusts all its own actors.
@@ -145,7 +148,7 @@ mod tests {
     #[test]
     fn each_invariant_has_a_bug_to_catch() {
         let caught: BTreeSet<&str> = Mutant::ALL.iter().flat_map(|mutant| mutant.caught_by()).copied().collect();
-        assert_eq!(caught, BTreeSet::from([LOST, QUORUM, PHANTOM, ANTICHAIN, SIBLINGS, DOTS, ACKS]));
+        assert_eq!(caught, BTreeSet::from([LOST, QUORUM, PHANTOM, ANTICHAIN, SIBLINGS, DOTS, ACTORS, ACKS]));
         assert!(Mutant::ALL.iter().all(|mutant| !mutant.caught_by().is_empty()));
     }
 

@@ -23,7 +23,7 @@ impl<D: Disk> World<D> {
         usize::from(node) % self.nodes.len()
     }
 
-    /// Whether a fault finds what it faults.
+    /// Whether a fault finds somebody whom it can befall.
     pub(super) fn can_inject(&self, fault: Fault) -> bool {
         let runs = |node: u8| self.nodes[self.index(node)].process.is_some();
         match fault {
@@ -98,7 +98,13 @@ impl<D: Disk> World<D> {
             }
             Fault::SlowDisk { .. } => self.nodes[node].pace.disk_drag = DISK_DRAG_US,
             Fault::SlowNode { .. } => self.nodes[node].pace.node_drag = NODE_DRAG_US,
-            _ => {}
+            // Nobody is there to be told.
+            Fault::Stop { .. } | Fault::DieWithin { .. } => {}
+            Fault::BitFlip { .. }
+            | Fault::KillAll
+            | Fault::PowerLossAll { .. }
+            | Fault::Weather { .. }
+            | Fault::Partition { .. } => unreachable!("the callers take {fault:?}"),
         }
     }
 

@@ -14,7 +14,7 @@ use super::oracle::{self, Event, Findings, Shown, Verdict};
 use super::report::{HarnessBug, Options, Outcome, Report, Violation};
 use super::schedule::{Fault, Schedule, Shape};
 use super::workload::{Workload, bucket_of, key_id, shown_by};
-use super::world::World;
+use super::world::{BEGINNING, World};
 use crate::node::Core;
 use crate::storage::{Record, parse_object_key};
 use crate::types::{Bucket, Time, WriteId};
@@ -365,7 +365,7 @@ impl<'a, D: Disk> Run<'a, D> {
                 self.follow();
             }
             match self.workload.last_shown() {
-                None => self.fail(
+                None => self.note_last(
                     "readable when healed",
                     Some(&name),
                     format!("{name} cannot be read from {whole} replicas"),
@@ -445,7 +445,7 @@ impl<'a, D: Disk> Run<'a, D> {
         let World { now, coverage, trace, .. } = self.world;
         Report {
             seed: self.schedule.seed,
-            elapsed: now.since(Time::from_micros(1_000_000)),
+            elapsed: now.since(BEGINNING),
             trace_hash: trace.hash(),
             operations: self.workload.operations,
             findings,

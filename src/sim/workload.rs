@@ -310,6 +310,7 @@ impl Workload {
 
     /// Reads a key from all of its replicas, once more.
     pub(super) fn read_all<D: Disk>(&mut self, world: &mut World<D>, key: usize, level: u8) {
+        self.last_shown = None;
         let operation = Operation {
             at: Duration::ZERO,
             client: 0,

@@ -170,6 +170,8 @@ pub struct World<D: Disk = MemoryDisk> {
     next_request: u64,
 }
 
+/// When a world begins, by its own clock: not at zero, which stands for never in some places.
+pub(super) const BEGINNING: Time = Time::from_micros(1_000_000);
 /// Requests that are put to a node directly come on this lane.
 pub(super) const DIRECT: u64 = 1;
 /// Requests of sessions come on this one.
@@ -179,7 +181,7 @@ impl<D: Disk> World<D> {
     /// A world of nodes none of which runs.
     pub fn new(seed: u64, nodes: Vec<Node<D>>, trace: Option<TraceFilter>) -> World<D> {
         World {
-            now: Time::from_micros(1_000_000),
+            now: BEGINNING,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             nodes,
             network: Network::default(),

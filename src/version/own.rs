@@ -64,6 +64,7 @@ pub fn mint(
         let counter = if whole { last.checked_add(1)? } else { return None };
         Some(Dot { actor: own.actor, counter })
     };
+    let own = own.filter(|_| !mutant!(ActorsNeverContinued));
     let dot = own.and_then(next_of).unwrap_or_else(|| {
         let unknown = counter_of(fresh) == 0 && client.counter_of(fresh) == 0;
         assert!(unknown, "fresh actor {fresh} is known already: the source of randomness is broken");
@@ -137,6 +138,13 @@ mod tests {
         assert_eq!(unwritten.0, Dot { actor: FRESH, counter: 1 });
         let absent = mint(None, None, &knowing(&[(OWN, 4)]), &TRUST, FRESH);
         assert_eq!(absent.0, Dot { actor: FRESH, counter: 1 });
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn no_actor_is_continued_where_that_is_planted() {
+        let _planted = crate::mutant::plant(crate::mutant::Mutant::ActorsNeverContinued);
+        check(own(9), &[], TRUST, FRESH, 1);
     }
 
     #[test]
