@@ -11,6 +11,7 @@
 //!
 //! Any request may be answered by an [`ApiError`] instead.
 
+mod error;
 mod shown;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use self::error::{ApiError, Retry};
 pub use self::shown::{newest_of, siblings_of};
 pub use crate::quorum::Ack;
 use crate::quorum::Level;
@@ -52,6 +54,12 @@ pub struct Get {
     pub r: Option<Level>,
     /// How many of them must be primaries.
     pub pr: Option<Level>,
+    /// Ask primaries only: no stand-in answers for one that is away.
+    pub strict: bool,
+    /// Answer only when so many primaries durably hold the result that any later read of R meets one of them.
+    pub blocking_repair: bool,
+    /// A context token of this key: the answer is at least that new.
+    pub after: Option<Bytes>,
     /// When to give up.
     pub deadline: Deadline,
 }
@@ -84,6 +92,8 @@ pub struct PutHeader {
     pub pw: Option<Level>,
     /// How many must have it on disk. Absent: W under `sync = always`, else none.
     pub dw: Option<u8>,
+    /// Write to primaries only: nobody stands in for one that is away.
+    pub strict: bool,
     /// When to give up.
     pub deadline: Deadline,
 }
@@ -176,10 +186,21 @@ pub struct GetReply {
     pub context: Option<Bytes>,
     /// Who was counted.
     pub acks: Vec<Ack>,
+    /// Replicas that were found behind by then, and are being brought up to date.
+    pub repaired: Vec<NodeId>,
     /// Replicas of the key.
     pub n: u8,
     /// Replicas that had to answer.
     pub r: u8,
+}
+
+/// A node keeps a hint: a note that another has missed a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HintKept {
+    /// Who keeps it.
+    pub holder: NodeId,
+    /// Whom it is for.
+    pub target: NodeId,
 }
 
 /// Where a write has got to when it was acknowledged.
@@ -191,6 +212,8 @@ pub struct Receipt {
     pub n: u8,
     /// Replicas that had to have it.
     pub w: u8,
+    /// Hints that were kept for it by then: on stand-ins that count, and on the coordinator.
+    pub hints: Vec<HintKept>,
     /// The writer's own context plus this write: it covers no sibling that the writer was not shown.
     pub context: Bytes,
     /// The event that this write became.
@@ -326,118 +349,6 @@ pub struct StatusReply {
     pub free_bytes: u64,
     /// Every member, in the layout's order.
     pub members: Vec<MemberStatus>,
-}
-
-/// Whether to try a failed request again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retry {
-    /// The request itself is wrong.
-    Never,
-    /// At once, at another node, with the same write id.
-    Elsewhere,
-    /// After a jittered pause.
-    Later,
-}
-
-/// Why a request was not answered with what it asked for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-pub enum ApiError {
-    /// The request makes no sense. Nothing was done.
-    #[error("{reason}")]
-    BadRequest {
-        /// What was wrong and what is allowed.
-        reason: String,
-    },
-    /// No such bucket. Nothing was done.
-    #[error("there is no bucket {bucket:?}; this cluster has: {known}")]
-    UnknownBucket {
-        /// The one asked for.
-        bucket: String,
-        /// Those there are, comma-separated.
-        known: String,
-    },
-    /// The context token cannot be used. Nothing was written.
-    #[error("the context cannot be used: {reason}")]
-    BadContext {
-        /// Why.
-        reason: String,
-    },
-    /// The value is longer than the cluster takes. Nothing was written.
-    #[error("the value has {len} bytes; at most {max} are allowed (net.max_value)")]
-    ValueTooLarge {
-        /// Bytes given.
-        len: u64,
-        /// Bytes allowed.
-        max: u64,
-    },
-    /// The key has as many concurrent values as it may. Nothing was written: read it, merge, and put with the context.
-    #[error("the key has {count} siblings, at most {max} are allowed: get it, resolve, and put with its context")]
-    TooManySiblings {
-        /// Siblings there would be.
-        count: u32,
-        /// `replication.max_siblings`.
-        max: u32,
-    },
-    /// The write id has been used for another value. Nothing was written.
-    #[error("this write id was used for another value before; draw a new one for a new write")]
-    WriteIdReused,
-    /// Too few replicas confirmed the write in time. It may have happened, or still happen.
-    #[error("indeterminate: {acks} of {w} replicas confirmed the write ({detail}); it may still take effect")]
-    Indeterminate {
-        /// Replicas that confirmed.
-        acks: u8,
-        /// Replicas wanted.
-        w: u8,
-        /// Which kind fell short, and who did not answer.
-        detail: String,
-    },
-    /// Too few replicas answered the read in time.
-    #[error("timeout: {replies} of {r} replicas answered the read ({detail})")]
-    ReadTimeout {
-        /// Replicas that answered.
-        replies: u8,
-        /// Replicas wanted.
-        r: u8,
-        /// Who did not.
-        detail: String,
-    },
-    /// The node has more requests than it may hold. Nothing was done.
-    #[error("overloaded: the node holds as many requests as it may; try again")]
-    Overloaded,
-    /// The deadline had passed on arrival. Nothing was done.
-    #[error("the request was older than its deadline when it arrived; it was not executed")]
-    Expired,
-    /// The node does not take requests now. Nothing was done.
-    #[error("the node does not take requests: {reason}")]
-    NotReady {
-        /// Joining, draining ...
-        reason: String,
-    },
-    /// The node takes no writes now. Nothing was written by it.
-    #[error("the node takes no writes: {reason}")]
-    ReadOnly {
-        /// A full disk, a failed write ...
-        reason: String,
-    },
-}
-
-impl ApiError {
-    /// Whether to try again. `Elsewhere` and `Later` keep the write id, so that no attempt makes a twin.
-    pub fn retry(&self) -> Retry {
-        match self {
-            ApiError::BadRequest { .. }
-            | ApiError::UnknownBucket { .. }
-            | ApiError::BadContext { .. }
-            | ApiError::ValueTooLarge { .. }
-            | ApiError::TooManySiblings { .. }
-            | ApiError::WriteIdReused => Retry::Never,
-            ApiError::NotReady { .. } | ApiError::ReadOnly { .. } => Retry::Elsewhere,
-            ApiError::Indeterminate { .. }
-            | ApiError::ReadTimeout { .. }
-            | ApiError::Overloaded
-            | ApiError::Expired => Retry::Later,
-        }
-    }
 }
 
 /// An answer without its body.

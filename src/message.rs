@@ -202,12 +202,25 @@ pub enum ControlMessage {
 pub enum Reason {
     /// A client's write.
     Write,
+    /// A read has found the receiver behind.
+    Repair,
+    /// A hint: the receiver, or a slot of its, missed a write.
+    Hint,
+}
+
+impl Reason {
+    /// Whether a loaded node does it last: nobody waits for it.
+    pub fn is_background(self) -> bool {
+        matches!(self, Reason::Hint)
+    }
 }
 
 impl From<Reason> for u8 {
     fn from(reason: Reason) -> u8 {
         match reason {
             Reason::Write => 0,
+            Reason::Repair => 1,
+            Reason::Hint => 2,
         }
     }
 }
@@ -217,6 +230,8 @@ impl TryFrom<u8> for Reason {
     fn try_from(code: u8) -> Result<Reason, String> {
         match code {
             0 => Ok(Reason::Write),
+            1 => Ok(Reason::Repair),
+            2 => Ok(Reason::Hint),
             _ => Err(format!("{code} is no reason to replicate")),
         }
     }
@@ -253,6 +268,8 @@ pub struct Replicate {
     pub to: Address,
     /// Why.
     pub reason: Reason,
+    /// The receiver stands in for this primary: it keeps a hint for it with the object.
+    pub hint_for: Option<NodeId>,
     /// Acknowledge only when it is on the disk.
     pub sync: bool,
     /// The reaping round at which the sender read its store; the fence of reaping compares it.

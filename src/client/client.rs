@@ -83,8 +83,10 @@ impl Client {
     /// [`ClientError`].
     pub async fn get(&self, bucket: &Bucket, key: &Key, options: GetOptions) -> Result<GetResult, ClientError> {
         let GetOptions { r, pr } = options;
-        let request =
-            Request::Get(Get { bucket: bucket.clone(), key: key.clone(), r, pr, deadline: Deadline::default() });
+        let (bucket_name, deadline) = (bucket.clone(), Deadline::default());
+        let (strict, blocking_repair, after) = (false, false, None);
+        let get = Get { bucket: bucket_name, key: key.clone(), r, pr, strict, blocking_repair, after, deadline };
+        let request = Request::Get(get);
         let called = self.call_key(bucket, key, request).await?;
         let Called { reply, values, from, elapsed, attempts } = called;
         let Reply::Get(reply) = reply else { return Err(unexpected(from)) };
@@ -235,11 +237,12 @@ impl Client {
         value: Option<Bytes>,
         options: PutOptions,
     ) -> Result<PutResult, ClientError> {
-        let PutOptions { context, w, pw, dw, write_id } = options;
+        let PutOptions { context, w, pw, dw, strict, write_id } = options;
         let write_id = write_id.unwrap_or_else(|| self.new_write_id());
         let (bucket_name, delete, deadline) = (bucket.clone(), value.is_none(), Deadline::default());
+        let key_name = key.clone();
         let header =
-            PutHeader { bucket: bucket_name, key: key.clone(), write_id, context, delete, w, pw, dw, deadline };
+            PutHeader { bucket: bucket_name, key: key_name, write_id, context, delete, w, pw, dw, strict, deadline };
         let Called { reply, from, elapsed, attempts, .. } =
             self.call_key(bucket, key, Request::Put(Put { header, value })).await?;
         let Reply::Put(receipt) = reply else { return Err(unexpected(from)) };

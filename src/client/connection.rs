@@ -202,6 +202,7 @@ mod tests {
             w: None,
             pw: None,
             dw: None,
+            strict: false,
             deadline: Deadline::default(),
         };
         let put = Request::Put(Put { header, value: Some(Bytes::from(vec![0; 1000])) });

@@ -136,6 +136,8 @@ fn kind_of(error: &ApiError) -> ErrorKind {
         ApiError::TooManySiblings { .. } => ErrorKind::Other,
         ApiError::Indeterminate { .. }
         | ApiError::ReadTimeout { .. }
+        | ApiError::Unavailable { .. }
+        | ApiError::Stale { .. }
         | ApiError::Overloaded
         | ApiError::Expired
         | ApiError::NotReady { .. }

@@ -29,6 +29,8 @@ pub struct PutOptions {
     pub pw: Option<Level>,
     /// How many must have it on disk; W if absent and the nodes sync always.
     pub dw: Option<u8>,
+    /// Write to primaries only: nobody stands in for one that is away.
+    pub strict: bool,
     /// Drawn if absent. To repeat a write whose fate is unknown, give the same id (of
     /// [`Client::new_write_id`](super::Client::new_write_id)) and the same value again: no twin is made.
     pub write_id: Option<WriteId>,

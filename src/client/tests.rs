@@ -110,7 +110,15 @@ fn key() -> (Bucket, Key) {
 fn receipt() -> Response {
     let dot = Dot { actor: Actor(1), counter: 1 };
     let context = Bytes::from_static(b"c");
-    Response::plain(Reply::Put(Receipt { acks: vec![], n: 3, w: 2, context, dot, coordinator: NodeId(1) }))
+    Response::plain(Reply::Put(Receipt {
+        acks: vec![],
+        n: 3,
+        w: 2,
+        hints: vec![],
+        context,
+        dot,
+        coordinator: NodeId(1),
+    }))
 }
 
 fn found(_: &Request) -> Option<Response> {

@@ -18,7 +18,7 @@ use crate::message::{
     Replicate, Replicated,
 };
 use crate::storage::{Page, PageItem, parse_object_key};
-use crate::types::{Key, PartitionId, RingVersion, Round};
+use crate::types::{Key, NodeId, PartitionId, RingVersion, Round};
 use crate::version::Object;
 
 /// Why a frame is no message. The lane that it came on is closed.
@@ -48,6 +48,7 @@ pub enum DecodeError {
 struct ReplicateHeader {
     to: Address,
     reason: Reason,
+    hint_for: Option<NodeId>,
     sync: bool,
     round: Round,
 }
@@ -202,8 +203,9 @@ pub fn encode_request(id: u64, request: &PeerRequest) -> RawFrame {
             let head = CoordinateHeader { ring: *ring, partition: *partition, put: put.header.clone() };
             frame(id, Kind::Coordinate, header(&head), put.value.clone().unwrap_or_default())
         }
-        PeerRequest::Replicate(Replicate { to, reason, sync, round, object }) => {
-            let head = ReplicateHeader { to: to.clone(), reason: *reason, sync: *sync, round: *round };
+        PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, object }) => {
+            let (reason, hint_for, sync, round) = (*reason, *hint_for, *sync, *round);
+            let head = ReplicateHeader { to: to.clone(), reason, hint_for, sync, round };
             frame(id, Kind::Replicate, header(&head), object.encode())
         }
         PeerRequest::Fetch(fetch) => frame(id, Kind::Fetch, header(fetch), Bytes::new()),
@@ -222,8 +224,9 @@ pub fn decode_request(frame: RawFrame) -> Result<PeerRequest, DecodeError> {
             Ok(PeerRequest::Coordinate(Coordinate { ring, partition, put: put_of(put, frame.body)? }))
         }
         Some(Kind::Replicate) => {
-            let ReplicateHeader { to, reason, sync, round } = parse(&frame)?;
-            Ok(PeerRequest::Replicate(Replicate { to, reason, sync, round, object: Arc::new(object(frame.body)?) }))
+            let ReplicateHeader { to, reason, hint_for, sync, round } = parse(&frame)?;
+            let object = Arc::new(object(frame.body)?);
+            Ok(PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, object }))
         }
         Some(Kind::Fetch) => {
             no_body(&frame)?;

@@ -36,7 +36,7 @@ pub struct Get {
 impl Get {
     /// Nobody has answered yet.
     pub fn new(quorum: ReadQuorum, slots: &[NodeId]) -> Get {
-        Get { quorum, tally: Tally::new(slots), merged: None, told: false }
+        Get { quorum, tally: Tally::new(slots, 0), merged: None, told: false }
     }
 
     /// The parameters.
@@ -85,7 +85,6 @@ impl Get {
     }
 
     fn judge(&mut self) -> Option<GetVerdict> {
-        // All holders of a slot are primaries until stand-ins take slots, so PR counts what R counts.
         let needed = if mutant!(ReadAnsweredEarly) { 1 } else { self.quorum.needed() };
         if self.tally.counted() >= needed {
             return self.tell(|get| GetVerdict::Answer { object: get.merged.take(), acks: get.tally.acks() });

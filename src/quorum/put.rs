@@ -29,9 +29,9 @@ pub struct Put {
 }
 
 impl Put {
-    /// Nobody has confirmed yet.
-    pub fn new(quorum: WriteQuorum, slots: &[NodeId]) -> Put {
-        Put { quorum, tally: Tally::new(slots), told: false }
+    /// Nobody has confirmed yet; up to `spare` nodes may be called to stand in for the slots' own.
+    pub fn new(quorum: WriteQuorum, slots: &[NodeId], spare: usize) -> Put {
+        Put { quorum, tally: Tally::new(slots, spare), told: false }
     }
 
     /// The parameters.
@@ -42,6 +42,21 @@ impl Put {
     /// The count.
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Slots for which somebody should stand in: W needs them, and nobody `usable` is relied on to fill them.
+    pub fn wanting(&self, usable: impl Fn(NodeId) -> bool) -> Vec<Slot> {
+        self.tally.wanting(self.quorum.w().max(self.quorum.dw()), usable)
+    }
+
+    /// Calls a node to stand in for a slot; false if it cannot.
+    pub fn call(&mut self, slot: Slot, stand_in: NodeId) -> bool {
+        self.tally.call(slot, stand_in)
+    }
+
+    /// An attempt's time is over: who has not answered is relied on no longer.
+    pub fn on_attempt_timeout(&mut self) {
+        self.tally.give_up_waiting();
     }
 
     /// A replica has written it (`synced`: and it is on its disk).
@@ -81,24 +96,22 @@ impl Put {
     }
 
     fn judge(&mut self) -> Option<PutVerdict> {
-        let counted = self.tally.counted();
-        // All holders of a slot are primaries until stand-ins take slots, so PW counts what W counts.
-        let reached = counted >= self.quorum.w().max(self.quorum.pw()) && self.tally.synced() >= self.quorum.dw();
-        if reached {
-            return self.tell(PutVerdict::Acknowledged(self.tally.acks()));
+        let (tally, quorum) = (&self.tally, self.quorum);
+        if tally.counted() >= quorum.w() && tally.primaries() >= quorum.pw() && tally.synced() >= quorum.dw() {
+            return self.tell(PutVerdict::Acknowledged(tally.acks()));
         }
-        if self.tally.possible() < self.quorum.needed() {
+        if tally.possible() < quorum.w().max(quorum.dw()) || tally.possible_primaries() < quorum.pw() {
             return self.tell(self.shortfall());
         }
         None
     }
 
     fn shortfall(&self) -> PutVerdict {
-        let (counted, quorum) = (self.tally.counted(), self.quorum);
+        let (counted, primaries, quorum) = (self.tally.counted(), self.tally.primaries(), self.quorum);
         let (acks, wanted, kind) = if counted < quorum.w() {
             (counted, quorum.w(), "")
-        } else if counted < quorum.pw() {
-            (counted, quorum.pw(), "primaries; ")
+        } else if primaries < quorum.pw() {
+            (primaries, quorum.pw(), "primaries; ")
         } else {
             (self.tally.synced(), quorum.dw(), "on disk; ")
         };
@@ -118,11 +131,11 @@ mod tests {
     const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 
     fn put(w: u8, dw: Option<u8>) -> Put {
-        Put::new(WriteQuorum::new(3, Level::Number(w), None, dw, false).unwrap(), &NODES)
+        Put::new(WriteQuorum::new(3, Level::Number(w), None, dw, false).unwrap(), &NODES, 0)
     }
 
     fn ack(slot: u8, synced: bool) -> Ack {
-        Ack { slot, node: NodeId(u64::from(slot) + 1), synced }
+        Ack { slot, node: NodeId(u64::from(slot) + 1), stand_in: false, synced }
     }
 
     #[test]
@@ -190,5 +203,39 @@ mod tests {
             put.on_refusal(Slot(2), NodeId(3), "full".into(), false),
             Some(PutVerdict::Indeterminate { acks: 0, wanted: 2, kind: "" })
         );
+    }
+
+    /// A stand-in makes W, and never PW.
+    #[test]
+    fn a_stand_in_counts_to_w_and_not_to_pw() {
+        let sloppy = |pw| {
+            let quorum = WriteQuorum::new(3, Level::Number(2), pw, None, false).unwrap();
+            let mut put = Put::new(quorum, &NODES, 1);
+            assert_eq!(put.on_ack(Slot(0), NodeId(1), false), None);
+            assert!(put.wanting(|_| false) == [Slot(1)] && put.call(Slot(1), NodeId(4)));
+            (put.on_ack(Slot(1), NodeId(4), false), put)
+        };
+        let stood_in = Ack { slot: 1, node: NodeId(4), stand_in: true, synced: false };
+        assert_eq!(sloppy(None).0, Some(PutVerdict::Acknowledged(vec![ack(0, false), stood_in])));
+        let (verdict, mut put) = sloppy(Some(Level::Number(2)));
+        assert_eq!(verdict, None);
+        assert_eq!(put.on_deadline(), Some(PutVerdict::Indeterminate { acks: 1, wanted: 2, kind: "primaries; " }));
+    }
+
+    #[test]
+    fn who_is_late_is_replaced_and_counts_all_the_same() {
+        let quorum = WriteQuorum::new(3, Level::Number(3), None, None, false).unwrap();
+        let mut put = Put::new(quorum, &NODES, 2);
+        put.on_ack(Slot(0), NodeId(1), false);
+        assert_eq!(put.wanting(|_| true), []);
+        put.on_attempt_timeout();
+        assert_eq!(put.wanting(|_| true), [Slot(1), Slot(2)]);
+        assert!(put.call(Slot(1), NodeId(4)) && put.call(Slot(2), NodeId(5)));
+        put.on_ack(Slot(1), NodeId(2), false);
+        let Some(PutVerdict::Acknowledged(acks)) = put.on_ack(Slot(2), NodeId(5), false) else {
+            panic!("W is reached")
+        };
+        assert_eq!(acks.iter().map(|ack| ack.node.0).collect::<Vec<_>>(), [1, 2, 5]);
+        assert!(!put.is_finished(), "primary 3 and stand-in 4 are listened to");
     }
 }

@@ -35,7 +35,7 @@ pub struct Scan {
 impl Scan {
     /// Nobody has answered yet; the page is to hold at most `limit` items.
     pub fn new(quorum: ReadQuorum, slots: &[NodeId], limit: u32) -> Scan {
-        Scan { quorum, limit: limit as usize, tally: Tally::new(slots), pages: Vec::new(), told: false }
+        Scan { quorum, limit: limit as usize, tally: Tally::new(slots, 0), pages: Vec::new(), told: false }
     }
 
     /// The parameters.

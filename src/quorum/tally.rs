@@ -12,18 +12,20 @@ pub struct Ack {
     pub slot: u8,
     /// The node.
     pub node: NodeId,
+    /// It is not the slot's primary and keeps a hint for it.
+    pub stand_in: bool,
     /// For a write: it is on that node's disk, not just in its log's buffer. For a read: always false.
     pub synced: bool,
 }
 
-/// Where one slot of the preference list stands.
+/// Where one holder of a slot stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     /// Asked, or to be asked; no answer yet.
     Open,
     /// Answered, and counts.
     Counted { synced: bool },
-    /// Answered, but a replica that lost its disk counts for nothing.
+    /// Answered, but the answer counts for nothing: a replica that lost its disk, a stand-in that has nothing.
     Heard,
     /// Refused for now; asking again may help.
     Busy { reason: String },
@@ -31,51 +33,156 @@ enum State {
     Refused { reason: String },
 }
 
-/// One request's slots. A slot counts once, and a node counts once: what makes "W of N" mean W copies.
+/// A node that answers for a slot.
+#[derive(Clone, Debug)]
+struct Holder {
+    node: NodeId,
+    state: State,
+    /// It has let an attempt's time pass: it is still listened to, and no longer relied on.
+    late: bool,
+}
+
+impl Holder {
+    fn new(node: NodeId) -> Holder {
+        Holder { node, state: State::Open, late: false }
+    }
+
+    fn is_counted(&self) -> bool {
+        matches!(self.state, State::Counted { .. })
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.state, State::Open | State::Busy { .. })
+    }
+}
+
+/// A slot: its primary, and whoever stands in for it.
+#[derive(Clone, Debug)]
+struct Place {
+    primary: Holder,
+    stand_ins: Vec<Holder>,
+}
+
+impl Place {
+    fn holders(&self) -> impl Iterator<Item = &Holder> {
+        std::iter::once(&self.primary).chain(&self.stand_ins)
+    }
+
+    fn holders_mut(&mut self) -> impl Iterator<Item = &mut Holder> {
+        std::iter::once(&mut self.primary).chain(&mut self.stand_ins)
+    }
+
+    /// The holder that the slot counts by: one that has synced before one that has not, the primary before a stand-in.
+    fn counted(&self) -> Option<&Holder> {
+        let synced = |holder: &&Holder| matches!(holder.state, State::Counted { synced: true });
+        self.holders().find(synced).or_else(|| self.holders().find(|holder| holder.is_counted()))
+    }
+
+    fn is_synced(&self) -> bool {
+        self.holders().any(|holder| matches!(holder.state, State::Counted { synced: true }))
+    }
+
+    /// Whether it counts, or somebody is relied on to make it count.
+    fn is_promising(&self, usable: impl Fn(NodeId) -> bool) -> bool {
+        self.holders().any(|holder| holder.is_counted() || holder.is_open() && !holder.late && usable(holder.node))
+    }
+}
+
+/// One request's slots (Dynamo, section 4.6). A slot counts once, by its primary or a stand-in, and a node counts once,
+/// for one slot: what makes "W of N" mean W copies on W nodes.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    slots: Vec<(NodeId, State)>,
+    places: Vec<Place>,
+    /// Stand-ins that may be called yet.
+    spare: usize,
 }
 
 impl Tally {
-    /// No one has answered yet. The nodes of a preference list are distinct.
-    pub fn new(slots: &[NodeId]) -> Tally {
+    /// No one has answered yet; up to `spare` nodes beyond the slots' own may be called to stand in. The nodes of a
+    /// preference list are distinct.
+    pub fn new(slots: &[NodeId], spare: usize) -> Tally {
         debug_assert!(slots.iter().enumerate().all(|(i, node)| !slots[..i].contains(node)), "a node holds one slot");
-        Tally { slots: slots.iter().map(|&node| (node, State::Open)).collect() }
+        let place = |&node: &NodeId| Place { primary: Holder::new(node), stand_ins: Vec::new() };
+        Tally { places: slots.iter().map(place).collect(), spare }
+    }
+
+    /// Whether this node answers for a slot.
+    pub fn has(&self, node: NodeId) -> bool {
+        self.places.iter().any(|place| place.holders().any(|holder| holder.node == node))
+    }
+
+    /// Calls a node to stand in for a slot; false if it answers for one already, or if nobody may be called any more.
+    pub fn call(&mut self, slot: Slot, stand_in: NodeId) -> bool {
+        if self.spare == 0 || self.has(stand_in) {
+            return false;
+        }
+        let Some(place) = self.places.get_mut(usize::from(slot.0)) else { return false };
+        place.stand_ins.push(Holder::new(stand_in));
+        self.spare -= 1;
+        true
+    }
+
+    /// Whoever has been asked and has not answered is relied on no longer.
+    pub fn give_up_waiting(&mut self) {
+        self.places.iter_mut().flat_map(Place::holders_mut).for_each(|holder| holder.late |= holder.is_open());
+    }
+
+    /// Slots for which somebody should stand in, so that `wanted` of them may count: the first of those that neither count
+    /// nor have a `usable` holder that is relied on.
+    pub fn wanting(&self, wanted: u8, usable: impl Fn(NodeId) -> bool) -> Vec<Slot> {
+        if self.spare == 0 {
+            return Vec::new();
+        }
+        let promising = self.places.iter().filter(|place| place.is_promising(&usable)).count();
+        let missing = usize::from(wanted).saturating_sub(promising);
+        let idle = self.places.iter().zip(0u8..).filter(|(place, _)| !place.is_promising(&usable));
+        idle.take(missing).map(|(_, slot)| Slot(slot)).collect()
+    }
+
+    fn holders(&self) -> impl Iterator<Item = (Slot, &Holder)> {
+        self.places.iter().zip(0u8..).flat_map(|(place, slot)| place.holders().map(move |holder| (Slot(slot), holder)))
     }
 
     /// Slots that may be asked (again), with their nodes.
     pub fn open(&self) -> impl Iterator<Item = (Slot, NodeId)> {
-        self.slots
-            .iter()
-            .zip(0u8..)
-            .filter(|((_, state), _)| matches!(state, State::Open | State::Busy { .. }))
-            .map(|((node, _), slot)| (Slot(slot), *node))
+        self.holders().filter(|(_, holder)| holder.is_open()).map(|(slot, holder)| (slot, holder.node))
     }
 
     /// Slots whose answer counts, though not as one on disk.
     pub fn buffered(&self) -> impl Iterator<Item = (Slot, NodeId)> {
-        let acks = self.slots.iter().zip(0u8..);
-        acks.filter(|((_, state), _)| matches!(state, State::Counted { synced: false }))
-            .map(|((node, _), slot)| (Slot(slot), *node))
+        let buffered = |holder: &Holder| matches!(holder.state, State::Counted { synced: false });
+        self.holders().filter(move |(_, holder)| buffered(holder)).map(|(slot, holder)| (slot, holder.node))
     }
 
-    /// The state of a slot, if `from` is the node that holds it: an answer from anybody else is none.
-    fn slot_of(&mut self, slot: Slot, from: NodeId) -> Option<&mut State> {
-        self.slots.get_mut(usize::from(slot.0)).filter(|(node, _)| *node == from).map(|(_, state)| state)
+    /// Slots that a stand-in answers for or is asked to, with that node.
+    pub fn stand_ins(&self) -> impl Iterator<Item = (Slot, NodeId)> {
+        let places = self.places.iter().zip(0u8..);
+        places.flat_map(|(place, slot)| place.stand_ins.iter().map(move |holder| (Slot(slot), holder.node)))
     }
 
-    /// Counts an answer; false if it changes nothing (repeated, or not from the slot's node).
+    /// Whether this node stands in for the slot.
+    pub fn is_stand_in(&self, slot: Slot, node: NodeId) -> bool {
+        self.stand_ins().any(|known| known == (slot, node))
+    }
+
+    /// Slots that no counted answer of their primary or a stand-in fills, with their primaries: nobody keeps a copy for them.
+    pub fn unfilled(&self) -> impl Iterator<Item = (Slot, NodeId)> {
+        let places = self.places.iter().zip(0u8..);
+        places.filter(|(place, _)| place.counted().is_none()).map(|(place, slot)| (Slot(slot), place.primary.node))
+    }
+
+    /// The state of a slot's holder, if `from` is one: an answer from anybody else is none.
+    fn state_of(&mut self, slot: Slot, from: NodeId) -> Option<&mut State> {
+        let place = self.places.get_mut(usize::from(slot.0))?;
+        place.holders_mut().find(|holder| holder.node == from).map(|holder| &mut holder.state)
+    }
+
+    /// Counts an answer; false if it changes nothing (repeated, or not from one of the slot's nodes).
     pub fn count(&mut self, slot: Slot, from: NodeId, synced: bool) -> bool {
-        if mutant!(DuplicateCounted) {
-            let counts = |(node, state): &(NodeId, State)| *node == from && matches!(state, State::Counted { .. });
-            // No level asks for more than 16.
-            if self.slots.iter().any(counts) && self.slots.len() < 16 {
-                self.slots.push((from, State::Counted { synced }));
-                return true;
-            }
+        if mutant!(DuplicateCounted) && self.count_again(from, synced) {
+            return true;
         }
-        match self.slot_of(slot, from) {
+        match self.state_of(slot, from) {
             None => false,
             Some(State::Counted { synced: before }) => {
                 let more = synced && !*before;
@@ -89,9 +196,20 @@ impl Tally {
         }
     }
 
-    /// Notes an answer that does not count; false if it is a repeated one, or not from the slot's node.
+    /// The seeded bug: a repeated answer counts as another slot's. No level asks for more than 16.
+    fn count_again(&mut self, from: NodeId, synced: bool) -> bool {
+        let known = |place: &Place| place.holders().any(|holder| holder.node == from && holder.is_counted());
+        let again = self.places.iter().any(known) && self.places.len() < 16;
+        if again {
+            let primary = Holder { node: from, state: State::Counted { synced }, late: false };
+            self.places.push(Place { primary, stand_ins: Vec::new() });
+        }
+        again
+    }
+
+    /// Notes an answer that does not count; false if it is a repeated one, or not from one of the slot's nodes.
     pub fn hear(&mut self, slot: Slot, from: NodeId) -> bool {
-        match self.slot_of(slot, from) {
+        match self.state_of(slot, from) {
             None | Some(State::Counted { .. } | State::Heard) => false,
             Some(state) => {
                 *state = State::Heard;
@@ -102,49 +220,58 @@ impl Tally {
 
     /// Notes a refusal; `again` says whether asking again may help. An answer that was counted stays counted.
     pub fn refuse(&mut self, slot: Slot, from: NodeId, reason: String, again: bool) {
-        if let Some(state) = self.slot_of(slot, from).filter(|state| !matches!(state, State::Counted { .. })) {
+        if let Some(state) = self.state_of(slot, from).filter(|state| !matches!(state, State::Counted { .. })) {
             *state = if again { State::Busy { reason } } else { State::Refused { reason } };
         }
     }
 
-    /// Answers that count.
+    fn number(&self, which: impl Fn(&Place) -> bool) -> u8 {
+        u8::try_from(self.places.iter().filter(|place| which(place)).count()).expect("n is at most 16")
+    }
+
+    /// Slots that count.
     pub fn counted(&self) -> u8 {
-        self.number(|state| matches!(state, State::Counted { .. }))
+        self.number(|place| place.counted().is_some())
     }
 
-    /// Answers that count and are on disk.
+    /// Slots that count by their primary.
+    pub fn primaries(&self) -> u8 {
+        self.number(|place| place.primary.is_counted())
+    }
+
+    /// Slots that count and are on disk.
     pub fn synced(&self) -> u8 {
-        self.number(|state| matches!(state, State::Counted { synced: true }))
+        self.number(Place::is_synced)
     }
 
-    /// Answers that count or still may.
+    /// Slots that count or still may, with the stand-ins that may be called.
     pub fn possible(&self) -> u8 {
-        self.number(|state| matches!(state, State::Counted { .. } | State::Open | State::Busy { .. }))
+        let open = self.number(|place| place.holders().any(|holder| holder.is_counted() || holder.is_open()));
+        let all = self.number(|_| true);
+        open.saturating_add(u8::try_from(self.spare).unwrap_or(u8::MAX)).min(all)
     }
 
-    /// Whether every slot has given its last word.
+    /// Slots that count by their primary or still may.
+    pub fn possible_primaries(&self) -> u8 {
+        self.number(|place| place.primary.is_counted() || place.primary.is_open())
+    }
+
+    /// Whether everybody asked has given his last word.
     pub fn is_complete(&self) -> bool {
         self.open().next().is_none()
     }
 
-    fn number(&self, which: impl Fn(&State) -> bool) -> u8 {
-        u8::try_from(self.slots.iter().filter(|(_, state)| which(state)).count()).expect("n is at most 255")
-    }
-
-    /// Who counts.
+    /// Who counts, one a slot.
     pub fn acks(&self) -> Vec<Ack> {
-        let mut acks: Vec<Ack> = self
-            .slots
-            .iter()
-            .zip(0u8..)
-            .filter_map(|((node, state), slot)| match state {
-                State::Counted { synced } => Some(Ack { slot, node: *node, synced: *synced }),
-                _ => None,
-            })
-            .collect();
+        let ack = |(place, slot): (&Place, u8)| {
+            let holder = place.counted()?;
+            let synced = matches!(holder.state, State::Counted { synced: true });
+            Some(Ack { slot, node: holder.node, stand_in: holder.node != place.primary.node, synced })
+        };
+        let mut acks: Vec<Ack> = self.places.iter().zip(0u8..).filter_map(ack).collect();
         if mutant!(DuplicateCounted) {
-            let real = |ack: &Ack| self.slots.iter().position(|(node, _)| *node == ack.node) == Some(ack.slot.into());
-            acks.retain(real);
+            let real = |ack: &Ack| self.places.iter().position(|place| place.primary.node == ack.node);
+            acks.retain(|ack| ack.stand_in || real(ack) == Some(ack.slot.into()));
         }
         acks
     }
@@ -152,14 +279,14 @@ impl Tally {
     /// Who does not count, and why, for people; `name` knows the nodes.
     pub fn missing(&self, name: impl Fn(NodeId) -> String) -> String {
         let mut parts = Vec::new();
-        for (node, state) in &self.slots {
-            let why = match state {
+        for (_, holder) in self.holders() {
+            let why = match &holder.state {
                 State::Counted { .. } => continue,
                 State::Open => "no answer",
-                State::Heard => "it is rebuilding and does not count",
+                State::Heard => "its answer does not count: it is rebuilding, or stands in and has nothing",
                 State::Busy { reason } | State::Refused { reason } => reason,
             };
-            parts.push(format!("{}: {why}", name(*node)));
+            parts.push(format!("{}: {why}", name(holder.node)));
         }
         parts.join("; ")
     }
@@ -173,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_duplicate_reply_counts_once() {
-        let mut tally = Tally::new(&NODES);
+        let mut tally = Tally::new(&NODES, 0);
         assert!(tally.count(Slot(0), NodeId(1), false));
         assert!(!tally.count(Slot(0), NodeId(1), false));
         assert_eq!(tally.counted(), 1);
@@ -181,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_node_counts_only_for_its_own_slot() {
-        let mut tally = Tally::new(&NODES);
+        let mut tally = Tally::new(&NODES, 0);
         assert!(!tally.count(Slot(1), NodeId(1), true));
         assert!(!tally.count(Slot(9), NodeId(1), true));
         assert_eq!(tally.counted(), 0);
@@ -189,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_later_sync_raises_what_is_durable() {
-        let mut tally = Tally::new(&NODES);
+        let mut tally = Tally::new(&NODES, 0);
         tally.count(Slot(2), NodeId(3), false);
         assert_eq!(tally.synced(), 0);
         assert!(tally.count(Slot(2), NodeId(3), true));
@@ -198,14 +325,14 @@ mod tests {
 
     #[test]
     fn a_rebuilding_replica_is_heard_and_not_counted() {
-        let mut tally = Tally::new(&NODES);
+        let mut tally = Tally::new(&NODES, 0);
         tally.hear(Slot(0), NodeId(1));
         assert_eq!((tally.counted(), tally.possible()), (0, 2));
     }
 
     #[test]
     fn a_refusal_never_takes_back_what_was_counted() {
-        let mut tally = Tally::new(&NODES);
+        let mut tally = Tally::new(&NODES, 0);
         tally.count(Slot(0), NodeId(1), true);
         tally.refuse(Slot(0), NodeId(1), "late".into(), false);
         assert_eq!(tally.counted(), 1);
@@ -213,7 +340,7 @@ mod tests {
 
     #[test]
     fn the_busy_are_asked_again_and_the_unwilling_are_not() {
-        let mut tally = Tally::new(&NODES);
+        let mut tally = Tally::new(&NODES, 0);
         tally.refuse(Slot(0), NodeId(1), "it is overloaded".into(), true);
         tally.refuse(Slot(1), NodeId(2), "it takes no writes".into(), false);
         assert_eq!(tally.open().collect::<Vec<_>>(), vec![(Slot(0), NodeId(1)), (Slot(2), NodeId(3))]);
@@ -224,17 +351,74 @@ mod tests {
         );
     }
 
+    /// Trap 14: a slot is counted once, whoever answers for it.
+    #[test]
+    fn a_slot_counts_once_by_its_primary_or_its_stand_in() {
+        let mut tally = Tally::new(&NODES, 2);
+        assert!(tally.call(Slot(0), NodeId(4)));
+        assert!(tally.count(Slot(0), NodeId(4), true));
+        assert_eq!((tally.counted(), tally.primaries(), tally.synced()), (1, 0, 1));
+        assert_eq!(tally.acks(), [Ack { slot: 0, node: NodeId(4), stand_in: true, synced: true }]);
+        assert!(tally.count(Slot(0), NodeId(1), true));
+        assert_eq!((tally.counted(), tally.primaries(), tally.synced()), (1, 1, 1));
+        assert_eq!(tally.acks(), [Ack { slot: 0, node: NodeId(1), stand_in: false, synced: true }]);
+    }
+
+    /// Trap 3: one host is one replica.
+    #[test]
+    fn a_node_stands_in_for_one_slot_only_and_never_beside_its_own() {
+        let mut tally = Tally::new(&NODES, 3);
+        assert!(tally.call(Slot(0), NodeId(4)));
+        assert!(!tally.call(Slot(1), NodeId(4)));
+        assert!(!tally.call(Slot(0), NodeId(2)));
+        assert!(!tally.count(Slot(1), NodeId(4), true), "it answers for slot 0");
+    }
+
+    #[test]
+    fn stand_ins_are_wanted_only_as_far_as_the_quorum_needs_them() {
+        let mut tally = Tally::new(&NODES, 2);
+        let up = |node: NodeId| node != NodeId(1);
+        assert_eq!(tally.wanting(2, up), []);
+        assert_eq!(tally.wanting(3, up), [Slot(0)]);
+        tally.count(Slot(1), NodeId(2), false);
+        tally.give_up_waiting();
+        assert_eq!(tally.wanting(2, up), [Slot(0)], "the third is late, the second counts");
+        tally.call(Slot(0), NodeId(4));
+        assert_eq!(tally.wanting(2, up), []);
+        assert_eq!(tally.wanting(3, up), [Slot(2)]);
+        tally.refuse(Slot(0), NodeId(4), "it takes no writes".into(), false);
+        assert_eq!(tally.wanting(2, up), [Slot(0)], "the next one");
+        assert!(Tally::new(&NODES, 0).wanting(3, |_| false).is_empty());
+    }
+
+    #[test]
+    fn stand_ins_keep_a_quorum_possible() {
+        let mut tally = Tally::new(&NODES, 1);
+        for (slot, node) in [(0, 1), (1, 2)] {
+            tally.refuse(Slot(slot), NodeId(node), "it takes no writes".into(), false);
+        }
+        assert_eq!((tally.possible(), tally.possible_primaries()), (2, 1));
+        tally.call(Slot(0), NodeId(4));
+        assert_eq!(tally.possible(), 2);
+        tally.refuse(Slot(0), NodeId(4), "it takes no writes".into(), false);
+        assert_eq!(tally.possible(), 1);
+        assert_eq!(
+            tally.unfilled().collect::<Vec<_>>(),
+            [(Slot(0), NodeId(1)), (Slot(1), NodeId(2)), (Slot(2), NodeId(3))]
+        );
+    }
+
     #[cfg(feature = "mutants")]
     #[test]
     fn a_planted_duplicate_counts_and_is_no_slot_of_the_receipt() {
         use crate::mutant::{Mutant, plant};
         let _planted = plant(Mutant::DuplicateCounted);
-        let mut tally = Tally::new(&NODES);
+        let mut tally = Tally::new(&NODES, 0);
         for repeats in 0..40u8 {
             assert_eq!(tally.counted(), repeats.min(14), "there is a bound to it");
             tally.count(Slot(1), NodeId(2), true);
         }
-        assert_eq!(tally.acks(), [Ack { slot: 1, node: NodeId(2), synced: true }]);
+        assert_eq!(tally.acks(), [Ack { slot: 1, node: NodeId(2), stand_in: false, synced: true }]);
         assert_eq!(tally.open().count(), 2);
     }
 }

@@ -58,6 +58,7 @@ fn put(key: &str, write: u128) -> Put {
         w: Some(Level::Number(2)),
         pw: None,
         dw: None,
+        strict: false,
         deadline: Deadline::after(Duration::from_secs(1), 0),
     };
     Put { header, value: Some("a value".into()) }
@@ -269,6 +270,9 @@ fn a_read_sees_what_a_put_wrote() {
         key: Key::new("k".to_owned()).unwrap(),
         r: Some(Level::Number(2)),
         pr: None,
+        strict: false,
+        blocking_repair: false,
+        after: None,
         deadline: Deadline::after(Duration::from_secs(1), 0),
     };
     let id = world.send(world.primaries("k")[1], &Request::Get(get));

@@ -196,6 +196,9 @@ impl Workload {
             key: key_of(&name),
             r: Some(Level::Number(operation.level)),
             pr: None,
+            strict: false,
+            blocking_repair: false,
+            after: None,
             deadline: Deadline::default(),
         });
         let what = format!("get {name}, r={}", operation.level);
@@ -256,6 +259,7 @@ impl Workload {
             w: Some(Level::Number(operation.level)),
             pw: None,
             dw,
+            strict: false,
             deadline: Deadline::default(),
         };
         let what = self.describe(write, operation.level);

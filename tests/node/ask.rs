@@ -29,6 +29,7 @@ pub fn put(name: &str, value: &str, id: u128) -> Put {
         w: None,
         pw: None,
         dw: None,
+        strict: false,
         deadline: within(PATIENCE),
     };
     Put { header, value: Some(Bytes::copy_from_slice(value.as_bytes())) }
@@ -88,6 +89,9 @@ pub fn get_of(bucket: &str, name: &str, r: u8) -> Request {
         key: key(name),
         r: Some(Level::Number(r)),
         pr: None,
+        strict: false,
+        blocking_repair: false,
+        after: None,
         deadline: within(PATIENCE),
     })
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dynkv::api::{
-    self, ApiError, Deadline, GetReply, Holding, Receipt, Reply, Request, Response, ScanItem, ScanReply, SiblingMeta,
-    WhereReply,
+    self, ApiError, Deadline, GetReply, HintKept, Holding, Receipt, Reply, Request, Response, ScanItem, ScanReply,
+    SiblingMeta, WhereReply,
 };
 use dynkv::frame::codec;
 use dynkv::frame::raw::RawFrame;
@@ -72,18 +72,21 @@ fn object() -> impl Strategy<Value = Object> {
 
 fn put() -> impl Strategy<Value = api::Put> {
     let header = (bucket(), key(), any::<u128>(), proptest::option::of(bytes()), deadline());
-    let quorum = (level(), level(), proptest::option::of(0u8..=16));
-    (header, quorum, proptest::option::of(bytes())).prop_map(|(header, (w, pw, dw), value)| {
+    let quorum = (level(), level(), proptest::option::of(0u8..=16), any::<bool>());
+    (header, quorum, proptest::option::of(bytes())).prop_map(|(header, (w, pw, dw, strict), value)| {
         let (bucket, key, write_id, context, deadline) = header;
         let delete = value.is_none();
         let write_id = WriteId(write_id);
-        api::Put { header: api::PutHeader { bucket, key, write_id, context, delete, w, pw, dw, deadline }, value }
+        let header = api::PutHeader { bucket, key, write_id, context, delete, w, pw, dw, strict, deadline };
+        api::Put { header, value }
     })
 }
 
 fn client_request() -> impl Strategy<Value = Request> {
-    let get = (bucket(), key(), level(), level(), deadline())
-        .prop_map(|(bucket, key, r, pr, deadline)| Request::Get(api::Get { bucket, key, r, pr, deadline }));
+    let get = (bucket(), key(), (level(), level()), any::<(bool, bool)>(), proptest::option::of(bytes()), deadline());
+    let get = get.prop_map(|(bucket, key, (r, pr), (strict, blocking_repair), after, deadline)| {
+        Request::Get(api::Get { bucket, key, r, pr, strict, blocking_repair, after, deadline })
+    });
     let scan = (bucket(), any::<(u16, u32, bool)>(), proptest::option::of(bytes()), bytes(), level(), deadline());
     let scan = scan.prop_map(|(bucket, (partition, limit, keys_only), after, prefix, r, deadline)| {
         let partition = PartitionId(partition);
@@ -107,9 +110,11 @@ fn peer_request() -> impl Strategy<Value = PeerRequest> {
     let coordinate = (any::<(u64, u16)>(), put()).prop_map(|((ring, partition), put)| {
         PeerRequest::Coordinate(Coordinate { ring: RingVersion(ring), partition: PartitionId(partition), put })
     });
-    let replicate = (address(), any::<(bool, u64)>(), object()).prop_map(|(to, (sync, round), object)| {
-        let (reason, round, object) = (Reason::Write, Round(round), Arc::new(object));
-        PeerRequest::Replicate(Replicate { to, reason, sync, round, object })
+    let reason = prop_oneof![Just(Reason::Write), Just(Reason::Repair), Just(Reason::Hint)];
+    let replicate = (address(), reason, any::<(Option<u64>, bool, u64)>(), object());
+    let replicate = replicate.prop_map(|(to, reason, (hint_for, sync, round), object)| {
+        let (hint_for, round, object) = (hint_for.map(NodeId), Round(round), Arc::new(object));
+        PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, object })
     });
     let fetch = address().prop_map(|of| PeerRequest::Fetch(Fetch { of }));
     let range = (address(), bytes(), proptest::option::of(bytes()), any::<u32>());
@@ -138,15 +143,23 @@ fn api_error() -> impl Strategy<Value = ApiError> {
         any::<(u64, u64)>().prop_map(|(len, max)| ApiError::ValueTooLarge { len, max }),
         Just(ApiError::WriteIdReused),
         Just(ApiError::Overloaded),
+        (any::<(u8, u8)>(), ".{0,8}").prop_map(|((able, wanted), detail)| ApiError::Unavailable {
+            able,
+            wanted,
+            detail
+        }),
+        ".{0,8}".prop_map(|detail| ApiError::Stale { detail }),
     ]
 }
 
 fn receipt() -> impl Strategy<Value = Receipt> {
     let acks = proptest::collection::vec(any::<(u8, u64, bool)>(), 0..4);
     (acks, any::<(u8, u8, u64)>(), bytes(), dot()).prop_map(|(acks, (n, w, coordinator), context, dot)| {
-        let ack = |(slot, node, synced)| Ack { slot, node: NodeId(node), synced };
-        let acks = acks.into_iter().map(ack).collect();
-        Receipt { acks, n, w, context, dot, coordinator: NodeId(coordinator) }
+        let ack = |(slot, node, synced)| Ack { slot, node: NodeId(node), stand_in: synced, synced };
+        let acks: Vec<Ack> = acks.into_iter().map(ack).collect();
+        let kept = |ack: &Ack| HintKept { holder: ack.node, target: NodeId(n.into()) };
+        let hints = acks.iter().filter(|ack| ack.stand_in).map(kept).collect();
+        Receipt { acks, n, w, hints, context, dot, coordinator: NodeId(coordinator) }
     })
 }
 
@@ -188,7 +201,8 @@ fn response() -> impl Strategy<Value = Response> {
     let get = (proptest::collection::vec(sibling(), 0..4), proptest::option::of(bytes()), any::<(u8, u8)>());
     let get = get.prop_map(|(siblings, context, (n, r))| {
         let (siblings, values): (Vec<_>, Vec<_>) = siblings.into_iter().unzip();
-        let reply = GetReply { siblings, context, acks: Vec::new(), n, r };
+        let repaired = vec![NodeId(n.into())];
+        let reply = GetReply { siblings, context, acks: Vec::new(), repaired, n, r };
         Response { result: Ok(Reply::Get(reply)), values: values.into_iter().flatten().collect() }
     });
     let scan = (proptest::collection::vec((key(), sibling(), bytes()), 0..4), proptest::option::of(bytes()));

@@ -55,6 +55,7 @@ fn coordinate(view: &Arc<RingView>, partition: PartitionId) -> Result<(), ApiErr
         w: None,
         pw: None,
         dw: None,
+        strict: false,
         deadline: Deadline::after(Duration::from_secs(1), 0),
     };
     let put = Put { header, value: Some("v".into()) };

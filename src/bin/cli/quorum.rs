@@ -33,10 +33,13 @@ pub struct WriteQuorum {
     /// How many must have it on disk.
     #[arg(long, value_name = "DW", value_parser = clap::value_parser!(u8).range(0..=16))]
     pub dw: Option<u8>,
+    /// Write to primaries only: nobody stands in for one that is away.
+    #[arg(long)]
+    pub strict: bool,
 }
 
 impl WriteQuorum {
     pub fn options(self) -> PutOptions {
-        PutOptions { w: self.w, pw: self.pw, dw: self.dw, ..PutOptions::default() }
+        PutOptions { w: self.w, pw: self.pw, dw: self.dw, strict: self.strict, ..PutOptions::default() }
     }
 }

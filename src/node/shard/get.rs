@@ -171,7 +171,8 @@ impl Shard {
             GetVerdict::Answer { object, acks } => {
                 let (siblings, values) = object.as_ref().map(|object| shown(&get.place, object)).unwrap_or_default();
                 let context = object.map(|object| self.seal(&get.place, object.context()));
-                let reply = GetReply { siblings, context, acks, n: quorum.n(), r: quorum.r() };
+                let repaired = Vec::new();
+                let reply = GetReply { siblings, context, acks, repaired, n: quorum.n(), r: quorum.r() };
                 Response { result: Ok(Reply::Get(reply)), values }
             }
             GetVerdict::Timeout { replies } => {

@@ -54,7 +54,7 @@ impl Shard {
             && !known
             && let Some(to) = checked.place.slots.iter().copied().find(|node| self.reachable.contains(node))
         {
-            let machine = Put::new(checked.quorum, &checked.place.slots);
+            let machine = Put::new(checked.quorum, &checked.place.slots, 0);
             let forward =
                 ForwardEntry { client: from, place: checked.place, to, put, context: checked.client, machine };
             self.forward(now, deadline, forward, fx);
@@ -86,7 +86,7 @@ impl Shard {
             return Err(ApiError::ReadOnly { reason: reason.clone() });
         }
         let Checked { place, quorum, client } = checked;
-        let machine = Put::new(quorum, &place.slots);
+        let machine = Put::new(quorum, &place.slots, 0);
         let (key, own) = (place.key.clone(), place.own);
         let minted = None;
         let entry = PutEntry { origins: vec![origin], place, machine, write_id, hash, client, minted };
@@ -242,6 +242,7 @@ impl Shard {
             let replicate = Replicate {
                 to: put.place.address.clone(),
                 reason: Reason::Write,
+                hint_for: None,
                 sync,
                 round: Round::default(),
                 object: object.clone(),
@@ -341,7 +342,8 @@ impl Shard {
                     context.join(object.context());
                 }
                 let context = self.seal(&put.place, &context);
-                Ok(Receipt { acks, n: quorum.n(), w: quorum.w(), context, dot: *dot, coordinator: self.node })
+                let (hints, coordinator) = (Vec::new(), self.node);
+                Ok(Receipt { acks, n: quorum.n(), w: quorum.w(), hints, context, dot: *dot, coordinator })
             }
             (PutVerdict::Indeterminate { .. }, _) if mutant!(UnknownCalledRefused) => Err(ApiError::Overloaded),
             (PutVerdict::Indeterminate { acks, wanted, kind }, _) => {

@@ -116,6 +116,7 @@ pub fn put(key: &str, value: &str) -> Request {
         w: None,
         pw: None,
         dw: None,
+        strict: false,
         deadline: deadline(),
     };
     Request::Put(Put { header, value: Some(Bytes::from(value.to_owned())) })
@@ -123,7 +124,16 @@ pub fn put(key: &str, value: &str) -> Request {
 
 pub fn get(key: &str) -> Request {
     let key = Key::new(key.to_owned()).unwrap();
-    Request::Get(Get { bucket: Bucket::default(), key, r: None, pr: None, deadline: deadline() })
+    Request::Get(Get {
+        bucket: Bucket::default(),
+        key,
+        r: None,
+        pr: None,
+        strict: false,
+        blocking_repair: false,
+        after: None,
+        deadline: deadline(),
+    })
 }
 
 #[track_caller]
