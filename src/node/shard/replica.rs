@@ -43,7 +43,11 @@ impl Shard {
         let Replicate { to, sync, object, .. } = replicate;
         match self.locate(&to) {
             Ok(_) if self.read_only.is_some() => self.refuse_replicate(asker, Refusal::ReadOnly, fx),
-            Ok(key) => fx.tasks.push(Task { purpose: Purpose::Merge { asker, sync }, key, op: Op::Merge(object) }),
+            Ok(key) => fx.tasks.push(Task {
+                purpose: Purpose::Merge { asker, sync },
+                key,
+                op: Op::Merge { object, hints: Vec::new() },
+            }),
             Err(refusal) => self.refuse_replicate(asker, refusal, fx),
         }
     }
