@@ -19,6 +19,7 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
+use crate::antientropy::config::HintsConfig;
 use crate::gossip::config::GossipConfig;
 use crate::net::config::{NetConfig, TlsConfig};
 use crate::quorum::config::ReplicationConfig;
@@ -50,6 +51,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// The pace of membership.
     pub gossip: GossipConfig,
+    /// What is kept for nodes that are away.
+    pub hints: HintsConfig,
     /// Durability and the disk.
     pub storage: StorageConfig,
     /// Health and metrics.

@@ -14,6 +14,7 @@ pub mod gossip;
 pub mod ring;
 pub mod storage;
 
+pub mod antientropy;
 pub mod quorum;
 
 pub mod api;

@@ -122,6 +122,9 @@ impl Config {
 
     fn validate_rest(&self, check: &Check<'_>) -> Result<(), ConfigError> {
         check.duration(self.gossip.interval, MILLI * 10, MINUTE, "gossip.interval")?;
+        check.duration(self.hints.max_age, Duration::from_secs(1), MINUTE * 60 * 24 * 365, "hints.max_age")?;
+        let rate = self.hints.replay_rate;
+        check.text((1 << 10..=1 << 40).contains(&rate.0), "hints.replay_rate", rate)?;
         if let SyncMode::Interval(interval) = self.storage.sync {
             check.duration(interval, MILLI, MINUTE, "storage.sync")?;
         }

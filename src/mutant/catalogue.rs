@@ -40,6 +40,7 @@ const SIBLINGS: &str = "sibling bound";
 const DOTS: &str = "dot uniqueness";
 const ACTORS: &str = "actor bound";
 const ACKS: &str = "ack honesty";
+const CONVERGENCE: &str = "convergence";
 
 catalogue! {
     /// A merge that should keep several siblings keeps the first.
@@ -78,6 +79,12 @@ catalogue! {
     FailedBatchAcked = "failed-batch-acked", caught by [ACKS, LOST];
     /// A put that fell short is answered as if it had not been done, although it may surface.
     UnknownCalledRefused = "unknown-called-refused", caught by [PHANTOM];
+    /// A hint is dropped when its object is sent, and not when its target has it on its disk.
+    HintDroppedOnSend = "hint-dropped-on-send", caught by [LOST, CONVERGENCE];
+    /// A process takes what its predecessor kept for others for nothing.
+    HintsLostOnRestart = "hints-lost-on-restart", caught by [LOST, CONVERGENCE];
+    /// Hints grow too old although a write was acknowledged because of them, and soon.
+    CountedHintExpires = "counted-hint-expires", caught by [LOST, CONVERGENCE];
 }
 
 thread_local! {
@@ -148,7 +155,10 @@ mod tests {
     #[test]
     fn each_invariant_has_a_bug_to_catch() {
         let caught: BTreeSet<&str> = Mutant::ALL.iter().flat_map(|mutant| mutant.caught_by()).copied().collect();
-        assert_eq!(caught, BTreeSet::from([LOST, QUORUM, PHANTOM, ANTICHAIN, SIBLINGS, DOTS, ACTORS, ACKS]));
+        assert_eq!(
+            caught,
+            BTreeSet::from([LOST, QUORUM, PHANTOM, ANTICHAIN, SIBLINGS, DOTS, ACTORS, ACKS, CONVERGENCE])
+        );
         assert!(Mutant::ALL.iter().all(|mutant| !mutant.caught_by().is_empty()));
     }
 

@@ -8,7 +8,11 @@ use bytes::Bytes;
 
 use super::effects::{Effects, Feedback, Output, Purpose, ShardInput};
 use super::shard::{Shard, ShardConfig, ShardCounters};
-use crate::storage::{Done, Engine, OpFailure, Page, PageSpec, StorageError, Store, StoreLimits, Task, read_page};
+use crate::antientropy::{HintBacklog, Ticket};
+use crate::storage::{
+    Done, Engine, HintSpec, OpFailure, Page, PageSpec, StorageError, Store, StoreLimits, Task, read_hint_page,
+    read_page,
+};
 use crate::types::{BatchNumber, NodeId, Now, Time};
 
 /// What a drain needs of whoever runs it.
@@ -43,6 +47,13 @@ pub enum ColdRead {
         /// Which.
         spec: PageSpec,
     },
+    /// A page of the index of hints.
+    Hints {
+        /// Which one it is.
+        ticket: Ticket,
+        /// Which part of the index.
+        spec: HintSpec,
+    },
 }
 
 impl ColdRead {
@@ -54,6 +65,7 @@ impl ColdRead {
                 ShardInput::Fetched { key, read }
             }
             ColdRead::Page { purpose, spec } => ShardInput::Paged { purpose, page: read_page(engine, &spec) },
+            ColdRead::Hints { ticket, spec } => ShardInput::HintsRead { ticket, page: read_hint_page(engine, &spec) },
         }
     }
 
@@ -62,6 +74,7 @@ impl ColdRead {
         match self {
             ColdRead::Record { key } => ShardInput::Fetched { key, read: Err(OpFailure::Overloaded) },
             ColdRead::Page { purpose, .. } => ShardInput::Paged { purpose, page: Err(OpFailure::Overloaded) },
+            ColdRead::Hints { ticket, .. } => ShardInput::HintsRead { ticket, page: Err(OpFailure::Overloaded) },
         }
     }
 }
@@ -97,6 +110,11 @@ impl<E: Engine> Core<E> {
     /// What it has done.
     pub fn counters(&self) -> ShardCounters {
         ShardCounters { parked: self.store.waiting() as u64, ..self.shard.counters() }
+    }
+
+    /// What is kept for other nodes, by node.
+    pub fn hints(&self) -> Vec<HintBacklog> {
+        self.shard.hints()
     }
 
     /// Whether no client waits for an answer.
@@ -170,14 +188,21 @@ impl<E: Engine> Core<E> {
             for (purpose, spec) in self.effects.pages.drain(..) {
                 host.read(ColdRead::Page { purpose, spec });
             }
+            for (ticket, spec) in self.effects.hint_pages.drain(..) {
+                host.read(ColdRead::Hints { ticket, spec });
+            }
             let tasks: Vec<Task<Purpose>> = std::mem::take(&mut self.effects.tasks);
             for task in tasks {
                 if let Some(key) = self.store.submit(task, &mut self.done) {
                     host.read(ColdRead::Record { key });
                 }
             }
-            if self.done.is_empty() {
+            let hinted = self.store.take_hint_changes();
+            if self.done.is_empty() && hinted.is_empty() {
                 return;
+            }
+            if !hinted.is_empty() {
+                self.shard.on_feedback(now, Feedback::Hinted(hinted), &mut self.effects);
             }
             for done in std::mem::take(&mut self.done) {
                 self.shard.on_feedback(now, Feedback::Done(done), &mut self.effects);

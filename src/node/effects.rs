@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::antientropy::{JobId, Ticket};
 use crate::api::{ApiError, Reply, Request, Response};
 use crate::message::{Fetched, PeerAnswer, PeerRequest, Ranged, Refusal, Replicated};
 use crate::ring::RingView;
-use crate::storage::{Done, OpFailure, Page, PageSpec, Task};
+use crate::storage::{Done, HintChange, HintPage, HintSpec, OpFailure, Page, PageSpec, Task};
 use crate::types::{NodeId, Time};
 use crate::version::Trust;
 
@@ -90,6 +91,30 @@ pub enum ShardInput {
         /// The page.
         page: Result<Page, OpFailure>,
     },
+    /// A page of the index of hints has been read from the disk.
+    HintsRead {
+        /// Which one it is.
+        ticket: Ticket,
+        /// The page.
+        page: Result<HintPage, OpFailure>,
+    },
+    /// An operator's order.
+    Hints(HintCommand),
+}
+
+/// What an operator may order to be done about hints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HintCommand {
+    /// Try at once, however often it has failed.
+    Flush {
+        /// What waits for this node; `None`: for all.
+        target: Option<NodeId>,
+    },
+    /// Drop all that waits for a node which is never to return, writes included that were acknowledged because of it.
+    Drop {
+        /// The node.
+        target: NodeId,
+    },
 }
 
 /// What Control tells the shards about this node's own records.
@@ -125,6 +150,10 @@ pub enum Purpose {
     Fetch(PeerRef),
     /// A peer's range.
     Range(PeerRef),
+    /// What is kept for a node that is back.
+    Hint(JobId),
+    /// The end of what was kept for a node.
+    HintEnd(JobId),
 }
 
 /// What leaves a shard.
@@ -163,6 +192,8 @@ pub struct Effects {
     pub tasks: Vec<Task<Purpose>>,
     /// To be read from the disk, by a pool.
     pub pages: Vec<(Purpose, PageSpec)>,
+    /// Pages of the index of hints, to be read likewise.
+    pub hint_pages: Vec<(Ticket, HintSpec)>,
     /// May leave once the batch is written to the log.
     pub after_written: Vec<Output>,
     /// Somebody asks that the batch be synced.
@@ -176,6 +207,8 @@ pub struct Effects {
 pub enum Feedback {
     /// An operation has been run.
     Done(Done<Purpose>),
+    /// Operations have given, changed or dropped hints.
+    Hinted(Vec<HintChange>),
     /// The batch is written; `synced`: and on the disk.
     Committed {
         /// Whether it is on the disk.

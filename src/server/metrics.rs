@@ -17,7 +17,7 @@ use crate::api::Phase;
 use crate::net::Endpoint;
 
 /// Counters of shards: name, what it counts.
-const SHARD_COUNTERS: [(&str, &str); 21] = [
+const SHARD_COUNTERS: [(&str, &str); 27] = [
     ("dynkv_requests_total", "Requests of clients that shards took up"),
     ("dynkv_requests_overloaded_total", "Requests of clients that shards refused as too many"),
     ("dynkv_requests_expired_total", "Requests of clients older than their deadline on arrival"),
@@ -37,16 +37,24 @@ const SHARD_COUNTERS: [(&str, &str); 21] = [
     ("dynkv_replica_requests_resent_total", "Requests sent to a replica once more"),
     ("dynkv_objects_merged_total", "Objects of peers merged"),
     ("dynkv_peer_requests_refused_total", "Requests of peers refused"),
+    ("dynkv_hints_written_total", "Hints given for nodes that missed a write"),
+    ("dynkv_hints_replayed_total", "Hints whose objects have come to where they belong"),
+    ("dynkv_hints_rerouted_total", "Hints replayed to today's owners instead of the node they were given for"),
+    ("dynkv_hints_expired_total", "Hints dropped for their age; no acknowledgement rested on them"),
+    ("dynkv_hints_refused_total", "Hints not given because too much waits; no acknowledgement rests on them"),
+    ("dynkv_hints_dropped_total", "Hints dropped on an operator's order"),
     ("dynkv_inbox_requests_refused_total", "Requests handed back because a shard's queue was full"),
     ("dynkv_inbox_answers_dropped_total", "Answers of peers dropped because a shard's queue was full"),
 ];
 
 /// Gauges of shards.
-const SHARD_GAUGES: [(&str, &str); 4] = [
+const SHARD_GAUGES: [(&str, &str); 6] = [
     ("dynkv_requests_in_flight", "Requests of clients waiting for an answer"),
     ("dynkv_requests_lingering", "Requests answered, with replicas still to be heard"),
     ("dynkv_operations_parked", "Operations waiting for the disk"),
     ("dynkv_inbox_requests", "Requests waiting in a shard's queue"),
+    ("dynkv_hints", "Keys kept for other nodes"),
+    ("dynkv_hint_bytes", "Bytes of the objects kept for other nodes"),
 ];
 
 /// Counters of the whole node.
@@ -199,10 +207,17 @@ impl Metrics {
                 core.resent,
                 core.merged,
                 core.refused,
+                core.hints_written,
+                core.hints_replayed,
+                core.hints_rerouted,
+                core.hints_expired,
+                core.hints_refused,
+                core.hints_dropped,
                 inbox.refused,
                 inbox.dropped,
             ];
-            let gauges = [core.in_flight, core.lingering, core.parked, inbox.waiting];
+            let gauges =
+                [core.in_flight, core.lingering, core.parked, inbox.waiting, core.hints_waiting, core.hint_bytes];
             SHARD_COUNTERS.iter().zip(counters).for_each(|((name, _), value)| self.counter(name, label(), value));
             SHARD_GAUGES.iter().zip(gauges).for_each(|((name, _), value)| self.gauge(name, label(), value as f64));
             self.publish_latencies(index, &shard.latencies, published);

@@ -12,6 +12,7 @@ use super::inbox::Inbox;
 use super::lanes::Lanes;
 use super::latency::{Latencies, Stopwatch};
 use super::read_pool::ReadPool;
+use crate::antientropy::HintBacklog;
 use crate::node::{Core, InboxLimits, ShardConfig, ShardCounters, ShardInput};
 use crate::types::{BatchNumber, NodeId, PartitionId};
 
@@ -28,12 +29,19 @@ pub struct Shard {
     /// How long its requests take.
     pub latencies: Arc<Latencies>,
     counters: Mutex<ShardCounters>,
+    hints: Mutex<Vec<HintBacklog>>,
 }
 
 impl Shard {
     /// What its core has counted.
     pub fn counters(&self) -> ShardCounters {
         *self.counters.lock().expect("a panic ends the process before the lock is met again")
+    }
+
+    /// What it keeps for other nodes, by node.
+    #[allow(dead_code, reason = "status shows it")]
+    pub fn hints(&self) -> Vec<HintBacklog> {
+        self.hints.lock().expect("a panic ends the process before the lock is met again").clone()
     }
 
     /// Whether nothing is in flight and nothing waits. Holds for good only once it drains.
@@ -57,6 +65,7 @@ impl Shards {
                 inbox: Arc::new(Inbox::new(limits)),
                 latencies: Arc::default(),
                 counters: Mutex::default(),
+                hints: Mutex::default(),
             })
         };
         Shards { shards: std::iter::repeat_with(shard).take(usize::from(count)).collect() }
@@ -150,13 +159,23 @@ impl ShardThread {
                 self.host.stopwatch.start(&inputs);
                 self.core.drain(now, &mut inputs, &mut self.host);
                 inputs.clear();
-                *self.shard.counters.lock().expect("a panic ends the process before the lock is met again") =
-                    self.core.counters();
+                self.publish();
             }
             self.shard.inbox.rest(!self.core.is_idle());
             if !open {
                 return;
             }
+        }
+    }
+
+    fn publish(&mut self) {
+        const POISON: &str = "a panic ends the process before the lock is met again";
+        let counters = self.core.counters();
+        let mut published = self.shard.counters.lock().expect(POISON);
+        let before = std::mem::replace(&mut *published, counters);
+        drop(published);
+        if counters.hints_waiting > 0 || before.hints_waiting > 0 {
+            *self.shard.hints.lock().expect(POISON) = self.core.hints();
         }
     }
 }

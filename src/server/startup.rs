@@ -361,6 +361,7 @@ fn shard_config(config: &Config, secret: [u8; 32]) -> ShardConfig {
     let (net, replication) = (&config.net, &config.replication);
     ShardConfig {
         shard: 0,
+        shards: config.node.shards,
         max_inflight: Shards::share(config.node.shards, net.max_inflight as usize),
         max_siblings: replication.max_siblings,
         max_value: usize::try_from(net.max_value.as_u64()).unwrap_or(usize::MAX),
@@ -370,5 +371,6 @@ fn shard_config(config: &Config, secret: [u8; 32]) -> ShardConfig {
         request_timeout: net.request_timeout,
         attempt_timeout: net.attempt_timeout,
         secret,
+        hints: config.hints.clone(),
     }
 }

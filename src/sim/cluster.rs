@@ -12,6 +12,7 @@ use super::report::Options;
 use super::schedule::{ClusterPlan, Schedule};
 use super::workload::LATEST;
 use super::world::{Reads, World};
+use crate::antientropy::config::HintsConfig;
 use crate::node::{ControlConfig, ShardConfig, Terms};
 use crate::quorum::Level;
 use crate::ring::{BucketConfig, Conflict, Partitions};
@@ -68,6 +69,7 @@ fn config_of(plan: &ClusterPlan, index: usize) -> NodeConfig {
         },
         shard: ShardConfig {
             shard: 0,
+            shards: plan.shards[index],
             max_inflight: plan.max_inflight,
             max_siblings: plan.max_siblings,
             max_value: MAX_VALUE,
@@ -77,6 +79,7 @@ fn config_of(plan: &ClusterPlan, index: usize) -> NodeConfig {
             request_timeout: plan.request_timeout,
             attempt_timeout: plan.attempt_timeout.max(Duration::from_millis(20)),
             secret: [7; 32],
+            hints: HintsConfig::default(),
         },
     }
 }

@@ -206,7 +206,7 @@ impl<D: Disk> World<D> {
     fn read(&mut self, node: usize, shard: usize, read: ColdRead) {
         let run = self.nodes[node].run;
         let input = read.run(&**self.nodes[node].disk.engine());
-        self.coverage.hit(Mark::Parked);
+        self.coverage.add(Mark::Parked, u64::from(!matches!(input, ShardInput::HintsRead { .. })));
         if let ShardInput::Fetched { read: Err(OpFailure::Unreadable { .. }), .. } = &input {
             self.coverage.add(Mark::RotFound, u64::from(self.witness.has_rot(node)));
         }

@@ -204,7 +204,7 @@ impl<D: Disk> Node<D> {
         engine.sync()?;
         self.trust_lost = start.stored > Generation(0) && start.run.trusted_since == start.run.generation;
         let lane = |shard| {
-            let config = ShardConfig { shard, ..self.config.shard.clone() };
+            let config = ShardConfig { shard, shards: self.config.shards, ..self.config.shard.clone() };
             let inbox = InputQueue::new(InboxLimits::of(config.max_inflight));
             let core = Core::new(config, start.identity.node, engine.clone(), rng.random());
             Lane { core, inbox, woken: false, timer: None, busy: Time::ZERO }

@@ -9,7 +9,7 @@
 //! | `record.rs`, `op.rs` | what stands under an object's key, and what is done to it: pure |
 //! | `hint.rs` | who waits for what a record holds, and the index of that |
 //! | `store.rs` | a shard's view of the engine: parking, overlay, one batch a drain |
-//! | `page.rs` | pages of a partition |
+//! | `page.rs`, `hint_page.rs` | pages of a partition, and of the index of hints |
 //! | `memory.rs`, `memory/` | [`MemoryEngine`]: a modelled disk for the simulation, with faults |
 //! | `rocks.rs`, `rocks/` | `RocksEngine`: the daemon's engine (feature `rocksdb`) |
 //! | `conformance.rs` | one suite of tests for both engines |
@@ -21,6 +21,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 mod hint;
+mod hint_page;
 pub mod keys;
 pub mod memory;
 pub mod op;
@@ -37,6 +38,7 @@ pub use batch::Batch;
 pub use engine::{Engine, EngineStats, Family, Lookup, ReadTier, ScanLimit, Visit};
 pub use error::StorageError;
 pub use hint::{Hint, HintChange, HintDrop, HintEntry, HintFound, NewHint};
+pub use hint_page::{HintItem, HintPage, HintSpec, read_hint_page};
 pub use keys::{MetaKey, hint_bounds, hint_key, object_key, parse_hint_key, parse_object_key, partition_bounds};
 pub use memory::{Crash, Failures, Fault, MemoryConfig, MemoryEngine};
 pub use op::{Change, Op, Outcome, Update, apply};

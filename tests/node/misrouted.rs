@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dynkv::antientropy::config::HintsConfig;
 use dynkv::api::{ApiError, Deadline, Put, PutHeader};
 use dynkv::message::{Coordinate, PeerAnswer, PeerRequest};
 use dynkv::node::{Core, Output, PeerRef, ShardConfig, ShardInput, Standing};
@@ -33,6 +34,7 @@ fn view() -> Arc<RingView> {
 fn coordinate(view: &Arc<RingView>, partition: PartitionId) -> Result<(), ApiError> {
     let config = ShardConfig {
         shard: 0,
+        shards: 1,
         max_inflight: 8,
         max_siblings: 8,
         max_value: 1024,
@@ -42,6 +44,7 @@ fn coordinate(view: &Arc<RingView>, partition: PartitionId) -> Result<(), ApiErr
         request_timeout: Duration::from_secs(5),
         attempt_timeout: Duration::from_millis(300),
         secret: [7; 32],
+        hints: HintsConfig::default(),
     };
     let engine = Arc::new(MemoryEngine::new(MemoryConfig::default()));
     let mut core = Core::new(config, NODE, engine.clone(), 1);

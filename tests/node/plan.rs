@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dynkv::antientropy::config::HintsConfig;
 use dynkv::node::{ControlConfig, ShardConfig, Terms};
 use dynkv::quorum::Level;
 use dynkv::ring::{BucketConfig, Conflict, Partitions};
@@ -28,6 +29,7 @@ impl Plan {
             shards: (0..nodes).map(|node| [2, 1, 3][node % 3]).collect(),
             shard: ShardConfig {
                 shard: 0,
+                shards: 1,
                 max_inflight: 256,
                 max_siblings: 50,
                 max_value: 4096,
@@ -37,6 +39,7 @@ impl Plan {
                 request_timeout: Duration::from_secs(2),
                 attempt_timeout: Duration::from_millis(300),
                 secret: [7; 32],
+                hints: HintsConfig::default(),
             },
             memory: MemoryConfig::default(),
             partitions: 16,

@@ -41,6 +41,22 @@ pub struct ShardCounters {
     pub merged: u64,
     /// Requests of peers refused.
     pub refused: u64,
+    /// Hints given, renewals apart.
+    pub hints_written: u64,
+    /// Hints whose objects have come to where they belong.
+    pub hints_replayed: u64,
+    /// Of these, those whose node owns the object no more: it went to today's owners.
+    pub hints_rerouted: u64,
+    /// Hints dropped for their age; no acknowledgement rested on them.
+    pub hints_expired: u64,
+    /// Hints not given since too much waits already; no acknowledgement rests on them.
+    pub hints_refused: u64,
+    /// Hints dropped on an operator's order.
+    pub hints_dropped: u64,
+    /// Keys that wait for other nodes.
+    pub hints_waiting: u64,
+    /// Bytes of their objects.
+    pub hint_bytes: u64,
     /// Requests of clients waiting for an answer.
     pub in_flight: u64,
     /// Requests answered, of which some replica has not been heard.

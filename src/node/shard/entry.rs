@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::antientropy::JobId;
 use crate::api::{self, Holding};
 use crate::message::{Address, Range};
 use crate::node::{ClientRef, PeerRef};
@@ -92,6 +93,16 @@ pub(super) struct ForwardEntry {
     pub machine: Put,
 }
 
+/// An object on its way to where a hint says that it is missed. Nobody waits for it.
+#[derive(Debug)]
+pub(super) struct HintEntry {
+    pub job: JobId,
+    /// By the slot of its request.
+    pub to: Vec<NodeId>,
+    /// Those that do not hold it on their disks, as far as is known.
+    pub missing: Vec<Slot>,
+}
+
 #[derive(Debug)]
 pub(super) enum Work {
     Put(Box<PutEntry>),
@@ -99,6 +110,7 @@ pub(super) enum Work {
     Where(Box<WhereEntry>),
     Scan(Box<ScanEntry>),
     Forward(Box<ForwardEntry>),
+    Hint(Box<HintEntry>),
 }
 
 /// A request under way.

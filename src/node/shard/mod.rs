@@ -19,6 +19,7 @@ mod counters;
 mod entry;
 mod forward;
 mod get;
+mod hints;
 mod memory;
 mod page;
 mod put;
@@ -37,6 +38,8 @@ pub use counters::ShardCounters;
 use self::entry::{Entry, Work};
 use self::memory::WriteMemory;
 use super::effects::{Effects, Feedback, Purpose, ShardInput, Standing};
+use crate::antientropy::config::HintsConfig;
+use crate::antientropy::{Handoff, Settings};
 use crate::message::{PeerAnswer, Refusal};
 use crate::quorum::Level;
 use crate::ring::{RingView, Slot};
@@ -49,6 +52,8 @@ use crate::version::{Actor, ContextSealer, Trust};
 pub struct ShardConfig {
     /// Its index in the node.
     pub shard: u16,
+    /// How many shards the node has: which partitions are this one's, and its part of what they share.
+    pub shards: u16,
     /// Requests of clients that may wait for an answer at a time; more are `Overloaded`.
     pub max_inflight: usize,
     /// Siblings that a write may leave.
@@ -67,6 +72,8 @@ pub struct ShardConfig {
     pub attempt_timeout: Duration,
     /// The cluster's secret, for context tokens.
     pub secret: [u8; 32],
+    /// The node's, for what is kept for others.
+    pub hints: HintsConfig,
 }
 
 /// Write ids remembered at most, whatever their age.
@@ -98,6 +105,12 @@ pub struct Shard {
     /// Answered entries, oldest first; some have ended since.
     lingering: VecDeque<u64>,
     waiting: usize,
+    /// What is kept for other nodes.
+    handoff: Handoff,
+    /// Entries of its, which no client waits for.
+    handing_off: usize,
+    /// Of these, what waits for this node's own disk: in the batch that is being gathered, and on the disk since.
+    own_hints: hints::OwnHints,
     next_entry: u64,
     rng: StdRng,
     counters: ShardCounters,
@@ -107,7 +120,12 @@ impl Shard {
     /// A shard of `node` that has not been told its ring yet: it refuses what needs one.
     pub fn new(config: ShardConfig, node: NodeId, seed: u64) -> Shard {
         let nothing = Trust { generation: Generation(0), trusted_since: Generation(0), granted: false };
+        let mut rng = StdRng::seed_from_u64(seed);
+        let settings = Settings { node, shard: config.shard, shards: config.shards, config: config.hints.clone() };
         Shard {
+            handoff: Handoff::new(settings, rng.random()),
+            handing_off: 0,
+            own_hints: hints::OwnHints::default(),
             sealer: ContextSealer::new(&config.secret),
             memory: WriteMemory::new(config.request_timeout * 2, MAX_REMEMBERED),
             config,
@@ -125,22 +143,23 @@ impl Shard {
             lingering: VecDeque::new(),
             waiting: 0,
             next_entry: 0,
-            rng: StdRng::seed_from_u64(seed),
+            rng,
             counters: ShardCounters::default(),
         }
     }
 
     /// When [`ShardInput::Timer`] is due.
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.timers.first().map(|(time, _)| *time)
+        let entries = self.timers.first().map(|(time, _)| *time);
+        entries.into_iter().chain(self.hints_timeout()).min()
     }
 
     /// What it has done.
     pub fn counters(&self) -> ShardCounters {
         ShardCounters {
             in_flight: self.waiting as u64,
-            lingering: self.entries.len().saturating_sub(self.waiting) as u64,
-            ..self.counters
+            lingering: self.entries.len().saturating_sub(self.waiting + self.handing_off) as u64,
+            ..self.hint_counters()
         }
     }
 
@@ -155,20 +174,34 @@ impl Shard {
             ShardInput::Client { from, arrived, request } => self.handle_client(now, from, arrived, request, fx),
             ShardInput::Peer { from, request } => self.handle_peer(now, from, request, fx),
             ShardInput::Answer { from, id, answer } => self.handle_answer(now, from, id, answer, fx),
-            ShardInput::Link { node, up: true } => {
-                self.reachable.insert(node);
+            ShardInput::Link { node, up } => {
+                if up {
+                    self.reachable.insert(node);
+                } else {
+                    self.reachable.remove(&node);
+                }
+                self.on_usability(now, node, fx);
             }
-            ShardInput::Link { node, up: false } => {
-                self.reachable.remove(&node);
+            ShardInput::Ring(view) => {
+                self.view = Some(view);
+                self.on_hints_ring(now, fx);
             }
-            ShardInput::Ring(view) => self.view = Some(view),
             ShardInput::Standing(standing) => {
                 self.node = standing.node;
                 self.standing = standing;
+                self.on_hints_ring(now, fx);
             }
             ShardInput::ReadOnly(reason) => self.read_only = reason,
-            ShardInput::Drain => self.draining = true,
-            ShardInput::Timer => self.handle_timer(now, fx),
+            ShardInput::Drain => {
+                self.draining = true;
+                self.handoff.stop();
+            }
+            ShardInput::Timer => {
+                self.handle_timer(now, fx);
+                self.on_hints_timer(now, fx);
+            }
+            ShardInput::HintsRead { ticket, page } => self.on_hints_read(now, ticket, page, fx),
+            ShardInput::Hints(command) => self.on_hint_command(now, command, fx),
             ShardInput::Fetched { .. } | ShardInput::Paged { .. } => {
                 debug_assert!(false, "the drain takes what the disk has read");
             }
@@ -179,8 +212,15 @@ impl Shard {
     pub fn on_feedback(&mut self, now: Now, feedback: Feedback, fx: &mut Effects) {
         match feedback {
             Feedback::Done((purpose, result)) => self.on_done(now, purpose, result, fx),
-            Feedback::Committed { synced } => self.on_committed(synced, fx),
-            Feedback::WriteFailed => self.on_write_failed(fx),
+            Feedback::Hinted(changes) => self.on_hinted(now, changes, fx),
+            Feedback::Committed { synced } => {
+                self.own_hints.on_committed(synced);
+                self.on_committed(synced, fx);
+            }
+            Feedback::WriteFailed => {
+                self.handoff.stop();
+                self.on_write_failed(fx);
+            }
         }
     }
 
@@ -191,6 +231,8 @@ impl Shard {
             Purpose::Read(entry) => self.on_own_read(entry, result, fx),
             Purpose::Merge { asker, sync } => self.on_merged(now, asker, sync, result, fx),
             Purpose::Fetch(asker) => self.on_fetched(asker, result, fx),
+            Purpose::Hint(job) => self.on_hint_found(now, job, result, fx),
+            Purpose::HintEnd(job) => self.on_hint_dropped(now, job, result, fx),
             Purpose::Page(_) | Purpose::Range(_) => debug_assert!(false, "pages are no operations of the store"),
         }
     }
@@ -213,6 +255,9 @@ impl Shard {
             (Work::Forward(_), PeerAnswer::Coordinated(coordinated)) => {
                 self.on_coordinated(now, entry, from, coordinated.outcome, fx);
             }
+            (Work::Hint(_), PeerAnswer::Replicated(replicated)) => {
+                self.on_hint_answer(now, entry, slot, from, &replicated.outcome, fx);
+            }
             _ => self.counters.stray_answers += 1,
         }
     }
@@ -225,7 +270,7 @@ impl Shard {
             self.timers.pop_first();
             let Some(known) = self.entries.get_mut(&entry) else { continue };
             if known.deadline <= now.time {
-                self.on_deadline(entry, fx);
+                self.on_deadline(now, entry, fx);
                 continue;
             }
             known.wake = known.deadline.min(now.time + self.config.attempt_timeout);
@@ -237,17 +282,20 @@ impl Shard {
                 Work::Get(_) | Work::Where(_) => self.send_fetches(entry, true, fx),
                 Work::Scan(_) => self.send_ranges(entry, true, fx),
                 Work::Forward(_) => self.take_back(now, entry, true, fx),
+                // The next pass meets it again.
+                Work::Hint(_) => {}
             }
         }
     }
 
-    fn on_deadline(&mut self, entry: u64, fx: &mut Effects) {
+    fn on_deadline(&mut self, now: Now, entry: u64, fx: &mut Effects) {
         match self.entries.get(&entry).map(|known| &known.work) {
             Some(Work::Put(_)) => self.on_put_deadline(entry, fx),
             Some(Work::Get(_)) => self.on_get_deadline(entry, fx),
             Some(Work::Where(_)) => self.on_where_deadline(entry, fx),
             Some(Work::Scan(_)) => self.on_scan_deadline(entry, fx),
             Some(Work::Forward(_)) => self.on_forward_deadline(entry, fx),
+            Some(Work::Hint(_)) => self.on_hint_deadline(now, entry, fx),
             None => {}
         }
         self.end(entry);
@@ -255,12 +303,16 @@ impl Shard {
 
     /// Takes up a request; `attempt`: something is to be done about it before its deadline, if it is still under way.
     fn begin(&mut self, now: Now, deadline: Time, work: Work) -> u64 {
+        self.waiting += 1;
+        self.enter(now, deadline, work)
+    }
+
+    fn enter(&mut self, now: Now, deadline: Time, work: Work) -> u64 {
         self.next_entry += 1;
         let entry = self.next_entry;
         let wake = deadline.min(now.time + self.config.attempt_timeout);
         self.timers.insert((wake, entry));
         self.entries.insert(entry, Entry { work, deadline, wake });
-        self.waiting += 1;
         entry
     }
 
@@ -268,10 +320,12 @@ impl Shard {
     fn end(&mut self, entry: u64) {
         let Some(Entry { work, wake, .. }) = self.entries.remove(&entry) else { return };
         self.timers.remove(&(wake, entry));
-        if let Work::Put(put) = work
-            && self.writes.get(&put.write_id) == Some(&entry)
-        {
-            self.writes.remove(&put.write_id);
+        match work {
+            Work::Put(put) if self.writes.get(&put.write_id) == Some(&entry) => {
+                self.writes.remove(&put.write_id);
+            }
+            Work::Hint(_) => self.handing_off -= 1,
+            _ => {}
         }
     }
 

@@ -9,14 +9,14 @@ use crate::message::{
     Address, Coordinate, Fetched, Held, PeerAnswer, PeerRequest, Range, Ranged, Refusal, Replicate, Replicated,
 };
 use crate::node::effects::{Effects, Output, PeerRef, Purpose};
-use crate::storage::{Op, OpFailure, Outcome, Page, Task, object_key};
-use crate::types::{Now, Round, Time};
+use crate::storage::{NewHint, Op, OpFailure, Outcome, Page, Task, object_key};
+use crate::types::{NodeId, Now, Round, Time};
 
 impl Shard {
     pub(super) fn handle_peer(&mut self, now: Now, from: PeerRef, request: PeerRequest, fx: &mut Effects) {
         match request {
             PeerRequest::Coordinate(coordinate) => self.on_coordinate(now, from, coordinate, fx),
-            PeerRequest::Replicate(replicate) => self.on_replicate(from, replicate, fx),
+            PeerRequest::Replicate(replicate) => self.on_replicate(now, from, replicate, fx),
             PeerRequest::Fetch(fetch) => match self.locate(&fetch.of) {
                 Ok(key) => fx.tasks.push(Task { purpose: Purpose::Fetch(from), key, op: Op::Read }),
                 Err(refusal) => self.refuse_fetch(from, refusal, fx),
@@ -39,17 +39,36 @@ impl Shard {
         Ok(object_key(partition, token, &address.bucket, &address.key).into())
     }
 
-    fn on_replicate(&mut self, asker: PeerRef, replicate: Replicate, fx: &mut Effects) {
-        let Replicate { to, sync, object, .. } = replicate;
-        match self.locate(&to) {
+    fn on_replicate(&mut self, now: Now, asker: PeerRef, replicate: Replicate, fx: &mut Effects) {
+        let Replicate { to, sync, object, hint_for, .. } = replicate;
+        let located = match hint_for {
+            None => self.locate(&to),
+            Some(target) => self.locate_hint(&to, target),
+        };
+        match located {
             Ok(_) if self.read_only.is_some() => self.refuse_replicate(asker, Refusal::ReadOnly, fx),
-            Ok(key) => fx.tasks.push(Task {
-                purpose: Purpose::Merge { asker, sync },
-                key,
-                op: Op::Merge { object, hints: Vec::new() },
-            }),
+            Ok(key) => {
+                let hint = |target| NewHint { target, counted: true, wall_ms: now.wall_ms };
+                let hints = hint_for.map(hint).into_iter().collect();
+                fx.tasks.push(Task { purpose: Purpose::Merge { asker, sync }, key, op: Op::Merge { object, hints } });
+            }
             Err(refusal) => self.refuse_replicate(asker, refusal, fx),
         }
+    }
+
+    /// The store's key of what a peer wants kept for `target`, if that is a primary of it and this node is none.
+    fn locate_hint(&self, address: &Address, target: NodeId) -> Result<bytes::Bytes, Refusal> {
+        let view = self.serving_view().ok_or(Refusal::NotReady)?;
+        if view.version() != address.ring {
+            return Err(Refusal::Ring(view.version()));
+        }
+        let (partition, token) = view.partition_of(&address.bucket, &address.key);
+        let list = view.preference(partition, &address.bucket).ok_or(Refusal::NotAReplica)?;
+        let stands_in = list.slot_of(target).is_some() && list.stand_ins().contains(&self.node);
+        if partition != address.partition || !stands_in {
+            return Err(Refusal::NotAReplica);
+        }
+        Ok(object_key(partition, token, &address.bucket, &address.key).into())
     }
 
     /// A peer's object is merged into the batch: acknowledged when that is written, or on the disk.
