@@ -70,6 +70,7 @@ fn config_of(plan: &ClusterPlan, index: usize) -> NodeConfig {
             shard: 0,
             max_inflight: plan.max_inflight,
             max_siblings: plan.max_siblings,
+            sloppy: plan.sloppy,
             max_value: MAX_VALUE,
             r: Level::Quorum,
             w: Level::Quorum,

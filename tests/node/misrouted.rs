@@ -35,6 +35,7 @@ fn coordinate(view: &Arc<RingView>, partition: PartitionId) -> Result<(), ApiErr
         shard: 0,
         max_inflight: 8,
         max_siblings: 8,
+        sloppy: true,
         max_value: 1024,
         r: Level::One,
         w: Level::One,

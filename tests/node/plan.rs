@@ -30,6 +30,7 @@ impl Plan {
                 shard: 0,
                 max_inflight: 256,
                 max_siblings: 50,
+                sloppy: true,
                 max_value: 4096,
                 r: Level::Quorum,
                 w: Level::Quorum,

@@ -20,9 +20,11 @@ mod entry;
 mod forward;
 mod get;
 mod memory;
+mod outcome;
 mod page;
 mod put;
 mod replica;
+mod replicate;
 mod request;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,7 +42,7 @@ use super::effects::{Effects, Feedback, Purpose, ShardInput, Standing};
 use crate::message::{PeerAnswer, Refusal};
 use crate::quorum::Level;
 use crate::ring::{RingView, Slot};
-use crate::storage::{OpFailure, Outcome};
+use crate::storage::{OpFailure, Outcome, Task};
 use crate::types::{Generation, NodeId, Now, Time};
 use crate::version::{Actor, ContextSealer, Trust};
 
@@ -59,6 +61,8 @@ pub struct ShardConfig {
     pub r: Level,
     /// W where a request names none.
     pub w: Level,
+    /// Other nodes stand in for primaries that cannot be reached, unless a request forbids it.
+    pub sloppy: bool,
     /// A write is by default durable at W replicas before it is acknowledged.
     pub sync_by_default: bool,
     /// How long a request may take that names no deadline; write ids are remembered twice as long.
@@ -91,8 +95,10 @@ pub struct Shard {
     /// Puts by write id, while they are under way.
     writes: BTreeMap<crate::types::WriteId, u64>,
     memory: WriteMemory,
-    /// Puts whose local write is in the batch that is being gathered.
-    unwritten: Vec<u64>,
+    /// Puts whose local write is in the batch that is being gathered, with the slot that it fills.
+    unwritten: Vec<(u64, Slot)>,
+    /// Hints to be written with what comes next.
+    to_hint: Vec<Task<Purpose>>,
     /// Reads that were shown this node's own records, that batch included.
     unwritten_reads: Vec<u64>,
     /// Answered entries, oldest first; some have ended since.
@@ -121,6 +127,7 @@ impl Shard {
             timers: BTreeSet::new(),
             writes: BTreeMap::new(),
             unwritten: Vec::new(),
+            to_hint: Vec::new(),
             unwritten_reads: Vec::new(),
             lingering: VecDeque::new(),
             waiting: 0,
@@ -173,6 +180,7 @@ impl Shard {
                 debug_assert!(false, "the drain takes what the disk has read");
             }
         }
+        fx.tasks.append(&mut self.to_hint);
     }
 
     /// Takes what the drain reports.
@@ -182,11 +190,15 @@ impl Shard {
             Feedback::Committed { synced } => self.on_committed(synced, fx),
             Feedback::WriteFailed => self.on_write_failed(fx),
         }
+        fx.tasks.append(&mut self.to_hint);
     }
 
     fn on_done(&mut self, now: Now, purpose: Purpose, result: Result<Outcome, OpFailure>, fx: &mut Effects) {
         match purpose {
             Purpose::Mint(entry) => self.on_minted(now, entry, result, fx),
+            Purpose::StandIn { entry, slot } => self.on_stood_in(entry, slot, result, fx),
+            // What cannot be noted is found by whoever reads or compares.
+            Purpose::KeepHints => {}
             Purpose::Rewrite(entry) => self.on_reread(entry, result, fx),
             Purpose::Read(entry) => self.on_own_read(entry, result, fx),
             Purpose::Merge { asker, sync } => self.on_merged(now, asker, sync, result, fx),
@@ -231,7 +243,7 @@ impl Shard {
             known.wake = known.deadline.min(now.time + self.config.attempt_timeout);
             self.timers.insert((known.wake, entry));
             match &known.work {
-                Work::Put(_) => self.send_put(entry, true, fx),
+                Work::Put(_) => self.on_put_attempt_timeout(entry, fx),
                 // The late ones are listened to, but nobody waits for them.
                 Work::Get(get) if get.told => {}
                 Work::Get(_) | Work::Where(_) => self.send_fetches(entry, true, fx),
@@ -266,6 +278,7 @@ impl Shard {
 
     /// Ends a request: nothing more is to come, or nothing more is waited for.
     fn end(&mut self, entry: u64) {
+        self.hint_for_missing(entry);
         let Some(Entry { work, wake, .. }) = self.entries.remove(&entry) else { return };
         self.timers.remove(&(wake, entry));
         if let Work::Put(put) = work
@@ -297,6 +310,11 @@ impl Shard {
     /// for one of this run.
     fn serving_view(&self) -> Option<&Arc<RingView>> {
         self.view.as_ref().filter(|_| self.standing.trust.generation > Generation(0))
+    }
+
+    /// Whether a request to this node is likely to be answered.
+    fn is_usable(&self, node: NodeId) -> bool {
+        node == self.node || self.reachable.contains(&node)
     }
 
     /// The name of a node, for people.
@@ -335,4 +353,9 @@ pub fn request_slot(id: u64) -> Slot {
 /// The id of a request to the node in `slot`.
 fn request_id(entry: u64, slot: Slot) -> u64 {
     entry << 8 | u64::from(slot.0)
+}
+impl Shard {
+    fn may_hint_uncounted(&mut self, _bytes: usize) -> bool {
+        true
+    }
 }

@@ -1,23 +1,23 @@
 //! Requests of peers: merge what they send, say what this node holds, coordinate what they hand on.
 
 use super::entry::Origin;
+use super::outcome::answer_put;
 use super::page::spec_of;
-use super::put::answer_put;
 use super::{Shard, refusal_of};
 use crate::api::ApiError;
 use crate::message::{
     Address, Coordinate, Fetched, Held, PeerAnswer, PeerRequest, Range, Ranged, Refusal, Replicate, Replicated,
 };
 use crate::node::effects::{Effects, Output, PeerRef, Purpose};
-use crate::storage::{Op, OpFailure, Outcome, Page, Task, object_key};
-use crate::types::{Now, Round, Time};
+use crate::storage::{NewHint, Op, OpFailure, Outcome, Page, Task, object_key};
+use crate::types::{NodeId, Now, Round, Time};
 
 impl Shard {
     pub(super) fn handle_peer(&mut self, now: Now, from: PeerRef, request: PeerRequest, fx: &mut Effects) {
         match request {
             PeerRequest::Coordinate(coordinate) => self.on_coordinate(now, from, coordinate, fx),
             PeerRequest::Replicate(replicate) => self.on_replicate(from, replicate, fx),
-            PeerRequest::Fetch(fetch) => match self.locate(&fetch.of) {
+            PeerRequest::Fetch(fetch) => match self.locate(&fetch.of, None) {
                 Ok(key) => fx.tasks.push(Task { purpose: Purpose::Fetch(from), key, op: Op::Read }),
                 Err(refusal) => self.refuse_fetch(from, refusal, fx),
             },
@@ -25,25 +25,34 @@ impl Shard {
         }
     }
 
-    /// The store's key of what a peer means, if this node follows the same ring and has a slot of it.
-    fn locate(&self, address: &Address) -> Result<bytes::Bytes, Refusal> {
+    /// The store's key of what a peer means, if this node follows the same ring and has a slot of it; or no slot of it, and
+    /// stands in for the primary `away`.
+    fn locate(&self, address: &Address, away: Option<NodeId>) -> Result<bytes::Bytes, Refusal> {
         let view = self.serving_view().ok_or(Refusal::NotReady)?;
         if view.version() != address.ring {
             return Err(Refusal::Ring(view.version()));
         }
         let (partition, token) = view.partition_of(&address.bucket, &address.key);
         let list = view.preference(partition, &address.bucket).ok_or(Refusal::NotAReplica)?;
-        if partition != address.partition || list.slot_of(self.node).is_none() {
+        let holds = match away {
+            None => list.slot_of(self.node).is_some(),
+            Some(away) => list.slot_of(self.node).is_none() && list.slot_of(away).is_some(),
+        };
+        if partition != address.partition || !holds {
             return Err(Refusal::NotAReplica);
         }
         Ok(object_key(partition, token, &address.bucket, &address.key).into())
     }
 
     fn on_replicate(&mut self, asker: PeerRef, replicate: Replicate, fx: &mut Effects) {
-        let Replicate { to, sync, object, .. } = replicate;
-        match self.locate(&to) {
+        let Replicate { to, sync, object, hint_for, .. } = replicate;
+        match self.locate(&to, hint_for) {
             Ok(_) if self.read_only.is_some() => self.refuse_replicate(asker, Refusal::ReadOnly, fx),
-            Ok(key) => fx.tasks.push(Task { purpose: Purpose::Merge { asker, sync }, key, op: Op::Merge(object) }),
+            Ok(key) => {
+                let hints = hint_for.map(NewHint::counted).into_iter().collect();
+                let op = Op::Merge { object, hints };
+                fx.tasks.push(Task { purpose: Purpose::Merge { asker, sync }, key, op });
+            }
             Err(refusal) => self.refuse_replicate(asker, refusal, fx),
         }
     }
