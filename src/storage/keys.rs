@@ -2,6 +2,8 @@
 //!
 //! An object's key is `partition u16 BE | token u64 BE | bucket | 0 | key`. Byte order is the order of the tuple (no bucket
 //! name holds a NUL), so a partition is one contiguous range, and so is every Merkle leaf, which is a range of tokens.
+//!
+//! A hint's key is `target u64 BE | the object's key`: all that waits for one node is one range, by partition within it.
 
 use std::borrow::Cow;
 
@@ -78,6 +80,34 @@ pub fn token_start(partition: PartitionId, token: Token) -> [u8; PREFIX_LEN] {
 pub fn partition_bounds(partition: PartitionId) -> (Vec<u8>, Option<Vec<u8>>) {
     let end = partition.0.checked_add(1).map(|next| next.to_be_bytes().to_vec());
     (partition.0.to_be_bytes().to_vec(), end)
+}
+
+/// Bytes of a hint's target.
+const TARGET_LEN: usize = 8;
+
+/// The key of a hint in [`Family::Hints`](crate::storage::Family::Hints): of the object at `object`, for `target`.
+pub fn hint_key(target: NodeId, object: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(TARGET_LEN + object.len());
+    bytes.extend_from_slice(&target.0.to_be_bytes());
+    bytes.extend_from_slice(object);
+    bytes
+}
+
+/// Takes a hint's key apart: for whom it waits, the object's key, and that taken apart.
+///
+/// # Errors
+/// [`StorageError::Corrupt`] for bytes that [`hint_key`] cannot have made of an object's key.
+pub fn parse_hint_key(bytes: &[u8]) -> Result<(NodeId, &[u8], ObjectKeyRef<'_>), StorageError> {
+    let Some((target, object)) = bytes.split_first_chunk::<TARGET_LEN>() else {
+        return Err(StorageError::Corrupt { detail: format!("hint key of {} bytes: no target", bytes.len()) });
+    };
+    Ok((NodeId(u64::from_be_bytes(*target)), object, parse_object_key(object)?))
+}
+
+/// The range `[start, end)` of a target's hints; without `end` it reaches to the family's end.
+pub fn hint_bounds(target: NodeId) -> (Vec<u8>, Option<Vec<u8>>) {
+    let end = target.0.checked_add(1).map(|next| next.to_be_bytes().to_vec());
+    (target.0.to_be_bytes().to_vec(), end)
 }
 
 /// A fact about the node, kept in [`Family::Meta`](crate::storage::Family::Meta). What the values hold, in short; the
@@ -180,6 +210,24 @@ mod tests {
         }
 
         #[test]
+        fn hints_lie_by_target_and_then_as_their_objects_do(a in parts(), b in parts(), targets in (0u64..3, 0u64..3)) {
+            let hint = |target, parts: &Parts| hint_key(NodeId(target), &encode(parts));
+            let order = hint(targets.0, &a).cmp(&hint(targets.1, &b));
+            prop_assert_eq!(order, (targets.0, a).cmp(&(targets.1, b)));
+        }
+
+        #[test]
+        fn a_hints_key_comes_apart_and_lies_in_its_targets_range(
+            parts in parts(), of in prop_oneof![0u64..3, Just(u64::MAX)], range in prop_oneof![0u64..3, Just(u64::MAX)],
+        ) {
+            let (object, bytes) = (encode(&parts), hint_key(NodeId(of), &encode(&parts)));
+            let (target, key, place) = parse_hint_key(&bytes).unwrap();
+            prop_assert_eq!((target, key, place), (NodeId(of), object.as_slice(), parse_object_key(&object).unwrap()));
+            let (start, end) = hint_bounds(NodeId(range));
+            prop_assert_eq!(start <= bytes && end.is_none_or(|end| bytes < end), of == range);
+        }
+
+        #[test]
         fn what_parses_is_what_would_be_written(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             if let Ok(key) = parse_object_key(&bytes) {
                 let parts = (key.partition.0, key.token.0, key.bucket.to_owned(), key.key.to_vec());
@@ -194,6 +242,7 @@ mod tests {
         for bad in [&good[..1], &good[..9], &good[..12], &good[..good.len() - 1]] {
             assert!(matches!(parse_object_key(bad), Err(StorageError::Corrupt { .. })), "{bad:?}");
         }
+        assert!(parse_hint_key(&[0; 7]).is_err() && parse_hint_key(&[0; 8]).is_err());
         let no_bucket = [&good[..10], b"\0k"].concat();
         assert!(parse_object_key(&no_bucket).is_err());
         let control = [&good[..10], b"a\tb\0k"].concat();

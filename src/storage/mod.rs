@@ -7,6 +7,7 @@
 //! | `error.rs` | [`StorageError`]: what failed, and whether a write may be in the log all the same |
 //! | `keys.rs` | how objects and facts about the node are keyed |
 //! | `record.rs`, `op.rs` | what stands under an object's key, and what is done to it: pure |
+//! | `hint.rs` | who waits for what a record holds, and the index of that |
 //! | `store.rs` | a shard's view of the engine: parking, overlay, one batch a drain |
 //! | `page.rs` | pages of a partition |
 //! | `memory.rs`, `memory/` | [`MemoryEngine`]: a modelled disk for the simulation, with faults |
@@ -19,6 +20,7 @@ pub mod batch;
 pub mod config;
 pub mod engine;
 pub mod error;
+mod hint;
 pub mod keys;
 pub mod memory;
 pub mod op;
@@ -34,9 +36,10 @@ mod conformance;
 pub use batch::Batch;
 pub use engine::{Engine, EngineStats, Family, Lookup, ReadTier, ScanLimit, Visit};
 pub use error::StorageError;
-pub use keys::{MetaKey, object_key, parse_object_key, partition_bounds};
+pub use hint::{Hint, HintChange, HintDrop, HintEntry, HintFound, NewHint};
+pub use keys::{MetaKey, hint_bounds, hint_key, object_key, parse_hint_key, parse_object_key, partition_bounds};
 pub use memory::{Crash, Failures, Fault, MemoryConfig, MemoryEngine};
-pub use op::{Op, Outcome, Update, apply};
+pub use op::{Change, Op, Outcome, Update, apply};
 pub use page::{Page, PageItem, PageSpec, read_page};
 pub use record::Record;
 #[cfg(feature = "rocksdb")]

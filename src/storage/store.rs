@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::op::{Op, Outcome, apply};
-use super::{Batch, Engine, Family, Lookup, ReadTier, Record, StorageError};
+use super::hint::reindex;
+use super::op::{Change, Op, Outcome, apply};
+use super::{Batch, Engine, Family, HintChange, Lookup, ReadTier, Record, StorageError};
 use crate::types::BatchNumber;
 
 /// An operation on one key; `purpose` comes back with its outcome.
@@ -65,6 +66,7 @@ pub struct Store<E: ?Sized, P> {
     /// Records as this drain has left them; `None`: known to be absent.
     overlay: BTreeMap<Bytes, Option<Record>>,
     batch: Batch,
+    hint_changes: Vec<HintChange>,
     parked: BTreeMap<Bytes, VecDeque<Task<P>>>,
     waiting: usize,
     stopped: bool,
@@ -78,6 +80,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             limits,
             overlay: BTreeMap::new(),
             batch: Batch::default(),
+            hint_changes: Vec::new(),
             parked: BTreeMap::new(),
             waiting: 0,
             stopped: false,
@@ -92,6 +95,11 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     /// Operations that wait for the disk.
     pub fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// What the operations since the last call have made of hints, in order.
+    pub fn take_hint_changes(&mut self) -> Vec<HintChange> {
+        std::mem::take(&mut self.hint_changes)
     }
 
     /// Runs an operation. Its outcome goes to `done`, now or when its key's record has come; in the latter case, and if
@@ -192,11 +200,23 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
 
     fn run(&mut self, task: Task<P>) -> Done<P> {
         let current = self.overlay.get_mut(&task.key).expect("a task runs only when its record is in the overlay");
-        let (changed, outcome) = apply(task.op, current.as_ref());
-        if let Some(record) = changed {
-            self.batch.put_with(Family::Objects, &task.key, |out| record.encode_into(out));
-            *current = Some(record);
+        let (change, outcome) = apply(task.op, current.as_ref());
+        let next = match change {
+            Change::Keep => return (task.purpose, Ok(outcome)),
+            Change::Put(record) => {
+                self.batch.put_with(Family::Objects, &task.key, |out| record.encode_into(out));
+                Some(record)
+            }
+            Change::Delete => {
+                self.batch.delete(Family::Objects, &task.key);
+                None
+            }
+        };
+        let is_hinted = |record: &Option<Record>| record.as_ref().is_some_and(|record| !record.hints.is_empty());
+        if is_hinted(current) || is_hinted(&next) {
+            reindex(&mut self.batch, &task.key, current.as_ref(), next.as_ref(), &mut self.hint_changes);
         }
+        *current = next;
         (task.purpose, Ok(outcome))
     }
 }

@@ -104,6 +104,8 @@ pub struct Shard {
     /// Answered entries, oldest first; some have ended since.
     lingering: VecDeque<u64>,
     waiting: usize,
+    /// The wall clock at the last input.
+    wall_ms: u64,
     next_entry: u64,
     rng: StdRng,
     counters: ShardCounters,
@@ -131,6 +133,7 @@ impl Shard {
             unwritten_reads: Vec::new(),
             lingering: VecDeque::new(),
             waiting: 0,
+            wall_ms: 0,
             next_entry: 0,
             rng: StdRng::seed_from_u64(seed),
             counters: ShardCounters::default(),
@@ -158,6 +161,7 @@ impl Shard {
 
     /// Takes what happened. [`ShardInput::Fetched`] and [`ShardInput::Paged`] concern the store and are taken by the drain.
     pub fn handle(&mut self, now: Now, input: ShardInput, fx: &mut Effects) {
+        self.wall_ms = now.wall_ms;
         match input {
             ShardInput::Client { from, arrived, request } => self.handle_client(now, from, arrived, request, fx),
             ShardInput::Peer { from, request } => self.handle_peer(now, from, request, fx),

@@ -105,7 +105,7 @@ impl Shard {
     fn stand_in(&self, entry: u64, slot: Slot, fx: &mut Effects) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
         let Some((_, object)) = &put.minted else { return };
-        let hints = vec![NewHint::counted(put.place.slots[usize::from(slot.0)])];
+        let hints = vec![NewHint::counted(put.place.slots[usize::from(slot.0)], self.wall_ms)];
         let op = Op::Merge { object: object.clone(), hints };
         fx.tasks.push(Task { purpose: Purpose::StandIn { entry, slot }, key: put.place.key.clone(), op });
     }
@@ -190,8 +190,9 @@ impl Shard {
         put.hinted.extend(fresh.iter().map(|(slot, _)| *slot));
         let (key, object) = (put.place.key.clone(), object.clone());
         let bytes = object.encoded_len();
-        let targets = fresh.iter().map(|(_, target)| *target);
-        let hints: Vec<NewHint> = targets.filter(|_| self.may_hint_uncounted(bytes)).map(NewHint::uncounted).collect();
+        let hint = |(_, target): &(Slot, NodeId)| NewHint::uncounted(*target, self.wall_ms);
+        let mut hints: Vec<NewHint> = fresh.iter().map(hint).collect();
+        hints.retain(|_| self.may_hint_uncounted(bytes));
         if !hints.is_empty() {
             self.to_hint.push(Task { purpose: Purpose::KeepHints, key, op: Op::Merge { object, hints } });
         }
