@@ -40,6 +40,7 @@ const SIBLINGS: &str = "sibling bound";
 const DOTS: &str = "dot uniqueness";
 const ACTORS: &str = "actor bound";
 const ACKS: &str = "ack honesty";
+const CONVERGENCE: &str = "convergence";
 
 catalogue! {
     /// A merge that should keep several siblings keeps the first.
@@ -72,6 +73,12 @@ catalogue! {
     ContextCoversUnseen = "context-covers-unseen", caught by [LOST];
     /// A replica that answers twice counts as two.
     DuplicateCounted = "duplicate-counted", caught by [ACKS];
+    /// A slot counts by its primary and by whoever stands in for it.
+    SlotCountedTwice = "slot-counted-twice", caught by [ACKS];
+    /// A stand-in counts where primaries are asked for.
+    StandInIsPrimary = "stand-in-is-primary", caught by [ACKS];
+    /// A stand-in keeps the object and forgets for whom.
+    StandInKeepsNoHint = "stand-in-keeps-no-hint", caught by [ACKS, LOST, CONVERGENCE];
     /// What promises durability leaves before the sync.
     AckBeforeSync = "ack-before-sync", caught by [ACKS, LOST];
     /// What rests on a batch that could not be written leaves as if it had been.
@@ -148,7 +155,10 @@ mod tests {
     #[test]
     fn each_invariant_has_a_bug_to_catch() {
         let caught: BTreeSet<&str> = Mutant::ALL.iter().flat_map(|mutant| mutant.caught_by()).copied().collect();
-        assert_eq!(caught, BTreeSet::from([LOST, QUORUM, PHANTOM, ANTICHAIN, SIBLINGS, DOTS, ACTORS, ACKS]));
+        assert_eq!(
+            caught,
+            BTreeSet::from([LOST, QUORUM, PHANTOM, ANTICHAIN, SIBLINGS, DOTS, ACTORS, ACKS, CONVERGENCE])
+        );
         assert!(Mutant::ALL.iter().all(|mutant| !mutant.caught_by().is_empty()));
     }
 

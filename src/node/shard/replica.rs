@@ -49,6 +49,7 @@ impl Shard {
         match self.locate(&to, hint_for) {
             Ok(_) if self.read_only.is_some() => self.refuse_replicate(asker, Refusal::ReadOnly, fx),
             Ok(key) => {
+                let hint_for = hint_for.filter(|_| !mutant!(StandInKeepsNoHint));
                 let hints = hint_for.map(|target| NewHint::counted(target, self.wall_ms)).into_iter().collect();
                 let op = Op::Merge { object, hints };
                 fx.tasks.push(Task { purpose: Purpose::Merge { asker, sync }, key, op });
