@@ -39,5 +39,7 @@ mod quorums;
 mod retries;
 #[path = "node/scans.rs"]
 mod scans;
+#[path = "node/sloppy.rs"]
+mod sloppy;
 #[path = "node/writers.rs"]
 mod writers;

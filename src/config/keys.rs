@@ -10,6 +10,8 @@ pub(super) enum Form {
     Text,
     /// A number, as TOML writes it.
     Number,
+    /// `true` or `false`.
+    Flag,
     /// A TOML array, or items separated by commas.
     List,
 }
@@ -52,6 +54,7 @@ pub(super) const KEYS: &[Known] = &[
     key(&["cluster", "buckets", "*", "conflict"], Form::Text, "\"siblings\" or \"lww\""),
     key(&["replication", "r"], Form::Text, LEVEL),
     key(&["replication", "w"], Form::Text, LEVEL),
+    key(&["replication", "sloppy"], Form::Flag, "true or false"),
     key(&["replication", "max_siblings"], Form::Number, "a whole number from 1 to 10000"),
     key(&["net", "listen"], Form::Text, SOCKET),
     key(&["net", "advertise"], Form::Text, "\"host:port\", or \"\" for the address it listens on"),

@@ -214,7 +214,7 @@ pub(super) fn leaves(tree: &Table) -> Vec<(KeyPath, Value)> {
 fn env_value(form: Form, text: &str) -> Value {
     let parsed = match form {
         Form::Text => None,
-        Form::Number => toml_value(text),
+        Form::Number | Form::Flag => toml_value(text),
         Form::List if text.trim_start().starts_with('[') => toml_value(text),
         Form::List => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());

@@ -73,6 +73,12 @@ catalogue! {
     ContextCoversUnseen = "context-covers-unseen", caught by [LOST];
     /// A replica that answers twice counts as two.
     DuplicateCounted = "duplicate-counted", caught by [ACKS];
+    /// A slot counts by its primary and by whoever stands in for it.
+    SlotCountedTwice = "slot-counted-twice", caught by [ACKS];
+    /// A stand-in counts where primaries are asked for.
+    StandInIsPrimary = "stand-in-is-primary", caught by [ACKS];
+    /// A stand-in keeps the object and forgets for whom.
+    StandInKeepsNoHint = "stand-in-keeps-no-hint", caught by [ACKS, LOST, CONVERGENCE];
     /// What promises durability leaves before the sync.
     AckBeforeSync = "ack-before-sync", caught by [ACKS, LOST];
     /// What rests on a batch that could not be written leaves as if it had been.

@@ -132,6 +132,17 @@ impl<E: Engine> Core<E> {
             }
             self.run_tasks(now, host);
         }
+        self.commit(now, host);
+        // The end of a put may leave hints to be written: they go in a batch of their own, and lead to no further ones.
+        if !self.effects.tasks.is_empty() {
+            self.run_tasks(now, host);
+            self.commit(now, host);
+        }
+        debug_assert!(self.effects.tasks.is_empty() && self.effects.after_durable.is_empty());
+    }
+
+    /// Writes what the tasks have changed, and releases what waited for that.
+    fn commit(&mut self, now: Now, host: &mut impl Host) {
         match self.store.commit() {
             Ok(number) => {
                 if let Some(number) = number {
@@ -149,7 +160,6 @@ impl<E: Engine> Core<E> {
                 }
             }
         }
-        debug_assert!(self.effects.tasks.is_empty() && self.effects.after_durable.is_empty());
     }
 
     /// The batch is written. Syncs it if anything asks for that, and releases what waited for it.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::antientropy::{JobId, Ticket};
 use crate::api::{ApiError, Reply, Request, Response};
 use crate::message::{Fetched, PeerAnswer, PeerRequest, Ranged, Refusal, Replicated};
-use crate::ring::RingView;
+use crate::ring::{RingView, Slot};
 use crate::storage::{Done, HintChange, HintPage, HintSpec, OpFailure, Page, PageSpec, Task};
 use crate::types::{NodeId, Time};
 use crate::version::Trust;
@@ -135,6 +135,15 @@ pub enum Purpose {
     Mint(u64),
     /// A known write, to be replicated again.
     Rewrite(u64),
+    /// A put's copy here, where this node stands in for a slot.
+    StandIn {
+        /// The put.
+        entry: u64,
+        /// The slot.
+        slot: Slot,
+    },
+    /// Hints for those whom a put has missed.
+    KeepHints,
     /// This node's own reply to a read it coordinates.
     Read(u64),
     /// This node's own page of a scan it coordinates.

@@ -13,6 +13,9 @@ pub struct ReplicationConfig {
     pub r: Level,
     /// Slots that must hold a put before it is acknowledged. It is what a promise of durability counts.
     pub w: Level,
+    /// Other nodes stand in for a key's primaries that cannot be reached, and hand the writes on later. Off, a write needs
+    /// W of the N primaries themselves: fewer surprises for readers, and refused writes when primaries are away.
+    pub sloppy: bool,
     /// Siblings of one key at which its coordinator refuses further puts that resolve none. Low: blind writers are
     /// stopped early; high: one key's object may grow to this times `net.max_value`. Merges are never refused.
     pub max_siblings: u32,
@@ -20,6 +23,6 @@ pub struct ReplicationConfig {
 
 impl Default for ReplicationConfig {
     fn default() -> ReplicationConfig {
-        ReplicationConfig { r: Level::Quorum, w: Level::Quorum, max_siblings: 50 }
+        ReplicationConfig { r: Level::Quorum, w: Level::Quorum, sloppy: true, max_siblings: 50 }
     }
 }

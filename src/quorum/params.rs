@@ -63,6 +63,17 @@ impl WriteQuorum {
         WriteQuorum { n: self.n, w: self.w.max(other.w), pw: self.pw.max(other.pw), dw: self.dw.max(other.dw) }
     }
 
+    /// The same of primaries alone: nobody stands in.
+    #[must_use]
+    pub fn of_primaries(self) -> WriteQuorum {
+        WriteQuorum { pw: self.pw.max(self.w).max(self.dw), ..self }
+    }
+
+    /// Whether no stand-in could help to reach it.
+    pub fn is_strict(self) -> bool {
+        self.pw >= self.w.max(self.dw)
+    }
+
     /// Replicas of the key.
     pub fn n(self) -> u8 {
         self.n

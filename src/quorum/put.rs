@@ -90,9 +90,9 @@ impl Put {
         self.judge().or_else(|| self.tell(self.shortfall()))
     }
 
-    /// Whether nothing more is to come.
-    pub fn is_finished(&self) -> bool {
-        self.told && self.tally.is_complete()
+    /// Whether the verdict has fallen.
+    pub fn is_told(&self) -> bool {
+        self.told
     }
 
     fn judge(&mut self) -> Option<PutVerdict> {
@@ -148,7 +148,7 @@ mod tests {
             Some(PutVerdict::Acknowledged(vec![ack(0, false), ack(2, false)]))
         );
         assert_eq!(put.on_ack(Slot(1), NodeId(2), false), None);
-        assert!(put.is_finished());
+        assert!(put.is_told() && put.tally().is_complete());
     }
 
     #[test]
@@ -191,7 +191,7 @@ mod tests {
         put.on_ack(Slot(0), NodeId(1), false);
         assert_eq!(put.on_deadline(), Some(PutVerdict::Indeterminate { acks: 1, wanted: 2, kind: "" }));
         assert_eq!(put.on_ack(Slot(1), NodeId(2), false), None, "a late ack changes no verdict");
-        assert!(!put.is_finished(), "the third slot is still open");
+        assert!(!put.tally().is_complete(), "the third slot is still open");
     }
 
     #[test]
@@ -236,6 +236,6 @@ mod tests {
             panic!("W is reached")
         };
         assert_eq!(acks.iter().map(|ack| ack.node.0).collect::<Vec<_>>(), [1, 2, 5]);
-        assert!(!put.is_finished(), "primary 3 and stand-in 4 are listened to");
+        assert!(!put.tally().is_complete(), "primary 3 and stand-in 4 are listened to");
     }
 }

@@ -231,11 +231,17 @@ impl Tally {
 
     /// Slots that count.
     pub fn counted(&self) -> u8 {
+        if mutant!(SlotCountedTwice) {
+            return u8::try_from(self.holders().filter(|(_, holder)| holder.is_counted()).count()).unwrap_or(u8::MAX);
+        }
         self.number(|place| place.counted().is_some())
     }
 
     /// Slots that count by their primary.
     pub fn primaries(&self) -> u8 {
+        if mutant!(StandInIsPrimary) {
+            return self.counted();
+        }
         self.number(|place| place.primary.is_counted())
     }
 
@@ -420,5 +426,24 @@ mod tests {
         }
         assert_eq!(tally.acks(), [Ack { slot: 1, node: NodeId(2), stand_in: false, synced: true }]);
         assert_eq!(tally.open().count(), 2);
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn planted_miscounts_of_stand_ins() {
+        use crate::mutant::{Mutant, plant};
+        let mut tally = Tally::new(&NODES, 2);
+        tally.call(Slot(0), NodeId(4));
+        tally.count(Slot(0), NodeId(4), true);
+        let counts = |tally: &Tally| (tally.counted(), tally.primaries());
+        {
+            let _planted = plant(Mutant::StandInIsPrimary);
+            assert_eq!(counts(&tally), (1, 1));
+        }
+        tally.count(Slot(0), NodeId(1), true);
+        assert_eq!(counts(&tally), (1, 1));
+        let _planted = plant(Mutant::SlotCountedTwice);
+        assert_eq!(counts(&tally), (2, 1));
+        assert_eq!(tally.acks().len(), 1, "the receipt names one for the slot");
     }
 }

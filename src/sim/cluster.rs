@@ -72,6 +72,7 @@ fn config_of(plan: &ClusterPlan, index: usize) -> NodeConfig {
             shards: plan.shards[index],
             max_inflight: plan.max_inflight,
             max_siblings: plan.max_siblings,
+            sloppy: plan.sloppy,
             max_value: MAX_VALUE,
             r: Level::Quorum,
             w: Level::Quorum,

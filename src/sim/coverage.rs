@@ -105,6 +105,14 @@ marks! {
     TornTail: Probe "log replayed with a torn tail",
     /// A process that could not trust its actors.
     TrustLost: Probe "restart without trust in own actors",
+    /// A put to which success was promised: failures were detected, and W nodes well.
+    PutPromised: Probe "put promised success",
+    /// A node called to stand in for another in a put.
+    StandInCalled: Probe "stand-in called",
+    /// A receipt that a stand-in counts in.
+    StandInCounted: Probe "put acknowledged with a stand-in",
+    /// A put that was not begun for want of nodes.
+    PutUnavailable: Probe "put unavailable",
     /// A put that W replicas did not confirm.
     WriteUnconfirmed: Probe "put indeterminate",
     /// A get that R replicas did not answer.

@@ -21,6 +21,7 @@ impl<D: Disk> World<D> {
     /// # Panics
     /// If it runs.
     pub fn start(&mut self, node: usize) {
+        self.unrest.change(self.now);
         self.nodes[node].start(&mut self.rng);
         let run = self.nodes[node].run;
         let line = |why: &Option<String>| match why {
@@ -42,6 +43,7 @@ impl<D: Disk> World<D> {
 
     /// The process is gone, and with it its connections; its disk is left as it is.
     pub fn end(&mut self, node: usize) {
+        self.unrest.change(self.now);
         self.trace.event(self.now, Happening::End, node, &[]);
         let run = self.nodes[node].run;
         self.note_end(node);
@@ -66,6 +68,8 @@ impl<D: Disk> World<D> {
             self.coverage.add(Mark::Unowned, counters.puts_unowned);
             self.coverage.add(Mark::RetryKnown, counters.puts_repeated);
             self.coverage.add(Mark::Expired, counters.expired);
+            self.coverage.add(Mark::StandInCalled, counters.stand_ins_called);
+            self.coverage.add(Mark::PutUnavailable, counters.puts_unavailable);
         }
     }
 

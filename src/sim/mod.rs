@@ -15,6 +15,7 @@
 //! Only network, disk and clock differ from production. Nothing here reads a clock or entropy: equal schedules give equal
 //! runs, down to the hash of everything that happened.
 
+mod availability;
 mod client;
 mod cluster;
 mod coverage;
@@ -23,6 +24,7 @@ mod drive;
 mod host;
 mod inject;
 mod lifecycle;
+mod liveness;
 mod network;
 pub mod oracle;
 mod process;
@@ -40,6 +42,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+pub use availability::Availability;
 pub use coverage::{Coverage, Kind, Mark};
 pub use disk::{Disk, MemoryDisk};
 pub use host::Step;

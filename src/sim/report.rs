@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::availability::Availability;
 use super::coverage::Coverage;
 use super::oracle::{Findings, Sufficiency};
 
@@ -92,6 +93,8 @@ pub struct Report {
     pub findings: Findings,
     /// What was met.
     pub coverage: Coverage,
+    /// Puts that had to succeed.
+    pub availability: Availability,
     /// How it ended.
     pub outcome: Outcome,
     /// What happened, if that was asked for.

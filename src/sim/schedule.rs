@@ -41,6 +41,8 @@ pub struct ClusterPlan {
     pub max_inflight: usize,
     /// Siblings of a key.
     pub max_siblings: u32,
+    /// Stand-ins take the slots of those that are away.
+    pub sloppy: bool,
     /// A request's time.
     pub request_timeout: Duration,
     /// An attempt's time.

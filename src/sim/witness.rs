@@ -9,14 +9,14 @@ use super::coverage::Mark;
 use super::disk::Disk;
 use super::report::Violation;
 use super::trace::node_name;
-use super::world::World;
-use crate::api::{Put, Receipt, Request};
+use super::world::{Loss, World};
+use crate::api::{Ack, Put, Receipt, Request};
 use crate::message::{PeerRequest, Replicate};
 use crate::node::{Core, PeerRef};
 use crate::quorum::Level;
-use crate::ring::{RingView, Slot, token_of};
+use crate::ring::{PreferenceList, RingView, token_of};
 use crate::storage::{Record, object_key};
-use crate::types::{Bucket, Key, Time, WriteId};
+use crate::types::{Bucket, Key, NodeId, Time, WriteId};
 use crate::version::{Dot, Object};
 
 /// Requests answered or parked, for each that may wait for an answer: what the node promises to stay below.
@@ -172,6 +172,7 @@ impl<D: Disk> World<D> {
         self.witness.saw_dot(self.now, put.header.key.as_bytes(), receipt.dot, put.header.write_id);
         let minter = self.ids.get(&receipt.coordinator).map(|node| self.nodes[*node].clocks.wall_ahead_ms);
         self.coverage.add(Mark::SkewedMint, u64::from(minter.is_some_and(|ahead| ahead != 0)));
+        self.coverage.add(Mark::StandInCounted, u64::from(receipt.acks.iter().any(|ack| ack.stand_in)));
         if let Some(lie) = self.lie_in(coordinator, put, receipt, since) {
             let now = self.now;
             let who = node_name(coordinator);
@@ -205,25 +206,51 @@ impl<D: Disk> World<D> {
             return Some(format!("DW is {dw}, and {synced} are synced"));
         }
         let place = place_in(&view, &header.bucket, &header.key);
-        for ack in &receipt.acks {
-            if list.slot_of(ack.node) != Some(Slot(ack.slot)) {
-                return Some(format!("{} does not hold slot {}", ack.node, ack.slot));
-            }
-            let Some(&node) = self.ids.get(&ack.node) else { continue };
-            let lost = |synced: bool| {
-                self.losses.iter().any(|loss| loss.node == node && loss.at >= since && (loss.all || !synced))
-            };
-            if lost(ack.synced) || self.witness.is_damaged(node, &place) {
-                continue;
-            }
-            let record = self.nodes[node].disk.peek(&place, ack.synced).map(Record::decode);
-            let holds = matches!(&record, Some(Ok(record)) if record.object.context().contains(receipt.dot));
-            if !holds {
-                let how = if ack.synced { "not have it on its disk" } else { "not have it" };
-                return Some(format!("{} does {how}", node_name(node)));
-            }
+        if list.slots().len() < usize::from(receipt.n) {
+            return Some(format!("it has {} slots, not {}", list.slots().len(), receipt.n));
         }
-        None
+        let primaries = receipt.acks.iter().filter(|ack| !ack.stand_in).count();
+        let pw = header.pw.map_or(0, |pw| if let Level::Number(pw) = pw { pw } else { 0 });
+        if primaries < usize::from(if header.strict { w.max(pw) } else { pw }) {
+            return Some(format!("{primaries} primaries are named, {pw} are asked for, strict {}", header.strict));
+        }
+        receipt.acks.iter().find_map(|ack| self.lie_in_ack(ack, list, &place, receipt.dot, since))
+    }
+
+    /// What is untrue about one replica of a receipt: it holds the write, and a stand-in holds it for the slot's primary,
+    /// if that has not taken it over since.
+    fn lie_in_ack(&self, ack: &Ack, list: &PreferenceList, place: &[u8], dot: Dot, since: Time) -> Option<String> {
+        let primary = *list.slots().get(usize::from(ack.slot))?;
+        let is_stand_in = list.stand_ins().contains(&ack.node);
+        if if ack.stand_in { !is_stand_in } else { ack.node != primary } {
+            return Some(format!("{} does not hold slot {}", ack.node, ack.slot));
+        }
+        let &node = self.ids.get(&ack.node)?;
+        let hint_for = ack.stand_in.then_some(primary);
+        if self.may_lack(node, place, ack.synced, since) || self.holds(node, place, dot, ack.synced, hint_for) {
+            return None;
+        }
+        if let Some(heir) = hint_for.and_then(|target| self.ids.get(&target).copied())
+            && (self.may_lack(heir, place, true, since) || self.holds(heir, place, dot, true, None))
+        {
+            return None;
+        }
+        let what = if ack.stand_in { "it with a hint" } else { "it" };
+        let place = if ack.synced { " on its disk" } else { "" };
+        Some(format!("{} does not have {what}{place}", node_name(node)))
+    }
+
+    /// Whether a node has lost, since then, what it may have held.
+    fn may_lack(&self, node: usize, place: &[u8], synced: bool, since: Time) -> bool {
+        let lost = |loss: &Loss| loss.node == node && loss.at >= since && (loss.all || !synced);
+        self.losses.iter().any(lost) || self.witness.is_damaged(node, place)
+    }
+
+    /// Whether a node's disk has this write, with a counted hint for that node if one is named.
+    fn holds(&self, node: usize, place: &[u8], dot: Dot, synced: bool, hint_for: Option<NodeId>) -> bool {
+        let Some(Ok(record)) = self.nodes[node].disk.peek(place, synced).map(Record::decode) else { return false };
+        let hinted = |target: NodeId| record.hint(target).is_some_and(|hint| hint.counted);
+        record.object.context().contains(dot) && hint_for.is_none_or(hinted)
     }
 
     /// Nothing may grow beyond its bound.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
+use super::availability::{self, Promise};
 use super::client::Asking;
 use super::disk::Disk;
 use super::oracle::{Conflict, Event, History, KeyId, Label, OpId, Shown};
@@ -61,7 +62,7 @@ struct Write {
 enum Pending {
     Get { op: OpId, client: usize, key: usize, then: Option<Operation> },
     Scan { client: usize },
-    Put { op: OpId, client: usize, write: usize },
+    Put { op: OpId, client: usize, write: usize, promise: Option<Promise> },
 }
 
 /// See the module.
@@ -249,6 +250,7 @@ impl Workload {
         let name = self.keys[key].clone();
         let basis = after.as_ref().map(|known| known.basis);
         self.note(world.now, Event::Write { op, key: key_id(key), write: id, body: body.clone(), basis });
+        let pw = operation.salt.is_multiple_of(7).then_some(Level::Number(operation.level));
         let dw = operation.salt.is_multiple_of(13).then_some(operation.level.min(2));
         let header = PutHeader {
             bucket: bucket_of(&name),
@@ -257,15 +259,17 @@ impl Workload {
             context: after.as_ref().and_then(|known| known.context.clone()),
             delete: body.is_none(),
             w: Some(Level::Number(operation.level)),
-            pw: None,
+            pw,
             dw,
-            strict: false,
+            strict: operation.salt.is_multiple_of(11),
             deadline: Deadline::default(),
         };
+        let easy = self.plan.sloppy && self.plan.max_inflight >= availability::ROOM && !header.strict;
+        let promise = world.promise(usize::from(operation.level)).filter(|_| easy && header.pw.is_none());
         let what = self.describe(write, operation.level);
         let request = Request::Put(Put { header, value: body });
         let call = self.call(world, client, &name, request, what, since, operation.salt);
-        self.pending.insert(call, Pending::Put { op, client, write });
+        self.pending.insert(call, Pending::Put { op, client, write, promise });
     }
 
     fn describe(&self, write: usize, level: u8) -> String {

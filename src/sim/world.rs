@@ -23,6 +23,7 @@ use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
+use super::availability::{Availability, Unrest};
 use super::client::{ClientEvent, Clients};
 use super::coverage::Coverage;
 use super::disk::{Disk, MemoryDisk};
@@ -162,6 +163,10 @@ pub struct World<D: Disk = MemoryDisk> {
     pub(super) clients: Clients,
     pub(super) witness: Witness,
     pub(super) trace: Trace,
+    /// What upsets the nodes.
+    pub(super) unrest: Unrest,
+    /// Puts that had to succeed.
+    pub availability: Availability,
     /// The members of the cluster, once it is born.
     pub(super) ids: BTreeMap<NodeId, usize>,
     /// A node whose frames go past the network: a fault of the simulation itself.
@@ -195,6 +200,8 @@ impl<D: Disk> World<D> {
             clients: Clients::default(),
             witness: Witness::default(),
             trace: Trace::new(trace),
+            unrest: Unrest::default(),
+            availability: Availability::default(),
             ids: BTreeMap::new(),
             past_the_network: None,
             queue: EventQueue::default(),

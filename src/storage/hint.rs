@@ -89,6 +89,18 @@ pub struct HintChange {
     pub new: Option<HintEntry>,
 }
 
+impl NewHint {
+    /// For a node for which the holder stands in.
+    pub fn counted(target: NodeId, wall_ms: u64) -> NewHint {
+        NewHint { target, counted: true, wall_ms }
+    }
+
+    /// For a node that a write has missed although enough others have it.
+    pub fn uncounted(target: NodeId, wall_ms: u64) -> NewHint {
+        NewHint { target, counted: false, wall_ms }
+    }
+}
+
 impl HintEntry {
     fn of(hint: &Hint, object: &Object) -> HintEntry {
         let bytes = u32::try_from(object.encoded_len()).unwrap_or(u32::MAX);

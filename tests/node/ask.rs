@@ -47,6 +47,7 @@ pub trait With: Sized {
     fn w(self, w: u8) -> Self;
     fn dw(self, dw: u8) -> Self;
     fn pw(self, pw: u8) -> Self;
+    fn strict(self) -> Self;
     fn after(self, context: &Bytes) -> Self;
     fn within(self, patience: Duration) -> Self;
     fn bucket(self, bucket: &str) -> Self;
@@ -63,6 +64,10 @@ impl With for Put {
     }
     fn pw(mut self, pw: u8) -> Put {
         self.header.pw = Some(Level::Number(pw));
+        self
+    }
+    fn strict(mut self) -> Put {
+        self.header.strict = true;
         self
     }
     fn after(mut self, context: &Bytes) -> Put {

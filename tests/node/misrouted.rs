@@ -37,6 +37,7 @@ fn coordinate(view: &Arc<RingView>, partition: PartitionId) -> Result<(), ApiErr
         shards: 1,
         max_inflight: 8,
         max_siblings: 8,
+        sloppy: true,
         max_value: 1024,
         r: Level::One,
         w: Level::One,

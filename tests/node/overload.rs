@@ -50,7 +50,7 @@ fn the_answered_that_wait_for_stragglers_are_bounded() {
     plan.shard.max_inflight = 4;
     plan.shards = vec![1, 1, 1];
     let mut world = plan.born();
-    world.kill(2);
+    world.cut_one_way(2, 0);
     for id in 0..100 {
         world.ask(0, put(&format!("k{id}"), "v", id + 1).w(2)).receipt();
         assert!(world.count(0, |counters| counters.lingering) <= 16);

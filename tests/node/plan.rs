@@ -32,6 +32,7 @@ impl Plan {
                 shards: 1,
                 max_inflight: 256,
                 max_siblings: 50,
+                sloppy: true,
                 max_value: 4096,
                 r: Level::Quorum,
                 w: Level::Quorum,

@@ -125,7 +125,7 @@ fn twins_collapse_and_one_context_covers_both() {
     let outsider = others[0];
     // The primary's word does not come back in time.
     primaries.iter().for_each(|primary| world.cut_one_way(*primary, outsider));
-    let id = world.begin(outsider, put("k", "v", 1).w(2).within(Duration::from_millis(900)));
+    let id = world.begin(outsider, put("k", "v", 1).w(2).strict().within(Duration::from_millis(900)));
     world.run_for(Duration::from_millis(950));
     assert!(matches!(world.wait(id).refused(), ApiError::Indeterminate { .. }));
     world.mend();

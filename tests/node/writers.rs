@@ -183,7 +183,7 @@ fn acked(world: &World, receipt: &Receipt) -> Ending {
         let member = view.layout().members().iter().find(|member| member.id == id).expect("members acknowledge");
         world.nodes.iter().position(|node| node.config.name == member.name).unwrap()
     };
-    let holder = |ack: &dynkv::api::Ack| Holder { node: node_of(ack.node) as u16, synced: ack.synced };
+    let holder = |ack: &dynkv::api::Ack| Holder { node: node_of(ack.node) as u16, synced: ack.synced, heir: None };
     Ending::Acked { label: label_of(receipt.dot), by: receipt.acks.iter().map(holder).collect() }
 }
 

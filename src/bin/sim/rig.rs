@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dynkv::sim::oracle::{Findings, Sufficiency};
-use dynkv::sim::{Coverage, HarnessBug, Options, Outcome, Report, Schedule, TraceFilter, Violation};
+use dynkv::sim::{Availability, Coverage, HarnessBug, Options, Outcome, Report, Schedule, TraceFilter, Violation};
 
 use super::engine::Engine;
 use super::panics;
@@ -81,6 +81,7 @@ fn panicked(schedule: &Schedule, evidence: String) -> Report {
         operations: 0,
         findings: Findings::default(),
         coverage: Coverage::default(),
+        availability: Availability::default(),
         outcome: Outcome::Violation(Violation { invariant: PANIC.to_owned(), key: None, evidence }),
         trace: Vec::new(),
     }

@@ -56,6 +56,8 @@ impl Summary<'_> {
         row(f, "writes refused", findings.refused)?;
         row(f, "writes of unknown fate", findings.unknown)?;
         row(f, "of them seen later", findings.late_surfaced)?;
+        row(f, "puts promised success", tally.availability.promised)?;
+        row(f, "of them failed", tally.availability.failed)?;
         row(f, "reads", findings.reads)?;
         row(f, "most siblings", findings.most_siblings)?;
         row(f, "three siblings or more made one", findings.siblings_resolved)?;

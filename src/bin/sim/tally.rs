@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use dynkv::sim::oracle::Findings;
-use dynkv::sim::{Coverage, Mark, Outcome, Report, Violation};
+use dynkv::sim::{Availability, Coverage, Mark, Outcome, Report, Violation};
 
 use super::engine::Engine;
 use super::rig::Order;
@@ -26,6 +26,7 @@ pub struct Tally {
     pub operations: u64,
     pub findings: Findings,
     pub coverage: Coverage,
+    pub availability: Availability,
     pub violations: Vec<(Order, Violation)>,
     pub insufficient: Vec<(Order, String)>,
     /// Runs whose second time was not like their first.
@@ -46,6 +47,7 @@ impl Tally {
         self.elapsed += report.elapsed;
         self.operations += report.operations;
         self.coverage.join(&report.coverage);
+        self.availability.join(report.availability);
         self.join_findings(&report.findings);
         match &report.outcome {
             Outcome::Ok => {}
@@ -90,6 +92,7 @@ impl Tally {
             (self.insufficient.len(), "runs with too little in them"),
             (self.differing.len(), "runs that differ the second time"),
             (missing, "marks at zero"),
+            (usize::from(!self.availability.is_kept()), "promise of availability not kept"),
         ];
         let found = counted.into_iter().filter(|(count, _)| *count > 0);
         found.map(|(count, what)| format!("{count} {what}")).collect()
@@ -111,8 +114,18 @@ mod tests {
             ..Findings::default()
         };
         let elapsed = Duration::from_secs(seed);
-        let report =
-            Report { seed, elapsed, trace_hash: seed, operations: 100, findings, coverage, outcome, trace: vec![] };
+        let availability = Availability { promised: 1000, failed: 1 };
+        let report = Report {
+            seed,
+            elapsed,
+            trace_hash: seed,
+            operations: 100,
+            findings,
+            coverage,
+            availability,
+            outcome,
+            trace: vec![],
+        };
         Finished { order: Order { seed, minutes: Minutes::ONE, rig: Rig::PLAIN }, report, again: None }
     }
 
@@ -153,6 +166,7 @@ mod tests {
 
         let mut same = finished(4, Outcome::Ok);
         same.again = Some(same.report.clone());
+        same.report.availability.failed = 0;
         tally.add(&same);
         assert!(tally.differing.is_empty());
         let mut other_hash = finished(5, Outcome::Ok);

@@ -21,6 +21,10 @@ pub struct ShardCounters {
     pub puts_forwarded: u64,
     /// Puts coordinated although the key is not here, since no primary took them.
     pub puts_unowned: u64,
+    /// Puts and deletes not begun, since too few nodes could be reached.
+    pub puts_unavailable: u64,
+    /// Nodes called to stand in for a primary in a put.
+    pub stand_ins_called: u64,
     /// Gets answered.
     pub gets_answered: u64,
     /// Gets that too few replicas answered.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::antientropy::JobId;
-use crate::api::{self, Holding};
+use crate::api::{self, Ack, HintKept, Holding};
 use crate::message::{Address, Range};
 use crate::node::{ClientRef, PeerRef};
 use crate::quorum::{Get, Put, Scan};
@@ -49,6 +49,28 @@ pub(super) struct PutEntry {
     pub client: CausalContext,
     /// Once the dot is minted.
     pub minted: Option<(Dot, Arc<Object>)>,
+    /// Slots for whose primaries this node keeps hints.
+    pub hinted: Vec<Slot>,
+}
+
+impl PutEntry {
+    /// Whether nothing more is waited for: all have been told, and all have answered or will get it by a hint of this node.
+    pub fn is_finished(&self) -> bool {
+        let mut open = self.machine.tally().open();
+        self.machine.is_told() && open.all(|(slot, node)| self.awaits_hint(slot, node))
+    }
+
+    fn awaits_hint(&self, slot: Slot, node: NodeId) -> bool {
+        self.hinted.contains(&slot) && self.place.slots[usize::from(slot.0)] == node
+    }
+
+    /// The hints that stand when these slots count: on stand-ins, and on `own`, the coordinator.
+    pub fn hints_kept(&self, acks: &[Ack], own: NodeId) -> Vec<HintKept> {
+        let target = |slot: u8| self.place.slots[usize::from(slot)];
+        let stood_in = acks.iter().filter(|ack| ack.stand_in);
+        let stood_in = stood_in.map(|ack| HintKept { holder: ack.node, target: target(ack.slot) });
+        stood_in.chain(self.hinted.iter().map(|slot| HintKept { holder: own, target: target(slot.0) })).collect()
+    }
 }
 
 /// A get that this node coordinates.

@@ -1,7 +1,8 @@
 //! Puts of keys that are not here: handed to a primary once; if that fails, coordinated here.
 
 use super::entry::{Entry, ForwardEntry, Origin, Work};
-use super::put::{Checked, answer_put};
+use super::outcome::answer_put;
+use super::put::Checked;
 use super::{Shard, request_id};
 use crate::api::{ApiError, Deadline, Receipt, Retry};
 use crate::message::{Coordinate, PeerRequest};

@@ -28,18 +28,12 @@ impl OwnHints {
 }
 
 impl Shard {
-    /// Whether requests to a node are likely to be answered.
-    pub(super) fn is_usable(&self, node: NodeId) -> bool {
-        self.reachable.contains(&node)
-    }
-
     /// What is kept for other nodes, by node.
     pub fn hints(&self) -> Vec<HintBacklog> {
         self.handoff.backlog()
     }
 
     /// Whether a hint that no acknowledgement rests on may be given for an object of so many bytes. A no is counted.
-    #[allow(dead_code, reason = "puts ask it")]
     pub(super) fn may_hint_uncounted(&mut self, bytes: usize) -> bool {
         self.handoff.may_hint_uncounted(bytes)
     }

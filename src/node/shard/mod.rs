@@ -21,9 +21,11 @@ mod forward;
 mod get;
 mod hints;
 mod memory;
+mod outcome;
 mod page;
 mod put;
 mod replica;
+mod replicate;
 mod request;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -43,7 +45,7 @@ use crate::antientropy::{Handoff, Settings};
 use crate::message::{PeerAnswer, Refusal};
 use crate::quorum::Level;
 use crate::ring::{RingView, Slot};
-use crate::storage::{OpFailure, Outcome};
+use crate::storage::{OpFailure, Outcome, Task};
 use crate::types::{Generation, NodeId, Now, Time};
 use crate::version::{Actor, ContextSealer, Trust};
 
@@ -64,6 +66,8 @@ pub struct ShardConfig {
     pub r: Level,
     /// W where a request names none.
     pub w: Level,
+    /// Other nodes stand in for primaries that cannot be reached, unless a request forbids it.
+    pub sloppy: bool,
     /// A write is by default durable at W replicas before it is acknowledged.
     pub sync_by_default: bool,
     /// How long a request may take that names no deadline; write ids are remembered twice as long.
@@ -98,8 +102,10 @@ pub struct Shard {
     /// Puts by write id, while they are under way.
     writes: BTreeMap<crate::types::WriteId, u64>,
     memory: WriteMemory,
-    /// Puts whose local write is in the batch that is being gathered.
-    unwritten: Vec<u64>,
+    /// Puts whose local write is in the batch that is being gathered, with the slot that it fills.
+    unwritten: Vec<(u64, Slot)>,
+    /// Hints to be written with what comes next.
+    to_hint: Vec<Task<Purpose>>,
     /// Reads that were shown this node's own records, that batch included.
     unwritten_reads: Vec<u64>,
     /// Answered entries, oldest first; some have ended since.
@@ -111,6 +117,8 @@ pub struct Shard {
     handing_off: usize,
     /// Of these, what waits for this node's own disk: in the batch that is being gathered, and on the disk since.
     own_hints: hints::OwnHints,
+    /// The wall clock at the last input.
+    wall_ms: u64,
     next_entry: u64,
     rng: StdRng,
     counters: ShardCounters,
@@ -139,9 +147,11 @@ impl Shard {
             timers: BTreeSet::new(),
             writes: BTreeMap::new(),
             unwritten: Vec::new(),
+            to_hint: Vec::new(),
             unwritten_reads: Vec::new(),
             lingering: VecDeque::new(),
             waiting: 0,
+            wall_ms: 0,
             next_entry: 0,
             rng,
             counters: ShardCounters::default(),
@@ -170,6 +180,7 @@ impl Shard {
 
     /// Takes what happened. [`ShardInput::Fetched`] and [`ShardInput::Paged`] concern the store and are taken by the drain.
     pub fn handle(&mut self, now: Now, input: ShardInput, fx: &mut Effects) {
+        self.wall_ms = now.wall_ms;
         match input {
             ShardInput::Client { from, arrived, request } => self.handle_client(now, from, arrived, request, fx),
             ShardInput::Peer { from, request } => self.handle_peer(now, from, request, fx),
@@ -206,6 +217,7 @@ impl Shard {
                 debug_assert!(false, "the drain takes what the disk has read");
             }
         }
+        fx.tasks.append(&mut self.to_hint);
     }
 
     /// Takes what the drain reports.
@@ -222,11 +234,15 @@ impl Shard {
                 self.on_write_failed(fx);
             }
         }
+        fx.tasks.append(&mut self.to_hint);
     }
 
     fn on_done(&mut self, now: Now, purpose: Purpose, result: Result<Outcome, OpFailure>, fx: &mut Effects) {
         match purpose {
             Purpose::Mint(entry) => self.on_minted(now, entry, result, fx),
+            Purpose::StandIn { entry, slot } => self.on_stood_in(entry, slot, result, fx),
+            // What cannot be noted is found by whoever reads or compares.
+            Purpose::KeepHints => {}
             Purpose::Rewrite(entry) => self.on_reread(entry, result, fx),
             Purpose::Read(entry) => self.on_own_read(entry, result, fx),
             Purpose::Merge { asker, sync } => self.on_merged(now, asker, sync, result, fx),
@@ -276,7 +292,7 @@ impl Shard {
             known.wake = known.deadline.min(now.time + self.config.attempt_timeout);
             self.timers.insert((known.wake, entry));
             match &known.work {
-                Work::Put(_) => self.send_put(entry, true, fx),
+                Work::Put(_) => self.on_put_attempt_timeout(entry, fx),
                 // The late ones are listened to, but nobody waits for them.
                 Work::Get(get) if get.told => {}
                 Work::Get(_) | Work::Where(_) => self.send_fetches(entry, true, fx),
@@ -318,6 +334,7 @@ impl Shard {
 
     /// Ends a request: nothing more is to come, or nothing more is waited for.
     fn end(&mut self, entry: u64) {
+        self.hint_for_missing(entry);
         let Some(Entry { work, wake, .. }) = self.entries.remove(&entry) else { return };
         self.timers.remove(&(wake, entry));
         match work {
@@ -351,6 +368,11 @@ impl Shard {
     /// for one of this run.
     fn serving_view(&self) -> Option<&Arc<RingView>> {
         self.view.as_ref().filter(|_| self.standing.trust.generation > Generation(0))
+    }
+
+    /// Whether a request to this node is likely to be answered.
+    fn is_usable(&self, node: NodeId) -> bool {
+        node == self.node || self.reachable.contains(&node)
     }
 
     /// The name of a node, for people.

@@ -1,8 +1,8 @@
 //! Requests of peers: merge what they send, say what this node holds, coordinate what they hand on.
 
 use super::entry::Origin;
+use super::outcome::answer_put;
 use super::page::spec_of;
-use super::put::answer_put;
 use super::{Shard, refusal_of};
 use crate::api::ApiError;
 use crate::message::{
@@ -16,8 +16,8 @@ impl Shard {
     pub(super) fn handle_peer(&mut self, now: Now, from: PeerRef, request: PeerRequest, fx: &mut Effects) {
         match request {
             PeerRequest::Coordinate(coordinate) => self.on_coordinate(now, from, coordinate, fx),
-            PeerRequest::Replicate(replicate) => self.on_replicate(now, from, replicate, fx),
-            PeerRequest::Fetch(fetch) => match self.locate(&fetch.of) {
+            PeerRequest::Replicate(replicate) => self.on_replicate(from, replicate, fx),
+            PeerRequest::Fetch(fetch) => match self.locate(&fetch.of, None) {
                 Ok(key) => fx.tasks.push(Task { purpose: Purpose::Fetch(from), key, op: Op::Read }),
                 Err(refusal) => self.refuse_fetch(from, refusal, fx),
             },
@@ -25,50 +25,37 @@ impl Shard {
         }
     }
 
-    /// The store's key of what a peer means, if this node follows the same ring and has a slot of it.
-    fn locate(&self, address: &Address) -> Result<bytes::Bytes, Refusal> {
+    /// The store's key of what a peer means, if this node follows the same ring and has a slot of it; or no slot of it, and
+    /// stands in for the primary `away`.
+    fn locate(&self, address: &Address, away: Option<NodeId>) -> Result<bytes::Bytes, Refusal> {
         let view = self.serving_view().ok_or(Refusal::NotReady)?;
         if view.version() != address.ring {
             return Err(Refusal::Ring(view.version()));
         }
         let (partition, token) = view.partition_of(&address.bucket, &address.key);
         let list = view.preference(partition, &address.bucket).ok_or(Refusal::NotAReplica)?;
-        if partition != address.partition || list.slot_of(self.node).is_none() {
+        let holds = match away {
+            None => list.slot_of(self.node).is_some(),
+            Some(away) => list.slot_of(self.node).is_none() && list.slot_of(away).is_some(),
+        };
+        if partition != address.partition || !holds {
             return Err(Refusal::NotAReplica);
         }
         Ok(object_key(partition, token, &address.bucket, &address.key).into())
     }
 
-    fn on_replicate(&mut self, now: Now, asker: PeerRef, replicate: Replicate, fx: &mut Effects) {
+    fn on_replicate(&mut self, asker: PeerRef, replicate: Replicate, fx: &mut Effects) {
         let Replicate { to, sync, object, hint_for, .. } = replicate;
-        let located = match hint_for {
-            None => self.locate(&to),
-            Some(target) => self.locate_hint(&to, target),
-        };
-        match located {
+        match self.locate(&to, hint_for) {
             Ok(_) if self.read_only.is_some() => self.refuse_replicate(asker, Refusal::ReadOnly, fx),
             Ok(key) => {
-                let hint = |target| NewHint { target, counted: true, wall_ms: now.wall_ms };
-                let hints = hint_for.map(hint).into_iter().collect();
-                fx.tasks.push(Task { purpose: Purpose::Merge { asker, sync }, key, op: Op::Merge { object, hints } });
+                let hint_for = hint_for.filter(|_| !mutant!(StandInKeepsNoHint));
+                let hints = hint_for.map(|target| NewHint::counted(target, self.wall_ms)).into_iter().collect();
+                let op = Op::Merge { object, hints };
+                fx.tasks.push(Task { purpose: Purpose::Merge { asker, sync }, key, op });
             }
             Err(refusal) => self.refuse_replicate(asker, refusal, fx),
         }
-    }
-
-    /// The store's key of what a peer wants kept for `target`, if that is a primary of it and this node is none.
-    fn locate_hint(&self, address: &Address, target: NodeId) -> Result<bytes::Bytes, Refusal> {
-        let view = self.serving_view().ok_or(Refusal::NotReady)?;
-        if view.version() != address.ring {
-            return Err(Refusal::Ring(view.version()));
-        }
-        let (partition, token) = view.partition_of(&address.bucket, &address.key);
-        let list = view.preference(partition, &address.bucket).ok_or(Refusal::NotAReplica)?;
-        let stands_in = list.slot_of(target).is_some() && list.stand_ins().contains(&self.node);
-        if partition != address.partition || !stands_in {
-            return Err(Refusal::NotAReplica);
-        }
-        Ok(object_key(partition, token, &address.bucket, &address.key).into())
     }
 
     /// A peer's object is merged into the batch: acknowledged when that is written, or on the disk.

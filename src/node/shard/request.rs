@@ -40,6 +40,7 @@ impl Shard {
             match &error {
                 ApiError::Overloaded => self.counters.overloaded += 1,
                 ApiError::Expired => self.counters.expired += 1,
+                ApiError::Unavailable { .. } => self.counters.puts_unavailable += 1,
                 _ => self.counters.rejected += 1,
             }
             respond(from, Response::error(error), fx);

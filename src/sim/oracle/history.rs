@@ -59,6 +59,8 @@ pub struct Holder {
     pub node: u16,
     /// Whether its log was synced with the write in it, so that the write outlives a power loss.
     pub synced: bool,
+    /// It stood in for this node, to which its copy goes as soon as that is possible.
+    pub heir: Option<u16>,
 }
 
 /// How an attempt at a write ended. An attempt that has no ending ended as [`Ending::Unknown`].

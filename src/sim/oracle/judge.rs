@@ -278,8 +278,8 @@ impl<'h> Judge<'h> {
         self.losses.excuse(holder, write.key, Time::from_micros(since))
     }
 
-    /// A quorum read: replicas of the answer and holders of an acknowledged write have one in common, if together they are
-    /// more than there are.
+    /// A quorum read: primaries of the answer and primaries that hold an acknowledged write have one in common, if together
+    /// they are more than there are. Stand-ins promise nothing of the kind.
     fn check_quorum(&self, op: OpId, sight: Sight<'h>, answer: &Answer) -> Result<(), Breach> {
         let (begun, reach) = self.ledger.read_reach(op);
         let record = self.ledger.key(sight.key);
@@ -291,6 +291,7 @@ impl<'h> Judge<'h> {
             let before = write.acks.iter().filter(|ack| ack.at <= begun);
             let holders: BTreeSet<u16> = before
                 .flat_map(|ack| ack.by.iter().filter(|holder| !self.has_lost(write, ack, **holder)))
+                .filter(|holder| holder.heir.is_none())
                 .map(|holder| holder.node)
                 .collect();
             if holders.len() + usize::from(reach) > usize::from(self.replicas) {

@@ -26,8 +26,14 @@ impl Losses {
         self.damaged.insert((node, key), at);
     }
 
-    /// Whether `holder` lost what it may have held of `key` at `since` or later.
+    /// Whether `holder`, or its heir, lost what it may have held of `key` at `since` or later. What an heir has taken over
+    /// is on its disk.
     pub(super) fn excuse(&self, holder: Holder, key: KeyId, since: Time) -> bool {
+        let heir = holder.heir.map(|node| Holder { node, synced: true, heir: None });
+        heir.is_some_and(|heir| self.excuse(heir, key, since)) || self.has_lost(holder, key, since)
+    }
+
+    fn has_lost(&self, holder: Holder, key: KeyId, since: Time) -> bool {
         let after = |lost: Option<&Time>| lost.is_some_and(|lost| *lost >= since);
         after(self.wiped.get(&holder.node))
             || after(self.damaged.get(&(holder.node, key)))

@@ -40,7 +40,8 @@ impl fmt::Display for Shown {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "n{}{}", self.node + 1, if self.synced { " (synced)" } else { "" })
+        write!(f, "n{}{}", self.node + 1, if self.synced { " (synced)" } else { "" })?;
+        self.heir.map_or(Ok(()), |heir| write!(f, " for n{}", heir + 1))
     }
 }
 

@@ -59,6 +59,7 @@ fn draw_cluster(rng: &mut Xoshiro256PlusPlus) -> ClusterPlan {
         sync: rng.random_bool(0.8),
         max_inflight,
         max_siblings,
+        sloppy: rng.random_bool(0.8),
         request_timeout,
         attempt_timeout,
         gossip_interval,

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use super::{Known, MOST_CONTEXTS, Pending, Workload, key_id, label_of};
 use crate::api::{Ack, ApiError, Receipt, Reply, Response, SiblingMeta};
 use crate::client::session::Outcome;
+use crate::sim::availability::{Availability, Promise};
+use crate::sim::coverage::Mark;
 use crate::sim::disk::Disk;
 use crate::sim::oracle::{Ending, Event, Holder, OpId, Shown};
 use crate::sim::schedule::Operation;
@@ -21,7 +23,12 @@ impl Workload {
             match self.pending.remove(&call).expect("a call that ends was begun here") {
                 Pending::Get { op, client, key, then } => self.on_read(world, op, client, key, then, outcome),
                 Pending::Scan { client } => self.on_scanned(client, world, outcome),
-                Pending::Put { op, client, write } => self.on_written(world, op, client, write, outcome),
+                Pending::Put { op, client, write, promise } => {
+                    if let Some(promise) = promise.filter(|promise| world.still_holds(*promise)) {
+                        self.keep(world, write, promise, &outcome);
+                    }
+                    self.on_written(world, op, client, write, outcome);
+                }
             }
         }
     }
@@ -77,6 +84,7 @@ impl Workload {
             outcome,
             Outcome::Refused {
                 error: ApiError::ReadTimeout { .. }
+                    | ApiError::Unavailable { .. }
                     | ApiError::NotReady { .. }
                     | ApiError::Overloaded
                     | ApiError::Expired,
@@ -116,7 +124,7 @@ impl Workload {
                 self.remember(client, self.writes[write].key, known);
                 self.doubtful.entry(client).or_default().retain(|doubtful| *doubtful != write);
                 self.acked.insert(write);
-                acked(receipt, &world.ids)
+                acked(receipt, &world.primaries(&self.keys[self.writes[write].key]), &world.ids)
             }
             Outcome::Refused { error: ApiError::Indeterminate { .. }, .. } | Outcome::NoAnswer { .. } => {
                 self.doubtful.entry(client).or_default().push(write);
@@ -125,6 +133,7 @@ impl Workload {
             Outcome::Refused {
                 error:
                     ApiError::ReadOnly { .. }
+                    | ApiError::Unavailable { .. }
                     | ApiError::NotReady { .. }
                     | ApiError::Overloaded
                     | ApiError::Expired
@@ -143,6 +152,23 @@ impl Workload {
         self.note(world.now, Event::Wrote { op, ending });
     }
 
+    /// Counts a put to which success was promised.
+    fn keep<D: Disk>(&self, world: &mut World<D>, write: usize, promise: Promise, outcome: &Outcome) {
+        let failed = match outcome {
+            Outcome::Answered { .. } => false,
+            // Its own history is what it fails by.
+            Outcome::Refused { error: ApiError::TooManySiblings { .. }, .. } => return,
+            _ => true,
+        };
+        world.coverage.hit(Mark::PutPromised);
+        world.availability.join(Availability { promised: 1, failed: u64::from(failed) });
+        if failed {
+            let key = self.keys[self.writes[write].key].clone();
+            let line = || format!("was promised success ({promise:?}) and comes to {outcome:?}");
+            world.trace.say(world.now, &key, line);
+        }
+    }
+
     fn remember(&mut self, client: usize, key: usize, known: Known) {
         let contexts = self.contexts.entry(key).or_default();
         if contexts.len() == MOST_CONTEXTS {
@@ -153,10 +179,13 @@ impl Workload {
     }
 }
 
-fn acked(receipt: &Receipt, ids: &BTreeMap<NodeId, usize>) -> Ending {
+/// How a put ended of which the key's primaries are `slots`.
+fn acked(receipt: &Receipt, slots: &[usize], ids: &BTreeMap<NodeId, usize>) -> Ending {
+    let number = |node: usize| u16::try_from(node).expect("few nodes");
     let holder = |ack: &Ack| {
-        let node = ids.get(&ack.node).copied().expect("members acknowledge");
-        Holder { node: u16::try_from(node).expect("few nodes"), synced: ack.synced }
+        let node = number(*ids.get(&ack.node).expect("members acknowledge"));
+        let heir = ack.stand_in.then(|| number(slots[usize::from(ack.slot)]));
+        Holder { node, synced: ack.synced, heir }
     };
     Ending::Acked { label: label_of(receipt.dot), by: receipt.acks.iter().map(holder).collect() }
 }

@@ -24,11 +24,11 @@ const FEW: Sufficiency = Sufficiency { acked: 0, under_fault_percent: 0 };
 const SYNCED: &[Holder] = &[synced(1), synced(2)];
 
 const fn synced(node: u16) -> Holder {
-    Holder { node, synced: true }
+    Holder { node, synced: true, heir: None }
 }
 
 const fn unsynced(node: u16) -> Holder {
-    Holder { node, synced: false }
+    Holder { node, synced: false, heir: None }
 }
 
 /// What write `id` wrote: the writes from 50 on are deletes.

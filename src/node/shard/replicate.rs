@@ -1,0 +1,270 @@
+//! A put whose dot is minted: sent to its slots and to whoever stands in for them, and noted for those that miss it.
+
+use std::sync::Arc;
+
+use super::entry::{Entry, PutEntry, Work};
+use super::memory::Remembered;
+use super::outcome::store_error;
+use super::{Shard, may_change, request_id};
+use crate::api::ApiError;
+use crate::message::{PeerRequest, Reason, Refusal, Replicate};
+use crate::node::effects::{Effects, Output, Purpose};
+use crate::quorum::PutVerdict;
+use crate::ring::Slot;
+use crate::storage::{NewHint, Op, OpFailure, Outcome, Task};
+use crate::types::{NodeId, Now, Round};
+use crate::version::{Dot, Object};
+
+impl Shard {
+    /// The dot is minted: the object goes to the other slots.
+    pub(super) fn on_minted(&mut self, now: Now, entry: u64, result: Result<Outcome, OpFailure>, fx: &mut Effects) {
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else {
+            // The disk took longer than the client waited. A retry must find the dot that it has become.
+            if let Ok(Outcome::Updated { object, .. }) = &result {
+                self.memory.learn(now.time, object);
+            }
+            return;
+        };
+        match result {
+            Ok(Outcome::Updated { object, dot }) => {
+                let kept = put.place.own.is_none().then(|| object.clone());
+                let write = Remembered { dot, hash: put.hash, object: kept };
+                let write_id = put.write_id;
+                self.memory.insert(now.time, write_id, write);
+                self.replicate_minted(entry, dot, object, fx);
+            }
+            Ok(Outcome::TooManySiblings { count }) => {
+                self.refuse_put(entry, &ApiError::TooManySiblings { count, max: self.config.max_siblings }, fx);
+            }
+            Ok(_) => unreachable!("an update ends in Updated or TooManySiblings"),
+            Err(failure) => self.refuse_put(entry, &store_error(&failure), fx),
+        }
+    }
+
+    /// A known write's object has been read again.
+    pub(super) fn on_reread(&mut self, entry: u64, result: Result<Outcome, OpFailure>, fx: &mut Effects) {
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
+        self.counters.puts_repeated += 1;
+        let dot = self.memory.get(put.write_id).map(|write| write.dot);
+        match (result, dot) {
+            (Ok(Outcome::Read(Some(object))), Some(dot)) if object.context().contains(dot) => {
+                self.replicate_minted(entry, dot, object, fx);
+            }
+            (Err(failure), _) => self.refuse_put(entry, &store_error(&failure), fx),
+            // What was written here is gone: only the other replicas can tell.
+            _ => {
+                let w = put.machine.quorum().w();
+                let detail = "the coordinator no longer holds this write".into();
+                self.refuse_put(entry, &ApiError::Indeterminate { acks: 0, w, detail }, fx);
+            }
+        }
+    }
+
+    /// The object goes to the slots, to whoever stands in for those that W needs, and a hint is kept for those that are away.
+    pub(super) fn replicate_minted(&mut self, entry: u64, dot: Dot, object: Arc<Object>, fx: &mut Effects) {
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
+        put.minted = Some((dot, object));
+        if let Some(own) = put.place.own {
+            fx.sync |= put.machine.quorum().must_sync(true, true);
+            self.unwritten.push((entry, own));
+        }
+        self.call_stand_ins(entry, fx);
+        self.send_put(entry, false, fx);
+        self.hint_for_absent(entry);
+    }
+
+    /// Whether a put that goes to this node is likely to be answered.
+    pub(super) fn takes_writes(&self, node: NodeId) -> bool {
+        if node == self.node { self.read_only.is_none() } else { self.is_usable(node) }
+    }
+
+    /// Calls stand-ins for the slots that W needs and that nobody is relied on to fill. One that is this node itself writes
+    /// at once; the others are sent the object with the rest.
+    pub(super) fn call_stand_ins(&mut self, entry: u64, fx: &mut Effects) -> Vec<(Slot, NodeId)> {
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return Vec::new() };
+        let wanting = put.machine.wanting(|node| self.takes_writes(node));
+        if wanting.is_empty() {
+            return Vec::new();
+        }
+        let stand_ins = self.stand_ins_of(&put.place).iter().copied();
+        let able: Vec<NodeId> = stand_ins.filter(|node| self.takes_writes(*node)).collect();
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return Vec::new() };
+        let mut able = able.into_iter();
+        let mut called = Vec::new();
+        for slot in wanting {
+            called.extend(able.find(|node| put.machine.call(slot, *node)).map(|node| (slot, node)));
+        }
+        self.counters.stand_ins_called += called.len() as u64;
+        if let Some((slot, _)) = called.iter().find(|(_, node)| *node == self.node) {
+            self.stand_in(entry, *slot, fx);
+        }
+        called
+    }
+
+    /// This node, which has no slot of the key, stands in for one.
+    fn stand_in(&self, entry: u64, slot: Slot, fx: &mut Effects) {
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
+        let Some((_, object)) = &put.minted else { return };
+        let hints = vec![NewHint::counted(put.place.slots[usize::from(slot.0)], self.wall_ms)];
+        let op = Op::Merge { object: object.clone(), hints };
+        fx.tasks.push(Task { purpose: Purpose::StandIn { entry, slot }, key: put.place.key.clone(), op });
+    }
+
+    /// This node's copy for a slot that it stands in for is in the batch, or is not.
+    pub(super) fn on_stood_in(&mut self, entry: u64, slot: Slot, result: Result<Outcome, OpFailure>, fx: &mut Effects) {
+        let node = self.node;
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
+        match result {
+            Ok(_) => {
+                fx.sync |= put.machine.quorum().must_sync(true, false);
+                self.unwritten.push((entry, slot));
+            }
+            Err(failure) => {
+                let verdict = put.machine.on_refusal(slot, node, failure.to_string(), false);
+                self.after_refusal(entry, verdict, fx);
+            }
+        }
+    }
+
+    /// Sends the object to everybody whose answer is wanted yet, but this node itself.
+    pub(super) fn send_put(&mut self, entry: u64, again: bool, fx: &mut Effects) {
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
+        let before = fx.after_written.len();
+        let others = put.machine.unsatisfied().filter(|(_, node)| *node != self.node);
+        fx.after_written.extend(others.filter_map(|(slot, node)| replicate(entry, put, slot, node)));
+        if again {
+            self.counters.resent += (fx.after_written.len() - before) as u64;
+        }
+    }
+
+    /// An attempt's time is over: those who have not answered are relied on no longer, and asked again.
+    pub(super) fn on_put_attempt_timeout(&mut self, entry: u64, fx: &mut Effects) {
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
+        put.machine.on_attempt_timeout();
+        if put.minted.is_some() {
+            self.call_stand_ins(entry, fx);
+            self.send_put(entry, true, fx);
+            self.hint_for_absent(entry);
+            self.tell_put(entry, None, fx);
+        }
+    }
+
+    /// Somebody will not write it: another is called if W needs that.
+    fn after_refusal(&mut self, entry: u64, verdict: Option<PutVerdict>, fx: &mut Effects) {
+        if verdict.is_none() {
+            let called = self.call_stand_ins(entry, fx);
+            let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
+            let others = called.into_iter().filter(|(_, node)| *node != self.node);
+            fx.after_written.extend(others.filter_map(|(slot, node)| replicate(entry, put, slot, node)));
+        }
+        self.tell_put(entry, verdict, fx);
+    }
+
+    /// Keeps hints for primaries that cannot be reached and for which nobody stands in: they need not be waited for.
+    fn hint_for_absent(&mut self, entry: u64) {
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
+        let absent = |(slot, node): &(Slot, NodeId)| {
+            !self.takes_writes(*node) && !put.machine.tally().stand_ins().any(|(of, _)| of == *slot)
+        };
+        let absent: Vec<(Slot, NodeId)> = put.machine.tally().unfilled().filter(absent).collect();
+        self.keep_hints(entry, &absent);
+    }
+
+    /// The put ends: hints are kept for all slots that nobody is known to have filled.
+    pub(super) fn hint_for_missing(&mut self, entry: u64) {
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
+        let missing: Vec<(Slot, NodeId)> = put.machine.tally().unfilled().collect();
+        self.keep_hints(entry, &missing);
+    }
+
+    /// Keeps uncounted hints here, with the object, once for each slot.
+    fn keep_hints(&mut self, entry: u64, slots: &[(Slot, NodeId)]) {
+        let node = self.node;
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
+        let Some((_, object)) = &put.minted else { return };
+        let fresh = slots.iter().filter(|(slot, target)| *target != node && !put.hinted.contains(slot));
+        let fresh: Vec<(Slot, NodeId)> = fresh.copied().collect();
+        if fresh.is_empty() || self.read_only.is_some() {
+            return;
+        }
+        put.hinted.extend(fresh.iter().map(|(slot, _)| *slot));
+        let (key, object) = (put.place.key.clone(), object.clone());
+        let bytes = object.encoded_len();
+        let hint = |(_, target): &(Slot, NodeId)| NewHint::uncounted(*target, self.wall_ms);
+        let mut hints: Vec<NewHint> = fresh.iter().map(hint).collect();
+        hints.retain(|_| self.may_hint_uncounted(bytes));
+        if !hints.is_empty() {
+            self.to_hint.push(Task { purpose: Purpose::KeepHints, key, op: Op::Merge { object, hints } });
+        }
+    }
+
+    /// The batch that holds this drain's own writes is written, or on the disk.
+    pub(super) fn on_committed(&mut self, synced: bool, fx: &mut Effects) {
+        let node = self.node;
+        self.unwritten_reads.clear();
+        for (entry, slot) in std::mem::take(&mut self.unwritten) {
+            let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { continue };
+            if put.minted.is_some() {
+                let verdict = put.machine.on_ack(slot, node, synced);
+                self.tell_put(entry, verdict, fx);
+            }
+        }
+    }
+
+    /// The batch could not be written: what rests on it is indeterminate, and its objects are sent nowhere any more.
+    pub(super) fn on_write_failed(&mut self, fx: &mut Effects) {
+        self.read_only = Some("a write to its disk has failed; restart it once the disk is sound".into());
+        for (entry, _) in std::mem::take(&mut self.unwritten) {
+            let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { continue };
+            let w = put.machine.quorum().w();
+            let detail = "the coordinator's disk failed".into();
+            self.refuse_put(entry, &ApiError::Indeterminate { acks: 0, w, detail }, fx);
+        }
+        for entry in std::mem::take(&mut self.unwritten_reads) {
+            self.revoke_read(entry, fx);
+        }
+    }
+
+    pub(super) fn on_replicated(
+        &mut self,
+        entry: u64,
+        slot: Slot,
+        from: NodeId,
+        outcome: Result<bool, Refusal>,
+        fx: &mut Effects,
+    ) {
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
+        if put.minted.is_none() {
+            // Nobody can have written what has no dot yet.
+            self.counters.stray_answers += 1;
+            return;
+        }
+        self.counters.late_answers += u64::from(put.origins.is_empty());
+        match outcome {
+            Ok(synced) => {
+                let verdict = put.machine.on_ack(slot, from, synced);
+                self.tell_put(entry, verdict, fx);
+            }
+            Err(refusal) => {
+                let verdict = put.machine.on_refusal(slot, from, refusal.to_string(), may_change(&refusal));
+                self.after_refusal(entry, verdict, fx);
+            }
+        }
+    }
+}
+
+/// The request by which a put reaches one holder of a slot; none before the dot is minted.
+fn replicate(entry: u64, put: &PutEntry, slot: Slot, node: NodeId) -> Option<Output> {
+    let (_, object) = put.minted.as_ref()?;
+    let stands_in = put.machine.tally().is_stand_in(slot, node);
+    let replicate = Replicate {
+        to: put.place.address.clone(),
+        reason: Reason::Write,
+        hint_for: stands_in.then(|| put.place.slots[usize::from(slot.0)]),
+        sync: put.machine.quorum().must_sync(false, put.place.own.is_some()),
+        round: Round::default(),
+        object: object.clone(),
+    };
+    let request = PeerRequest::Replicate(replicate);
+    Some(Output::Request { node, id: request_id(entry, slot), request })
+}

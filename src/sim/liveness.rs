@@ -1,0 +1,282 @@
+//! The liveness phase: nothing more befalls the cluster, and it has to come together again, hand on what is kept for others,
+//! and agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::disk::Disk;
+use super::oracle::{Event, Shown};
+use super::run::{PATIENCE, Run};
+use super::trace::node_name;
+use super::workload::{bucket_of, key_id, shown_by};
+use crate::node::Core;
+use crate::storage::{Engine, Family, Record, ScanLimit};
+use crate::types::{Bucket, WriteId};
+use crate::version::{Dot, Object};
+
+/// Late frames are on their way for so long at most.
+const LATEST_FRAME: Duration = Duration::from_secs(10);
+/// After a read of all replicas, those that were behind have been told within this time.
+const REPAIRED_WITHIN: Duration = Duration::from_secs(3);
+
+impl<D: Disk> Run<'_, D> {
+    /// The liveness phase: nothing more befalls the cluster, and it has to come together.
+    pub(super) fn heal(&mut self) {
+        if self.is_broken() {
+            return;
+        }
+        self.world.trace.announce(self.world.now, || "nothing more befalls the cluster".into());
+        self.world.mend();
+        for node in 0..self.world.nodes.len() {
+            self.world.resume(node);
+            let sick = &mut self.world.nodes[node];
+            sick.disk.fill(false);
+            sick.disk.disarm();
+            sick.die_after = None;
+            (sick.pace.node_drag, sick.pace.disk_drag, sick.clocks.wall_ahead_ms) = (0, 0, 0);
+        }
+        self.come_together();
+        self.write_everywhere();
+        // Whatever is on its way arrives, and every deadline passes.
+        let rest = LATEST_FRAME + self.schedule.cluster.request_timeout * 2;
+        self.run_until(self.world.now + rest);
+        self.await_hints();
+        self.check_rest();
+        if self.schedule.cluster.last_blackout && !self.is_broken() {
+            self.black_out();
+            self.await_hints();
+        }
+        self.read_everything();
+        self.run_until(self.world.now + REPAIRED_WITHIN);
+        self.check_convergence();
+        self.look_at_disks();
+    }
+
+    fn come_together(&mut self) {
+        let end = self.world.now + PATIENCE;
+        loop {
+            for node in 0..self.world.nodes.len() {
+                if self.world.nodes[node].process.is_some() && !self.world.nodes[node].engine_is_sound() {
+                    self.world.kill(node);
+                }
+                self.world.revive(node);
+            }
+            self.follow();
+            self.run_until(self.world.now + Duration::from_secs(1));
+            let all = self.world.nodes.iter().all(|node| node.process.is_some() && node.engine_is_sound());
+            if all && self.world.is_settled() || self.is_broken() {
+                return;
+            }
+            if self.world.now >= end {
+                let waiting = self.world.waiting_for();
+                let down: Vec<_> = self.world.nodes.iter().filter_map(|node| node.start_error.clone()).collect();
+                self.fail("healing", None, format!("the cluster does not come together: {waiting:?} {down:?}"));
+                return;
+            }
+        }
+    }
+
+    /// Every node takes a put again, and all replicas do.
+    fn write_everywhere(&mut self) {
+        for node in 0..self.world.nodes.len() {
+            if self.is_broken() {
+                return;
+            }
+            let began = self.world.now;
+            let write = self.workload.write_at(&mut self.world, node);
+            let end = began + self.schedule.cluster.request_timeout;
+            while !self.workload.is_acked(write) && self.world.step(end) {
+                self.follow();
+            }
+            if !self.workload.is_acked(write) {
+                self.fail("writable when healed", None, format!("n{} takes no put of all replicas", node + 1));
+            }
+        }
+    }
+
+    /// Nothing is left over, and everybody agrees about the ring.
+    fn check_rest(&mut self) {
+        if self.is_broken() {
+            return;
+        }
+        if let Some((node, attempt)) = self.world.owed().first() {
+            let evidence = format!("n{} has never answered attempt {attempt}", node + 1);
+            self.fail("every request is answered", None, evidence);
+        }
+        for node in 0..self.world.nodes.len() {
+            let Some(process) = &self.world.nodes[node].process else { continue };
+            let counters: Vec<_> = process.cores().map(Core::counters).collect();
+            let left: u64 = counters.iter().map(|sum| sum.in_flight + sum.lingering + sum.parked).sum();
+            if left > 0 {
+                self.fail(
+                    "nothing left over",
+                    None,
+                    format!("n{} has {left} requests left over: {counters:?}", node + 1),
+                );
+            }
+        }
+        self.world.check_ring();
+        self.world.check_ledger();
+        let keys = self.workload.keys().to_vec();
+        self.world.check_actors(&keys);
+    }
+
+    /// What is on the disks is all that is left.
+    fn black_out(&mut self) {
+        (0..self.world.nodes.len()).for_each(|node| self.world.power_loss(node));
+        self.come_together();
+        self.run_until(self.world.now + Duration::from_secs(1));
+    }
+
+    /// Every key is read from all of its replicas that count, and shows what their disks hold.
+    fn read_everything(&mut self) {
+        for key in 0..self.workload.keys().len() {
+            if self.is_broken() {
+                return;
+            }
+            let name = self.workload.keys()[key].clone();
+            let Some(place) = self.world.place_of(&name) else { continue };
+            let counts =
+                |node: &usize| !self.world.is_rebuilding(*node) && !self.world.witness.is_damaged(*node, &place);
+            let primaries = self.world.primaries(&name);
+            let whole = primaries.iter().filter(|node| counts(node)).count();
+            if whole == 0 {
+                continue;
+            }
+            self.workload.read_all(&mut self.world, key, u8::try_from(whole).expect("few replicas"));
+            let end = self.world.now + self.schedule.cluster.request_timeout + Duration::from_secs(1);
+            while self.workload.is_waiting() && self.world.step(end) {
+                self.follow();
+            }
+            match self.workload.last_shown() {
+                None => self.note_last(
+                    "readable when healed",
+                    Some(&name),
+                    format!("{name} cannot be read from {whole} replicas"),
+                ),
+                Some(shown) if whole == primaries.len() => self.compare(&name, &shown),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// A read of all replicas shows what is on their disks: every write that nothing there replaces.
+    fn compare(&mut self, name: &str, shown: &BTreeSet<WriteId>) {
+        if bucket_of(name) != Bucket::default() {
+            return;
+        }
+        let held: BTreeSet<WriteId> = self.merged(name).iter().map(|sibling| sibling.write).collect();
+        if held != *shown {
+            self.note_last(
+                "readable when healed",
+                Some(name),
+                format!("{name} shows {shown:?}, its replicas hold {held:?}"),
+            );
+        }
+    }
+
+    /// What the replicas of a key hold together: each sibling that no other replica has known and dropped. Said here once
+    /// more, so that a fault of the store's merge is none of this.
+    fn merged(&mut self, name: &str) -> Vec<Shown> {
+        let Some(place) = self.world.place_of(name) else { return Vec::new() };
+        let mut objects: Vec<Arc<Object>> = Vec::new();
+        for node in self.world.primaries(name) {
+            let Some(bytes) = self.world.nodes[node].disk.peek(&place, false) else { continue };
+            match Record::decode(bytes) {
+                Ok(record) => {
+                    self.world.witness.saw_object(self.world.now, name.as_bytes(), &record.object);
+                    objects.push(record.object);
+                }
+                Err(_) if self.world.witness.is_damaged(node, &place) => {}
+                Err(error) => self.note_last("sound records", Some(name), format!("n{} holds {error}", node + 1)),
+            }
+        }
+        let mut merged: BTreeMap<Dot, Shown> = BTreeMap::new();
+        for object in &objects {
+            for sibling in object.siblings() {
+                let holds = |other: &Arc<Object>| other.siblings().iter().any(|held| held.dot == sibling.dot);
+                let dropped = |other: &Arc<Object>| other.context().contains(sibling.dot) && !holds(other);
+                if !objects.iter().any(dropped) {
+                    merged.insert(sibling.dot, shown_by(sibling));
+                }
+            }
+        }
+        merged.into_values().collect()
+    }
+
+    /// What is left of each key.
+    fn look_at_disks(&mut self) {
+        for key in 0..self.workload.keys().len() {
+            let name = self.workload.keys()[key].clone();
+            let siblings = self.merged(&name);
+            self.workload.note(self.world.now, Event::Final { key: key_id(key), siblings });
+        }
+    }
+
+    /// Convergence, the first half: whatever a node keeps for another is handed on.
+    fn await_hints(&mut self) {
+        let end = self.world.now + PATIENCE;
+        while !self.is_broken() {
+            let left: Vec<(usize, usize)> =
+                (0..self.world.nodes.len()).map(|node| (node, self.hints_on(node))).collect();
+            if left.iter().all(|(_, hints)| *hints == 0) {
+                return;
+            }
+            if self.world.now >= end {
+                let left: Vec<String> =
+                    left.iter().map(|(node, hints)| format!("{} {hints}", node_name(*node))).collect();
+                self.fail("convergence", None, format!("hints are left over: {}", left.join(", ")));
+                return;
+            }
+            self.run_until(self.world.now + Duration::from_secs(1));
+        }
+    }
+
+    /// Hints on a node's disk.
+    fn hints_on(&self, node: usize) -> usize {
+        let mut hints = 0;
+        let mut count = |_: &[u8], _: &[u8]| {
+            hints += 1;
+            ControlFlow::Continue(())
+        };
+        let engine = self.world.nodes[node].disk.engine();
+        engine.scan(Family::Hints, &[], None, ScanLimit::NONE, &mut count).expect("a healed disk is read");
+        hints
+    }
+
+    /// Convergence, the second half: all replicas of a key are the same, and nobody else has a copy. Not after a lost disk or
+    /// a rotten record: nothing rebuilds these yet.
+    fn check_convergence(&mut self) {
+        if self.world.losses.iter().any(|loss| loss.all) {
+            return;
+        }
+        for key in 0..self.workload.keys().len() {
+            let name = self.workload.keys()[key].clone();
+            let Some(place) = self.world.place_of(&name) else { continue };
+            let primaries = self.world.primaries(&name);
+            if (0..self.world.nodes.len()).any(|node| self.world.witness.is_damaged(node, &place)) {
+                continue;
+            }
+            let copies: Vec<(usize, Option<Arc<Object>>)> =
+                (0..self.world.nodes.len()).map(|node| (node, self.copy_on(node, &place))).collect();
+            let first = copies.iter().find(|(node, _)| primaries.contains(node)).and_then(|(_, copy)| copy.clone());
+            let strays = copies.iter().filter(|(node, copy)| !primaries.contains(node) && copy.is_some());
+            let behind = copies.iter().filter(|(node, copy)| primaries.contains(node) && *copy != first);
+            if let Some((node, copy)) = strays.chain(behind).next() {
+                let others: Vec<String> = primaries.iter().map(|node| node_name(*node)).collect();
+                let evidence = format!(
+                    "{} holds {copy:?} of {name}, whose replicas are {others:?}, the first with {first:?}",
+                    node_name(*node)
+                );
+                self.note_last("convergence", Some(&name), evidence);
+            }
+        }
+    }
+
+    fn copy_on(&self, node: usize, place: &[u8]) -> Option<Arc<Object>> {
+        let bytes = self.world.nodes[node].disk.peek(place, false)?;
+        Record::decode(bytes).ok().map(|record| record.object)
+    }
+}
