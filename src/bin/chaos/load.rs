@@ -14,6 +14,7 @@ use dynkv::types::{Bucket, Key, NodeId, Time};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::choice::{Act, Known, Memory, draw};
 use super::clock::Jumps;
@@ -23,6 +24,11 @@ use super::tally::{Done, Tally};
 
 /// A pause between two requests of a client, in milliseconds.
 const PAUSE_MS: std::ops::Range<u64> = 10..30;
+
+/// How likely a client gives a write up almost at once, and so does not learn its fate.
+const IMPATIENCE: f64 = 0.05;
+/// How long it waits then, in milliseconds: about as long as a write takes.
+const BARELY_MS: std::ops::Range<u64> = 0..3;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -243,7 +249,16 @@ impl Worker {
             let (mut recorder, now) = self.shared.record.open();
             recorder.write_begins(now, &intent)
         };
-        let result = self.send(&intent, context.clone()).await;
+        let barely = Duration::from_millis(self.rng.random_range(BARELY_MS));
+        let impatient = self.rng.random_bool(IMPATIENCE);
+        let sent = self.send(&intent, context.clone());
+        let Some(result) = (if impatient { timeout(barely, sent).await.ok() } else { Some(sent.await) }) else {
+            // that the client did not wait says nothing of the cluster: it counts as no request
+            let (mut recorder, now) = self.shared.record.open();
+            recorder.write_given_up(now, op);
+            self.memory.doubtful.push((intent, context));
+            return;
+        };
         match result {
             Ok(PutResult { receipt, attempts, .. }) => {
                 let (by, primaries) = self.holders(&intent.key, &receipt.acks);

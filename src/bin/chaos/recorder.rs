@@ -92,6 +92,11 @@ impl Recorder {
         failure
     }
 
+    /// Its client does not wait for its end.
+    pub fn write_given_up(&mut self, at: Time, op: OpId) {
+        self.note(at, Event::Wrote { op, ending: Ending::Unknown });
+    }
+
     /// A read begins; before it is sent.
     pub fn read_begins(&mut self, at: Time, key: &str) -> OpId {
         let (op, key) = (self.op(), self.key(key));
@@ -286,6 +291,18 @@ mod tests {
             recorder.ends(at(9), "k", &[value(2, 2), value(3, 3)]);
             assert_eq!(broken(&mut recorder), expected, "{error}");
         }
+    }
+
+    #[test]
+    fn a_write_that_was_given_up_may_be_tried_again() {
+        let mut recorder = two_writes();
+        let first = recorder.write_begins(at(6), &intent(3, None));
+        recorder.write_given_up(at(7), first);
+        let second = recorder.write_begins(at(8), &intent(3, None));
+        recorder.write_acked(at(9), second, "k", dot(4), held_by(&[0, 1]), false);
+        // the attempts are twins
+        recorder.ends(at(10), "k", &[value(2, 2), value(3, 3), value(3, 4)]);
+        assert_eq!(broken(&mut recorder), None);
     }
 
     #[test]
