@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     pub warm_up: Duration,
     /// The length of a long fault, 3 to 60 s; short ones are parts of it
-    #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "16s", value_parser = humantime::parse_duration)]
     pub fault: Duration,
     /// The load after the last fault
     #[arg(long, default_value = "8s", value_parser = humantime::parse_duration)]
