@@ -26,25 +26,28 @@ chaos_need() {
 need_strace() { chaos_need strace strace; }
 need_faketime() { chaos_need faketime '/usr/lib/*/faketime/libfaketimeMT.so.1'; }
 
-# Sets chaos_program, and DYNKV_BIN for it.
+# Sets CHAOS_PROGRAM, and DYNKV_BIN for it; once for all scripts that all.sh runs.
 chaos_binaries() {
+    if [ -n "${CHAOS_PROGRAM:-}" ]; then
+        return
+    fi
     if [ -z "${DYNKV_BIN:-}" ]; then
         make -s -C "$chaos_root" build >&2
         DYNKV_BIN=$CARGO_TARGET_DIR/release
     fi
-    export DYNKV_BIN
-    chaos_program=$DYNKV_BIN/dynkv-chaos
+    CHAOS_PROGRAM=$DYNKV_BIN/dynkv-chaos
     # built anew where it is built at all: cargo knows whether it is up to date
-    if [ ! -x "$chaos_program" ] || [ "$DYNKV_BIN" = "$CARGO_TARGET_DIR/release" ]; then
+    if [ ! -x "$CHAOS_PROGRAM" ] || [ "$DYNKV_BIN" = "$CARGO_TARGET_DIR/release" ]; then
         # with the daemon's features, so that all dependencies are there already
         cargo build -q --manifest-path "$chaos_root/Cargo.toml" --release --features chaos --bin dynkv-chaos >&2
-        chaos_program=$CARGO_TARGET_DIR/release/dynkv-chaos
+        CHAOS_PROGRAM=$CARGO_TARGET_DIR/release/dynkv-chaos
     fi
+    export DYNKV_BIN CHAOS_PROGRAM
 }
 
 # Runs one scenario: its name, then arguments.
 chaos_run() {
     chaos_binaries
     # shellcheck disable=SC2086 # several words are meant
-    exec "$chaos_program" "$@" ${CHAOS_ARGS:-}
+    exec "$CHAOS_PROGRAM" "$@" ${CHAOS_ARGS:-}
 }

@@ -1,8 +1,8 @@
-//! What faults did: counted where it shows, never where it was ordered.
+//! What faults did, and what clients did about it: counted where it shows, never where it was ordered.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Something that a fault brings about.
+/// Something that a fault brings about, or a client because of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     /// Processes that SIGKILL ended.
@@ -29,11 +29,13 @@ pub enum Effect {
     FailedOver,
     /// Statuses that show a node as down.
     SeenDown,
+    /// Writes of unknown fate that were tried again, with their write ids.
+    Retried,
 }
 
 impl Effect {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Effect; 12] = [
+    pub const ALL: [Effect; 13] = [
         Effect::Killed,
         Effect::DeadMs,
         Effect::SeenStopped,
@@ -46,6 +48,7 @@ impl Effect {
         Effect::SeenClockOff,
         Effect::FailedOver,
         Effect::SeenDown,
+        Effect::Retried,
     ];
 
     /// What it is called in reports.
@@ -63,6 +66,7 @@ impl Effect {
             Effect::SeenClockOff => "writes with a clock far off",
             Effect::FailedOver => "requests that failed over",
             Effect::SeenDown => "statuses that show a node down",
+            Effect::Retried => "writes tried again",
         }
     }
 }

@@ -182,6 +182,7 @@ impl Worker {
                 Act::Retry => {
                     let place = self.rng.random_range(0..self.memory.doubtful.len());
                     let (intent, context) = self.memory.doubtful.swap_remove(place);
+                    self.shared.effects.saw(Effect::Retried);
                     self.put(intent, context).await;
                 }
             }
