@@ -16,7 +16,7 @@ RELEASE_TESTS := --lib --bins $(patsubst tests/%.rs,--test %,$(filter-out $(CORE
 # so these runs keep a directory of their own: in the common one they would throw the real build away.
 LINT_ROCKS := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/lint ROCKSDB_LIB_DIR=/nonexistent $(CARGO)
 
-.PHONY: help deps build demo dev test fmt-check lint tidy test-core test-sim test-release sim mutants bench audit
+.PHONY: help deps build demo dev test fmt-check lint tidy test-core test-sim test-release sim mutants chaos bench audit
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,15 +40,15 @@ fmt-check:
 
 lint: fmt-check ## Formatting, and clippy on all feature sets
 	$(CARGO) clippy --no-default-features --all-targets -- -D warnings
-	$(CARGO) clippy --no-default-features --features mutants --all-targets -- -D warnings
-	$(LINT_ROCKS) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --no-default-features --features mutants,chaos --all-targets -- -D warnings
+	$(LINT_ROCKS) clippy --all-targets --features chaos -- -D warnings
 
 tidy: ## Module edges, file sizes, forbidden markers
 	$(CARGO) test --no-default-features --test tidy
 
 # With the seeded bugs compiled in, and none active but where a test wants it. The release tests run without them.
 test-core: ## All that needs neither RocksDB nor processes (dev profile)
-	$(CARGO) test --no-default-features --features mutants
+	$(CARGO) test --no-default-features --features mutants,chaos
 
 test-sim: ## The simulation: regressions, 200 seeds of a minute, a few on RocksDB, and every seeded bug
 	$(MAKE) sim SEEDS=200 MINUTES=1
@@ -75,6 +75,9 @@ sim: ## Seeds of the whole-cluster simulation (SEEDS=100 MINUTES=1 FIRST=1; SEED
 
 mutants: ## Seeded bugs, each caught by the simulation (MINUTES=1)
 	$(CARGO) run --profile sim --no-default-features --features mutants --bin dynkv-sim -- --mutants --minutes $(MINUTES)
+
+chaos: build ## Faults on real processes, judged by the simulation's oracle: all scenarios, under ten minutes
+	deploy/chaos/all.sh
 
 bench: deps ## The floor and the cluster, measured in one run
 	$(CARGO) bench --bench cluster

@@ -36,5 +36,7 @@ pub mod sim;
 
 pub mod config;
 
+pub mod local;
+
 #[allow(clippy::disallowed_methods, reason = "a driver: it reads the clocks and starts the threads for the core")]
 pub mod server;

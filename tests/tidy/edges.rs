@@ -45,6 +45,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["types", "ring", "storage", "gossip", "quorum", "antientropy", "net"]),
+    ("local", &["net"]),
     (
         "server",
         &[
@@ -68,7 +69,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "bin",
         &[
             "types", "version", "ring", "storage", "gossip", "quorum", "api", "frame", "net", "client", "sim",
-            "config", "server",
+            "config", "local", "server",
         ],
     ),
 ];

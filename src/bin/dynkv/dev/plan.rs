@@ -7,8 +7,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dynkv::client::cluster_file::{ClusterFile, ClusterNode};
-use dynkv::net::{Validity, init_ca, issue_client, issue_node};
-use toml::{Table, Value};
+use dynkv::local::{Founder, Site};
 
 const CLUSTER: &str = "dev";
 const NODES: u16 = 5;
@@ -40,76 +39,40 @@ fn make(dir: &Path, nodes: u16, base_port: u16) -> Result<ClusterFile> {
     if !(1..=MAX_NODES).contains(&nodes) || base_port == 0 || base_port.checked_add(HTTP_OFFSET + nodes).is_none() {
         bail!("1 to {MAX_NODES} nodes, whose ports all lie below 65536");
     }
-    let certs = dir.join("certs");
+    let now = SystemTime::now();
     // an earlier run may have been cut short: what is there is kept
-    if !certs.join("ca.pem").exists() {
-        init_ca(&certs, CLUSTER)?;
-    }
-    let leaf = || Validity::leaf(SystemTime::now());
-    if !certs.join("cli.client.pem").exists() {
-        issue_client(&certs, "cli", leaf())?;
-    }
+    let site = Site::make(&dir.join("certs"), CLUSTER, now)?;
     let address = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let quic = |index: u16| address(base_port + index);
+    let seeds: Vec<SocketAddr> = (0..nodes).filter(|_| nodes > 1).map(|seed| address(base_port + seed)).collect();
     let mut made = Vec::new();
     for index in 0..nodes {
         let name = format!("n{}", index + 1);
-        if !certs.join(format!("{name}.node.pem")).exists() {
-            issue_node(&certs, &name, leaf())?;
-        }
+        site.issue(&name, now)?;
         let data_dir = dir.join(&name);
         fs::create_dir_all(&data_dir).with_context(|| format!("creating {}", data_dir.display()))?;
         let config = dir.join(format!("{name}.toml"));
-        let (quic, http) = (quic(index), address(base_port + HTTP_OFFSET + index));
-        let node = ClusterNode { name, pid: 0, quic, http, config, data_dir };
-        let seeds: Vec<String> =
-            (0..nodes).filter(|_| nodes > 1).map(|seed| address(base_port + seed).to_string()).collect();
-        fs::write(&node.config, config_of(&node, &certs, &seeds, nodes)?)
-            .with_context(|| format!("writing {}", node.config.display()))?;
-        made.push(node);
+        let (quic, http) = (address(base_port + index), address(base_port + HTTP_OFFSET + index));
+        let founder = Founder {
+            name: name.clone(),
+            data_dir: data_dir.clone(),
+            listen: quic,
+            advertise: None,
+            http,
+            seeds: seeds.clone(),
+            founders: nodes,
+        };
+        fs::write(&config, founder.config(&site)?).with_context(|| format!("writing {}", config.display()))?;
+        made.push(ClusterNode { name, pid: 0, quic, http, config, data_dir });
     }
+    let client = site.client();
     Ok(ClusterFile {
         schema: ClusterFile::SCHEMA,
         cluster: CLUSTER.to_owned(),
-        ca: certs.join("ca.pem"),
-        client_cert: certs.join("cli.client.pem"),
-        client_key: certs.join("cli.client.key"),
+        ca: client.ca,
+        client_cert: client.cert,
+        client_key: client.key,
         nodes: made,
     })
-}
-
-/// Small shares of the host, since all nodes are on it.
-fn config_of(node: &ClusterNode, certs: &Path, seeds: &[String], nodes: u16) -> Result<String> {
-    let path = |path: &Path| path.to_str().map(Value::from).context("paths must be UTF-8, since the configuration is");
-    let cert = |end: &str| path(&certs.join(format!("{}.node.{end}", node.name)));
-    let sections: [(&str, Vec<(&str, Value)>); 7] = [
-        ("node", vec![("name", node.name.as_str().into()), ("data_dir", path(&node.data_dir)?), ("shards", 1.into())]),
-        (
-            "cluster",
-            vec![
-                ("name", CLUSTER.into()),
-                ("seeds", seeds.to_vec().into()),
-                ("bootstrap_expect", i64::from(nodes).into()),
-                ("secret_file", path(&certs.join("cluster.secret"))?),
-            ],
-        ),
-        ("net", vec![("listen", node.quic.to_string().into())]),
-        (
-            "tls",
-            vec![("ca_file", path(&certs.join("ca.pem"))?), ("cert_file", cert("pem")?), ("key_file", cert("key")?)],
-        ),
-        ("storage", vec![("block_cache", "64MiB".into()), ("min_free", "1%".into())]),
-        ("http", vec![("listen", node.http.to_string().into())]),
-        ("log", vec![("format", "text".into())]),
-    ];
-    let table: Table = sections
-        .into_iter()
-        .map(|(name, keys)| {
-            let keys: Table = keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-            (name.to_owned(), Value::Table(keys))
-        })
-        .collect();
-    Ok(toml::to_string(&table)?)
 }
 
 #[cfg(test)]

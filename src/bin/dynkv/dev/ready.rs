@@ -1,12 +1,10 @@
 //! Waits until every node says that it is ready.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use dynkv::client::cluster_file::ClusterFile;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use dynkv::local::probe;
 use tokio::time::{Instant, sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,7 +16,7 @@ pub async fn all(file: &ClusterFile) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     for node in &file.nodes {
         loop {
-            let why = match timeout(ONE_ANSWER, ask(node.http)).await {
+            let why = match timeout(ONE_ANSWER, probe::not_ready(node.http)).await {
                 Ok(Ok(None)) => break,
                 Ok(Ok(Some(why))) => why,
                 Ok(Err(err)) => err.to_string(),
@@ -31,15 +29,4 @@ pub async fn all(file: &ClusterFile) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// `None` if ready, else the reason why not.
-async fn ask(addr: SocketAddr) -> std::io::Result<Option<String>> {
-    let mut stream = TcpStream::connect(addr).await?;
-    let request = format!("GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body.trim());
-    Ok((!answer.starts_with("HTTP/1.1 200")).then(|| body.to_owned()))
 }
