@@ -212,10 +212,11 @@ impl Worker {
         match result {
             Ok(found) => {
                 self.look_at_clocks(&found);
-                let (_, primaries) = self.holders(key, &found.acks);
+                let primaries = found.acks.iter().filter(|ack| !ack.stand_in).count();
+                let primaries = u8::try_from(primaries).unwrap_or(u8::MAX);
                 {
                     let (mut recorder, now) = self.shared.record.open();
-                    recorder.read_answered(now, op, &found.siblings, primaries.unwrap_or(0));
+                    recorder.read_answered(now, op, &found.siblings, primaries);
                 }
                 self.ended(began, true, found.attempts);
                 Some(self.remember(key, op, found.context, found.siblings.len()))
@@ -262,10 +263,10 @@ impl Worker {
         };
         match result {
             Ok(PutResult { receipt, attempts, .. }) => {
-                let (by, primaries) = self.holders(&intent.key, &receipt.acks);
+                let by = self.holders(&intent.key, &receipt.acks);
                 {
                     let (mut recorder, now) = self.shared.record.open();
-                    recorder.write_acked(now, op, &intent.key, receipt.dot, by, primaries.is_none());
+                    recorder.write_acked(now, op, receipt.dot, by);
                 }
                 self.ended(began, true, attempts);
                 self.remember(&intent.key, op, Some(receipt.context), 1);
@@ -298,16 +299,18 @@ impl Worker {
         }
     }
 
-    /// Who stands for an answer, and how many primaries that is; none if somebody else is among them.
-    fn holders(&self, key: &str, acks: &[Ack]) -> (Vec<Holder>, Option<u8>) {
-        let by = acks.iter().map(|ack| Holder { node: self.index_of(ack.node), synced: ack.synced }).collect();
-        let primaries = self.client.ring().is_some_and(|ring| {
-            let bucket = Bucket::default();
+    /// Who stands for an answer.
+    fn holders(&self, key: &str, acks: &[Ack]) -> Vec<Holder> {
+        let bucket = Bucket::default();
+        let ring = self.client.ring();
+        let primary = |slot: u8| {
+            let ring = ring.as_ref()?;
             let (partition, _) = ring.partition_of(&bucket, &key_of(key));
-            let list = ring.preference(partition, &bucket);
-            list.is_some_and(|list| acks.iter().all(|ack| list.slots().contains(&ack.node)))
-        });
-        (by, primaries.then(|| u8::try_from(acks.len()).unwrap_or(u8::MAX)))
+            ring.preference(partition, &bucket)?.slots().get(usize::from(slot)).copied()
+        };
+        let heir = |ack: &Ack| primary(ack.slot).filter(|_| ack.stand_in).map(|node| self.index_of(node));
+        let holder = |ack: &Ack| Holder { node: self.index_of(ack.node), synced: ack.synced, heir: heir(ack) };
+        acks.iter().map(holder).collect()
     }
 
     /// Nodes are called n1, n2 ...; whoever is not known by such a name is told from all of them.
