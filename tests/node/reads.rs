@@ -65,7 +65,7 @@ fn equal_copies_are_told_by_digest_and_other_ones_are_sent() {
     let mut world = Plan::new(3).born();
     let value = "x".repeat(400);
     world.ask(0, put("k", &value, 1).w(3)).receipt();
-    assert_eq!(world.ask(0, get("k", 3)).found().values, [value.clone()]);
+    assert_eq!(world.ask(0, get("k", 3)).found().values, std::slice::from_ref(&value));
     assert_eq!(world.count(0, |counters| counters.digest_hits), 2);
     let (mut world, primaries) = behind(Plan::new(3), |world, primaries| {
         world.ask(primaries[0], put("k", &value, 2).w(2)).receipt();

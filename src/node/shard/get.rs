@@ -245,9 +245,9 @@ impl Shard {
         // What was read here in this drain may be in the batch that is to be written yet; what was read before is written.
         let rests = get.shown_in == Some(self.drains);
         if rests {
-            fx.after_written.push(output)
+            fx.after_written.push(output);
         } else {
-            fx.unbound.push(output)
+            fx.unbound.push(output);
         }
         self.answered(entry, false);
     }
