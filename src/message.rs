@@ -7,7 +7,7 @@
 //! | [`GossipDelta`] | control, on a `GossipAck` that shows a gap | none | as above |
 //! | [`Coordinate`] | shard without the key, for a client | [`Coordinated`] | the sender coordinates itself, with the same write id |
 //! | [`Replicate`] | coordinator, to each other slot | [`Replicated`] | sent again each attempt until the deadline; the write counts one replica less |
-//! | [`Fetch`] | coordinator of a read, to each slot | [`Fetched`] | sent again likewise; the read counts one reply less |
+//! | [`Fetch`] | coordinator of a read, to as many as it needs | [`Fetched`] | another is asked, and it is asked again |
 //! | [`Range`] | coordinator of a scan, to each slot | [`Ranged`] | as for a fetch |
 
 use std::sync::Arc;
@@ -17,11 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{ApiError, Put, Receipt};
 use crate::gossip::{Known, MemberState};
+pub use crate::quorum::Found;
 use crate::storage::Page;
 use crate::types::{
     BatchNumber, Bucket, ClusterId, DiskId, Generation, Key, NodeId, Nonce, PartitionId, RingVersion, Round,
 };
-use crate::version::Object;
+use crate::version::{Digest, Object};
 
 /// The version of the protocol between nodes, and between clients and nodes. Another major one is refused.
 pub const PROTOCOL: u16 = 1;
@@ -283,6 +284,12 @@ pub struct Replicate {
 pub struct Fetch {
     /// Which key.
     pub of: Address,
+    /// A version that the asker has: a replica that holds just this one says so and sends no object.
+    pub known: Option<Digest>,
+    /// The receiver is asked in place of a primary.
+    pub stand_in: bool,
+    /// The read may do without this answer: a loaded node does it last.
+    pub hedge: bool,
 }
 
 /// Asks for a page of a partition, in key order.
@@ -342,8 +349,8 @@ pub struct Fetched {
 /// What a replica holds of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// The object; `None` if there is no record.
-    pub object: Option<Arc<Object>>,
+    /// The object, or what is said in place of it.
+    pub found: Found,
     /// The reaping round at which it was read.
     pub round: Round,
     /// The replica has lost its disk: merge what it has, but do not count it.

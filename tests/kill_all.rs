@@ -108,7 +108,7 @@ async fn check(nodes: &Nodes, ledger: &Ledger, cycle: u32) -> Result<()> {
     let ledger = ledger.lock().expect("no writer is left").clone();
     for (key, written) in &ledger {
         let name = Key::new(key.clone())?;
-        let options = GetOptions { r: Some(Level::Quorum), pr: None };
+        let options = GetOptions { r: Some(Level::Quorum), ..GetOptions::default() };
         let found = client.get(&Bucket::default(), &name, options).await.with_context(|| format!("reading {key}"))?;
         let values: Vec<&Bytes> = found.values().collect();
         let known = |value: &&Bytes| written.acknowledged.as_ref() == Some(*value) || written.unknown.contains(*value);

@@ -35,6 +35,8 @@ mod overload;
 mod plan;
 #[path = "node/quorums.rs"]
 mod quorums;
+#[path = "node/reads.rs"]
+mod reads;
 #[path = "node/retries.rs"]
 mod retries;
 #[path = "node/scans.rs"]

@@ -17,7 +17,7 @@ use super::options::{
 use super::route::{Standing, route};
 use super::routing::Routing;
 use super::session::{Patience, Target};
-use crate::api::{Deadline, Get, Put, PutHeader, Reply, Request, Scan, SiblingMeta, StatusReply, Where};
+use crate::api::{Deadline, Get, GetReply, Put, PutHeader, Reply, Request, Scan, SiblingMeta, StatusReply, Where};
 use crate::net::TlsFiles;
 use crate::ring::RingView;
 use crate::types::{Bucket, Key, NodeId, WriteId};
@@ -82,9 +82,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn get(&self, bucket: &Bucket, key: &Key, options: GetOptions) -> Result<GetResult, ClientError> {
-        let GetOptions { r, pr } = options;
+        let GetOptions { r, pr, strict, blocking_repair, after } = options;
         let (bucket_name, deadline) = (bucket.clone(), Deadline::default());
-        let (strict, blocking_repair, after) = (false, false, None);
         let get = Get { bucket: bucket_name, key: key.clone(), r, pr, strict, blocking_repair, after, deadline };
         let request = Request::Get(get);
         let called = self.call_key(bucket, key, request).await?;
@@ -92,8 +91,8 @@ impl Client {
         let Reply::Get(reply) = reply else { return Err(unexpected(from)) };
         let mut values = values.into_iter();
         let siblings = pair(&reply.siblings, &mut values, &from)?;
-        let (n, r) = (reply.n, reply.r);
-        Ok(GetResult { siblings, context: reply.context, acks: reply.acks, n, r, from, elapsed, attempts })
+        let GetReply { context, acks, repaired, n, r, .. } = reply;
+        Ok(GetResult { siblings, context, acks, repaired, n, r, from, elapsed, attempts })
     }
 
     /// Writes a key.

@@ -228,7 +228,7 @@ impl Shared {
     }
 
     async fn read(&self, key: &Key) -> Result<Done, ClientError> {
-        let result = self.client.get(&self.spec.bucket, key, self.spec.read).await?;
+        let result = self.client.get(&self.spec.bucket, key, self.spec.read.clone()).await?;
         Ok(Done::Read { found: !result.is_missing() })
     }
 
@@ -237,7 +237,7 @@ impl Shared {
         let mut context = None;
         if self.spec.read_before_write {
             let began = Instant::now();
-            match self.client.get(&self.spec.bucket, key, self.spec.read).await {
+            match self.client.get(&self.spec.bucket, key, self.spec.read.clone()).await {
                 Ok(found) => context = found.context,
                 Err(error) => return (due, Err(error)),
             }

@@ -1,6 +1,7 @@
 //! The client: goes straight to a key's primaries, tries others when one fails, and never says more than it knows.
 //!
 //! ```text
+//! CausalSession a client that never reads backwards        causal_session.rs
 //! Client        the handle that programs hold                client.rs, options.rs, error.rs
 //!   Call        one request: a session and what it needs     call.rs
 //!     Session   whom to ask when: pure                       session.rs, route.rs
@@ -14,6 +15,7 @@
 //! A call runs in its caller's own task: thousands at a time cost one lane a node, and no task each.
 
 mod call;
+mod causal_session;
 #[expect(clippy::module_inception, reason = "the type that the module is about")]
 mod client;
 pub mod cluster_file;
@@ -35,6 +37,7 @@ mod tick;
 #[cfg(test)]
 mod tests;
 
+pub use causal_session::CausalSession;
 pub use client::{Client, ClientConfig};
 pub use cluster_file::{ClusterFile, ClusterFileError, ClusterNode};
 pub use error::{ClientError, ErrorKind};

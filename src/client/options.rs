@@ -6,15 +6,21 @@ use bytes::Bytes;
 
 use crate::api::{Ack, Receipt, SiblingMeta, WhereReply};
 use crate::quorum::Level;
-use crate::types::{Bucket, Key, PartitionId, WriteId};
+use crate::types::{Bucket, Key, NodeId, PartitionId, WriteId};
 
 /// How a key is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GetOptions {
     /// Replicas that must answer; the node's default if absent.
     pub r: Option<Level>,
     /// How many of them must be primaries.
     pub pr: Option<Level>,
+    /// Ask primaries only: nobody stands in for one that is away.
+    pub strict: bool,
+    /// Answer only when N-R+1 primaries have the result on their disks, so that no later strict read of R goes behind it.
+    pub blocking_repair: bool,
+    /// A context of this key, of an earlier read or write: the result is at least that new, or the read fails as stale.
+    pub after: Option<Bytes>,
 }
 
 /// How a key is written.
@@ -54,6 +60,8 @@ pub struct GetResult {
     pub context: Option<Bytes>,
     /// The replicas counted.
     pub acks: Vec<Ack>,
+    /// Replicas that were found behind, and are being brought up to date.
+    pub repaired: Vec<NodeId>,
     /// Replicas of the key.
     pub n: u8,
     /// Replicas that had to answer.

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 
 use super::layers::{KeyPath, Origins};
 use super::{Config, ConfigError, keys};
-use crate::quorum::Level;
+use crate::quorum::{HedgeAfter, Level};
 use crate::storage::config::{SizeOrPercent, SyncMode};
 use crate::types::check_label;
 
@@ -105,6 +105,8 @@ impl Config {
         let replication = &self.replication;
         check.level(replication.r, "replication.r")?;
         check.level(replication.w, "replication.w")?;
+        let chance = replication.read_repair_chance;
+        check.that((0.0..=1.0).contains(&chance), "replication.read_repair_chance", chance)?;
         let siblings = replication.max_siblings;
         check.that((1..=10_000).contains(&siblings), "replication.max_siblings", siblings)
     }
@@ -115,6 +117,9 @@ impl Config {
         check.text(advertise.is_empty() || is_host_and_port(advertise), "net.advertise", advertise)?;
         check.duration(net.request_timeout, MILLI * 10, MINUTE * 10, "net.request_timeout")?;
         check.duration(net.attempt_timeout, MILLI, net.request_timeout, "net.attempt_timeout")?;
+        if let HedgeAfter::Fixed(after) = net.hedge_after {
+            check.duration(after, MILLI, MINUTE, "net.hedge_after")?;
+        }
         let size = net.max_value.as_u64();
         check.text((1..=ByteSize::mib(64).as_u64()).contains(&size), "net.max_value", SizeOrPercent::Bytes(size))?;
         check.that((1..=1_000_000).contains(&net.max_inflight), "net.max_inflight", net.max_inflight)

@@ -14,12 +14,12 @@ use super::kind::Kind;
 use super::raw::RawFrame;
 use crate::api::{self, ApiError, PutHeader, Reply, Request, Response};
 use crate::message::{
-    Address, ControlMessage, Coordinate, Coordinated, Fetched, Held, PeerAnswer, PeerRequest, Ranged, Reason, Refusal,
-    Replicate, Replicated,
+    Address, ControlMessage, Coordinate, Coordinated, Fetched, Found, Held, PeerAnswer, PeerRequest, Ranged, Reason,
+    Refusal, Replicate, Replicated,
 };
 use crate::storage::{Page, PageItem, parse_object_key};
 use crate::types::{Key, NodeId, PartitionId, RingVersion, Round};
-use crate::version::Object;
+use crate::version::{Digest, Object};
 
 /// Why a frame is no message. The lane that it came on is closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,7 +62,15 @@ struct CoordinateHeader {
 
 #[derive(Serialize, Deserialize)]
 struct FetchedHeader {
-    outcome: Result<(bool, Round, bool), Refusal>,
+    outcome: Result<(FoundHeader, Round, bool), Refusal>,
+}
+
+/// A [`Found`] whose object, if any, stands in the body.
+#[derive(Serialize, Deserialize)]
+enum FoundHeader {
+    Nothing,
+    Same(Digest),
+    Object,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -255,10 +263,14 @@ pub fn encode_answer(id: u64, answer: &PeerAnswer) -> RawFrame {
         PeerAnswer::Replicated(replicated) => frame(id, Kind::Replicated, header(replicated), Bytes::new()),
         PeerAnswer::Fetched(Fetched { outcome }) => {
             let (outcome, body) = match outcome {
-                Ok(Held { object, round, rebuilding }) => (
-                    Ok((object.is_some(), *round, *rebuilding)),
-                    object.as_ref().map(|object| object.encode()).unwrap_or_default(),
-                ),
+                Ok(Held { found, round, rebuilding }) => {
+                    let (found, body) = match found {
+                        Found::Nothing => (FoundHeader::Nothing, Bytes::new()),
+                        Found::Same(digest) => (FoundHeader::Same(*digest), Bytes::new()),
+                        Found::Object(object) => (FoundHeader::Object, object.encode()),
+                    };
+                    (Ok((found, *round, *rebuilding)), body)
+                }
                 Err(refusal) => (Err(refusal.clone()), Bytes::new()),
             };
             frame(id, Kind::Fetched, header(&FetchedHeader { outcome }), body)
@@ -307,13 +319,15 @@ pub fn decode_answer(frame: RawFrame) -> Result<PeerAnswer, DecodeError> {
         Some(Kind::Fetched) => {
             let outcome = match parse::<FetchedHeader>(&frame)?.outcome {
                 Ok((found, round, rebuilding)) => {
-                    let object = if found {
-                        Some(Arc::new(object(frame.body)?))
-                    } else {
+                    if !matches!(found, FoundHeader::Object) {
                         no_body(&frame)?;
-                        None
+                    }
+                    let found = match found {
+                        FoundHeader::Nothing => Found::Nothing,
+                        FoundHeader::Same(digest) => Found::Same(digest),
+                        FoundHeader::Object => Found::Object(Arc::new(object(frame.body)?)),
                     };
-                    Ok(Held { object, round, rebuilding })
+                    Ok(Held { found, round, rebuilding })
                 }
                 Err(refusal) => Err(refusal),
             };

@@ -41,6 +41,7 @@ const DOTS: &str = "dot uniqueness";
 const ACTORS: &str = "actor bound";
 const ACKS: &str = "ack honesty";
 const CONVERGENCE: &str = "convergence";
+const SESSIONS: &str = "sessions";
 
 catalogue! {
     /// A merge that should keep several siblings keeps the first.
@@ -83,6 +84,12 @@ catalogue! {
     AckBeforeSync = "ack-before-sync", caught by [ACKS, LOST];
     /// What rests on a batch that could not be written leaves as if it had been.
     FailedBatchAcked = "failed-batch-acked", caught by [ACKS, LOST];
+    /// A read repair sends one of several siblings with the context of all.
+    RepairKeepsOne = "repair-keeps-one", caught by [LOST];
+    /// That a stand-in has nothing counts as a replica's answer.
+    StandInAbsenceCounts = "stand-in-absence-counts", caught by [QUORUM];
+    /// A get does not look at the session token that it was given.
+    SessionTokenIgnored = "session-token-ignored", caught by [SESSIONS];
     /// A put that fell short is answered as if it had not been done, although it may surface.
     UnknownCalledRefused = "unknown-called-refused", caught by [PHANTOM];
     /// A hint is dropped when its object is sent, and not when its target has it on its disk.
@@ -163,7 +170,7 @@ mod tests {
         let caught: BTreeSet<&str> = Mutant::ALL.iter().flat_map(|mutant| mutant.caught_by()).copied().collect();
         assert_eq!(
             caught,
-            BTreeSet::from([LOST, QUORUM, PHANTOM, ANTICHAIN, SIBLINGS, DOTS, ACTORS, ACKS, CONVERGENCE])
+            BTreeSet::from([LOST, QUORUM, PHANTOM, ANTICHAIN, SIBLINGS, DOTS, ACTORS, ACKS, CONVERGENCE, SESSIONS])
         );
         assert!(Mutant::ALL.iter().all(|mutant| !mutant.caught_by().is_empty()));
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use crate::quorum::HedgeAfter;
+
 /// Addresses, deadlines and bounds of peers' and clients' traffic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -23,6 +25,9 @@ pub struct NetConfig {
     /// (and their hints) for every slow disk; high: a dead node costs a request this much.
     #[serde(with = "humantime_serde")]
     pub attempt_timeout: Duration,
+    /// After how long a read asks one replica more than it needs: "p95" of recent replies, a duration, or "never". Short: more reads;
+    /// long: one slow replica is felt. From `attempt_timeout` on it is "never".
+    pub hedge_after: HedgeAfter,
     /// The largest value, in bytes. Frames, and so memory for each request, are bounded by it.
     pub max_value: ByteSize,
     /// Requests under way on one connection; the next is answered `Overloaded`. Low: throttles pipelining clients; high:
@@ -37,6 +42,7 @@ impl Default for NetConfig {
             advertise: String::new(),
             request_timeout: Duration::from_secs(5),
             attempt_timeout: Duration::from_millis(300),
+            hedge_after: HedgeAfter::P95,
             max_value: ByteSize::mib(1),
             max_inflight: 4096,
         }

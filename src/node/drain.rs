@@ -132,6 +132,8 @@ impl<E: Engine> Core<E> {
             }
             self.run_tasks(now, host);
         }
+        self.shard.on_feedback(now, Feedback::Gathered, &mut self.effects);
+        self.run_tasks(now, host);
         self.commit(now, host);
         // The end of a put may leave hints to be written: they go in a batch of their own, and lead to no further ones.
         if !self.effects.tasks.is_empty() {
@@ -148,7 +150,8 @@ impl<E: Engine> Core<E> {
                 if let Some(number) = number {
                     host.written(number);
                 }
-                host.release(&mut self.effects.after_written);
+                self.effects.unbound.append(&mut self.effects.after_written);
+                host.release(&mut self.effects.unbound);
                 self.settle(now, host);
             }
             Err(error) => {
@@ -181,6 +184,7 @@ impl<E: Engine> Core<E> {
         let synced = std::mem::take(&mut self.effects.sync);
         self.shard.on_feedback(now, Feedback::Committed { synced }, &mut self.effects);
         host.release(&mut self.effects.after_durable);
+        host.release(&mut self.effects.unbound);
         host.release(&mut self.effects.after_written);
     }
 

@@ -10,7 +10,7 @@ use crate::message::{Fetched, PeerAnswer, PeerRequest, Ranged, Refusal, Replicat
 use crate::ring::{RingView, Slot};
 use crate::storage::{Done, HintChange, HintPage, HintSpec, OpFailure, Page, PageSpec, Task};
 use crate::types::{NodeId, Time};
-use crate::version::Trust;
+use crate::version::{Digest, Trust};
 
 /// A client's request on one of its lanes: what its answer is sent back by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,8 +155,20 @@ pub enum Purpose {
         /// To be acknowledged only when it is on the disk.
         sync: bool,
     },
+    /// This node's own share of a repair by a get that it coordinates.
+    Repair {
+        /// The get.
+        entry: u64,
+        /// It waits until that is on the disk.
+        sync: bool,
+    },
     /// A peer's fetch.
-    Fetch(PeerRef),
+    Fetch {
+        /// Who asked.
+        asker: PeerRef,
+        /// The version that it has.
+        known: Option<Digest>,
+    },
     /// A peer's range.
     Range(PeerRef),
     /// What is kept for a node that is back.
@@ -203,6 +215,8 @@ pub struct Effects {
     pub pages: Vec<(Purpose, PageSpec)>,
     /// Pages of the index of hints, to be read likewise.
     pub hint_pages: Vec<(Ticket, HintSpec)>,
+    /// Rests on nothing that this batch holds, and leaves even if that cannot be written: answers to readers.
+    pub unbound: Vec<Output>,
     /// May leave once the batch is written to the log.
     pub after_written: Vec<Output>,
     /// Somebody asks that the batch be synced.
@@ -214,6 +228,8 @@ pub struct Effects {
 /// What the drain reports back to the shard, apart from its inputs.
 #[derive(Clone, Debug)]
 pub enum Feedback {
+    /// All inputs of this drain have been handled, and what the store could do at once is done.
+    Gathered,
     /// An operation has been run.
     Done(Done<Purpose>),
     /// Operations have given, changed or dropped hints.
@@ -233,7 +249,9 @@ impl Effects {
         self.sync = false;
         let outputs =
             std::mem::take(&mut self.after_written).into_iter().chain(std::mem::take(&mut self.after_durable));
-        outputs.filter_map(revoked).collect()
+        let mut honest = std::mem::take(&mut self.unbound);
+        honest.extend(outputs.filter_map(revoked));
+        honest
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::level::Level;
 
 /// Defaults of requests, and the bound on siblings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReplicationConfig {
     /// Slots that must answer a get. Low: fast and stale; high: unavailable when replicas are away.
@@ -16,6 +16,9 @@ pub struct ReplicationConfig {
     /// Other nodes stand in for a key's primaries that cannot be reached, and hand the writes on later. Off, a write needs
     /// W of the N primaries themselves: fewer surprises for readers, and refused writes when primaries are away.
     pub sloppy: bool,
+    /// How likely a get asks all replicas and not only as many as it needs, so that any that is behind is found and repaired: 0
+    /// leaves that to background exchange, 1 makes every get cost N reads.
+    pub read_repair_chance: f64,
     /// Siblings of one key at which its coordinator refuses further puts that resolve none. Low: blind writers are
     /// stopped early; high: one key's object may grow to this times `net.max_value`. Merges are never refused.
     pub max_siblings: u32,
@@ -23,6 +26,7 @@ pub struct ReplicationConfig {
 
 impl Default for ReplicationConfig {
     fn default() -> ReplicationConfig {
-        ReplicationConfig { r: Level::Quorum, w: Level::Quorum, sloppy: true, max_siblings: 50 }
+        let (r, w) = (Level::Quorum, Level::Quorum);
+        ReplicationConfig { r, w, sloppy: true, read_repair_chance: 0.1, max_siblings: 50 }
     }
 }

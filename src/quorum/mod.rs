@@ -5,13 +5,15 @@
 
 pub mod config;
 mod get;
+mod latency;
 mod level;
 mod params;
 mod put;
 mod scan;
 mod tally;
 
-pub use get::{Get, GetVerdict};
+pub use get::{Ask, Found, Get, GetStep, GetTerms, GetVerdict, Repair};
+pub use latency::{HedgeAfter, HedgeAfterError, ReplyTimes};
 pub use level::{Level, LevelError};
 pub use params::{QuorumError, ReadQuorum, WriteQuorum};
 pub use put::{Put, PutVerdict};

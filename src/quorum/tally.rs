@@ -124,7 +124,39 @@ impl Tally {
 
     /// Whoever has been asked and has not answered is relied on no longer.
     pub fn give_up_waiting(&mut self) {
-        self.places.iter_mut().flat_map(Place::holders_mut).for_each(|holder| holder.late |= holder.is_open());
+        self.give_up_on(|_| true);
+    }
+
+    /// Of these nodes, whoever has not answered is relied on no longer.
+    pub fn give_up_on(&mut self, which: impl Fn(NodeId) -> bool) {
+        let holders = self.places.iter_mut().flat_map(Place::holders_mut).filter(|holder| which(holder.node));
+        holders.for_each(|holder| holder.late |= holder.is_open());
+    }
+
+    fn holder(&self, slot: Slot, node: NodeId) -> Option<&Holder> {
+        self.places.get(usize::from(slot.0))?.holders().find(|holder| holder.node == node)
+    }
+
+    /// Whether nothing at all has been heard of this holder.
+    pub fn is_silent(&self, slot: Slot, node: NodeId) -> bool {
+        self.holder(slot, node).is_some_and(|holder| holder.state == State::Open)
+    }
+
+    /// Whether this holder counts, or is silent and has not let an attempt's time pass yet.
+    pub fn relies_on(&self, slot: Slot, node: NodeId) -> bool {
+        let relied = |holder: &Holder| holder.is_counted() || holder.state == State::Open && !holder.late;
+        self.holder(slot, node).is_some_and(relied)
+    }
+
+    /// Slots that count, or have a `usable` holder that may still make them count.
+    pub fn able(&self, usable: impl Fn(NodeId) -> bool) -> u8 {
+        let able = |holder: &Holder| holder.is_counted() || holder.is_open() && usable(holder.node);
+        self.number(|place| place.holders().any(able))
+    }
+
+    /// The same by primaries.
+    pub fn able_primaries(&self, usable: impl Fn(NodeId) -> bool) -> u8 {
+        self.number(|place| place.primary.is_counted() || place.primary.is_open() && usable(place.primary.node))
     }
 
     /// Slots for which somebody should stand in, so that `wanted` of them may count: the first of those that neither count
@@ -284,8 +316,17 @@ impl Tally {
 
     /// Who does not count, and why, for people; `name` knows the nodes.
     pub fn missing(&self, name: impl Fn(NodeId) -> String) -> String {
+        self.reasons(name, |_| true)
+    }
+
+    /// Who has answered and does not count, and why.
+    pub fn failings(&self, name: impl Fn(NodeId) -> String) -> String {
+        self.reasons(name, |state| *state != State::Open)
+    }
+
+    fn reasons(&self, name: impl Fn(NodeId) -> String, which: impl Fn(&State) -> bool) -> String {
         let mut parts = Vec::new();
-        for (_, holder) in self.holders() {
+        for (_, holder) in self.holders().filter(|(_, holder)| which(&holder.state)) {
             let why = match &holder.state {
                 State::Counted { .. } => continue,
                 State::Open => "no answer",

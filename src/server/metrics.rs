@@ -17,7 +17,7 @@ use crate::api::Phase;
 use crate::net::Endpoint;
 
 /// Counters of shards: name, what it counts.
-const SHARD_COUNTERS: [(&str, &str); 27] = [
+const SHARD_COUNTERS: [(&str, &str); 34] = [
     ("dynkv_requests_total", "Requests of clients that shards took up"),
     ("dynkv_requests_overloaded_total", "Requests of clients that shards refused as too many"),
     ("dynkv_requests_expired_total", "Requests of clients older than their deadline on arrival"),
@@ -29,6 +29,13 @@ const SHARD_COUNTERS: [(&str, &str); 27] = [
     ("dynkv_puts_unowned_total", "Puts coordinated without holding the key"),
     ("dynkv_gets_answered_total", "Gets answered"),
     ("dynkv_gets_timed_out_total", "Gets that too few replicas answered"),
+    ("dynkv_gets_unavailable_total", "Gets not answered because too few nodes could be reached"),
+    ("dynkv_gets_stale_total", "Gets for which nothing as new as their session token was found"),
+    ("dynkv_gets_stood_in_total", "Gets whose answer counts stand-ins"),
+    ("dynkv_read_hedges_total", "Replicas asked by gets beyond those needed, since others were slow"),
+    ("dynkv_read_digest_hits_total", "Replies to gets that named a digest in place of an object"),
+    ("dynkv_read_repairs_total", "Replicas that gets found behind and sent the result"),
+    ("dynkv_read_repairs_blocking_total", "Gets that waited for the disks of the replicas they repaired"),
     ("dynkv_gets_with_siblings_total", "Gets whose answer had siblings"),
     ("dynkv_scans_answered_total", "Pages of scans answered"),
     ("dynkv_scans_timed_out_total", "Pages of scans that too few replicas answered"),
@@ -199,6 +206,13 @@ impl Metrics {
                 core.puts_unowned,
                 core.gets_answered,
                 core.gets_timed_out,
+                core.gets_unavailable,
+                core.stale,
+                core.stand_in_reads,
+                core.hedges_sent,
+                core.digest_hits,
+                core.repairs_sent,
+                core.repairs_blocking,
                 core.gets_with_siblings,
                 core.scans_answered,
                 core.scans_timed_out,

@@ -371,6 +371,8 @@ fn shard_config(config: &Config, secret: [u8; 32]) -> ShardConfig {
         sync_by_default: config.storage.sync == SyncMode::Always,
         request_timeout: net.request_timeout,
         attempt_timeout: net.attempt_timeout,
+        read_repair_chance: replication.read_repair_chance,
+        hedge_after: net.hedge_after,
         secret,
         hints: config.hints.clone(),
     }

@@ -79,6 +79,8 @@ fn config_of(plan: &ClusterPlan, index: usize) -> NodeConfig {
             sync_by_default: plan.sync,
             request_timeout: plan.request_timeout,
             attempt_timeout: plan.attempt_timeout.max(Duration::from_millis(20)),
+            read_repair_chance: plan.read_repair_chance,
+            hedge_after: plan.hedge_after,
             secret: [7; 32],
             hints: HintsConfig::default(),
         },

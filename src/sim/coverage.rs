@@ -115,6 +115,16 @@ marks! {
     PutUnavailable: Probe "put unavailable",
     /// A put that W replicas did not confirm.
     WriteUnconfirmed: Probe "put indeterminate",
+    /// A get that asked one replica more than it needed.
+    Hedged: Probe "get hedged",
+    /// A reply that named a digest in place of an object.
+    DigestMatched: Probe "copies compared by digest",
+    /// A replica that a get found behind.
+    ReadRepaired: Probe "replica repaired by a get",
+    /// A get whose answer counts a stand-in.
+    StandInRead: Probe "get answered with a stand-in",
+    /// A get that was not answered for want of nodes.
+    GetUnavailable: Probe "get unavailable",
     /// A get that R replicas did not answer.
     ReadUnanswered: Probe "get without quorum",
     /// A write whose outcome nobody knew, seen later.

@@ -68,6 +68,11 @@ impl<D: Disk> World<D> {
             self.coverage.add(Mark::Unowned, counters.puts_unowned);
             self.coverage.add(Mark::RetryKnown, counters.puts_repeated);
             self.coverage.add(Mark::Expired, counters.expired);
+            self.coverage.add(Mark::Hedged, counters.hedges_sent);
+            self.coverage.add(Mark::DigestMatched, counters.digest_hits);
+            self.coverage.add(Mark::ReadRepaired, counters.repairs_sent);
+            self.coverage.add(Mark::StandInRead, counters.stand_in_reads);
+            self.coverage.add(Mark::GetUnavailable, counters.gets_unavailable);
             self.coverage.add(Mark::StandInCalled, counters.stand_ins_called);
             self.coverage.add(Mark::PutUnavailable, counters.puts_unavailable);
         }

@@ -5,6 +5,8 @@ mod draw;
 
 use std::time::Duration;
 
+use crate::quorum::HedgeAfter;
+
 pub use draw::Buggify;
 
 /// One run, in full: the same schedule gives the same run.
@@ -47,6 +49,10 @@ pub struct ClusterPlan {
     pub request_timeout: Duration,
     /// An attempt's time.
     pub attempt_timeout: Duration,
+    /// How likely a get asks all replicas.
+    pub read_repair_chance: f64,
+    /// When a get asks one replica more.
+    pub hedge_after: HedgeAfter,
     /// Between gossip exchanges.
     pub gossip_interval: Duration,
     /// How likely a record that is not resident is not in memory.

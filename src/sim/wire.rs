@@ -13,7 +13,7 @@ use super::world::{DIRECT, Event, World};
 use crate::frame::codec;
 use crate::frame::kind::Kind;
 use crate::frame::raw::RawFrame;
-use crate::message::{PeerAnswer, PeerRequest, Refusal};
+use crate::message::{Found, PeerAnswer, PeerRequest, Reason, Refusal};
 use crate::node::{ControlInput, LinkId, Output, PeerRef, ShardInput, request_slot};
 use crate::ring::Slot;
 use crate::storage::Record;
@@ -55,7 +55,7 @@ impl<D: Disk> World<D> {
         if let PeerRequest::Replicate(replicate) = request {
             self.witness.saw_object(self.now, replicate.to.key.as_bytes(), &replicate.object);
             let name = String::from_utf8_lossy(replicate.to.key.as_bytes());
-            if !self.primaries(&name).contains(&node) {
+            if replicate.reason == Reason::Write && !self.primaries(&name).contains(&node) {
                 let run = self.nodes[node].run;
                 self.witness.slotless(&replicate.to.key, (node, run, shard, id >> 8));
             }
@@ -130,7 +130,11 @@ impl<D: Disk> World<D> {
                 Err(refusal) => format!("{me} refuses {} from {asker}: {refusal}", topic.what),
             },
             PeerAnswer::Fetched(fetched) => match &fetched.outcome {
-                Ok(held) => format!("{me} tells {asker} that it holds {}", names_of(held.object.as_deref())),
+                Ok(held) => match &held.found {
+                    Found::Nothing => format!("{me} tells {asker} that it holds nothing"),
+                    Found::Same(_) => format!("{me} tells {asker} that it holds the same"),
+                    Found::Object(object) => format!("{me} tells {asker} that it holds {}", names_of(Some(object))),
+                },
                 Err(refusal) => format!("{me} does not tell {asker}: {refusal}"),
             },
             PeerAnswer::Coordinated(_) => format!("{me} answers {asker} about put {}", topic.what),

@@ -197,8 +197,8 @@ impl Workload {
             key: key_of(&name),
             r: Some(Level::Number(operation.level)),
             pr: None,
-            strict: false,
-            blocking_repair: false,
+            strict: operation.salt.is_multiple_of(11),
+            blocking_repair: operation.salt.is_multiple_of(17),
             after: None,
             deadline: Deadline::default(),
         });
@@ -325,7 +325,8 @@ impl Workload {
             key: 0,
             act: Act::Get,
             level,
-            salt: u32::try_from(key).unwrap_or(0),
+            // Neither strict nor blocking, whatever the key.
+            salt: u32::try_from(key).unwrap_or(0) * 187 + 1,
         };
         self.read(world, 0, key, &operation, None);
     }

@@ -151,6 +151,11 @@ impl Object {
         Object { context, siblings }
     }
 
+    /// The seeded bug: the first sibling alone, and a context that says the others were replaced.
+    pub(crate) fn with_first_sibling(&self) -> Object {
+        Object { context: self.context.clone(), siblings: self.siblings[..1].to_vec() }
+    }
+
     /// Whether merging `other` in would change nothing.
     pub fn merges_to_self(&self, other: &Object) -> bool {
         let replaced = |our: &Sibling| other.context.contains(our.dot) && other.sibling(our.dot).is_none();

@@ -101,6 +101,38 @@ pub fn get_of(bucket: &str, name: &str, r: u8) -> Request {
     })
 }
 
+/// Changes to a get, one after the other.
+pub trait ReadWith: Sized {
+    fn pr(self, pr: u8) -> Self;
+    fn strict(self) -> Self;
+    fn blocking(self) -> Self;
+    fn after(self, token: &Bytes) -> Self;
+}
+
+impl ReadWith for Request {
+    fn pr(mut self, pr: u8) -> Request {
+        get_in(&mut self).pr = Some(Level::Number(pr));
+        self
+    }
+    fn strict(mut self) -> Request {
+        get_in(&mut self).strict = true;
+        self
+    }
+    fn blocking(mut self) -> Request {
+        get_in(&mut self).blocking_repair = true;
+        self
+    }
+    fn after(mut self, token: &Bytes) -> Request {
+        get_in(&mut self).after = Some(token.clone());
+        self
+    }
+}
+
+fn get_in(request: &mut Request) -> &mut api::Get {
+    let Request::Get(get) = request else { panic!("not a get: {request:?}") };
+    get
+}
+
 pub fn whereabouts(name: &str) -> Request {
     Request::Where(api::Where { bucket: Bucket::default(), key: key(name), deadline: within(PATIENCE) })
 }

@@ -11,8 +11,8 @@ use dynkv::frame::codec;
 use dynkv::frame::raw::RawFrame;
 use dynkv::gossip::{Ballot, Known, MemberState};
 use dynkv::message::{
-    Address, ControlMessage, Coordinate, Coordinated, Fetch, Fetched, GossipAck, GossipDelta, GossipSyn, Held, Hello,
-    HelloAnswer, HelloRefusal, PeerAnswer, PeerRequest, Range, Ranged, Reason, Refusal, Replicate, Replicated,
+    Address, ControlMessage, Coordinate, Coordinated, Fetch, Fetched, Found, GossipAck, GossipDelta, GossipSyn, Held,
+    Hello, HelloAnswer, HelloRefusal, PeerAnswer, PeerRequest, Range, Ranged, Reason, Refusal, Replicate, Replicated,
 };
 use dynkv::quorum::{Ack, Level};
 use dynkv::sim::{from_bytes, to_bytes};
@@ -21,7 +21,7 @@ use dynkv::types::{
     BatchNumber, Bucket, ClusterId, DiskId, Generation, Key, NodeId, Nonce, PartitionId, RingVersion, Round, Token,
     WriteId,
 };
-use dynkv::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
+use dynkv::version::{Actor, Body, CausalContext, Digest, Dot, Object, Sibling};
 use proptest::prelude::*;
 
 fn bytes() -> impl Strategy<Value = Bytes> {
@@ -52,6 +52,10 @@ fn deadline() -> impl Strategy<Value = Deadline> {
 
 fn dot() -> impl Strategy<Value = Dot> {
     (any::<u64>(), 1..u64::MAX).prop_map(|(actor, counter)| Dot { actor: Actor(actor), counter })
+}
+
+fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 16]>().prop_map(Digest)
 }
 
 fn object() -> impl Strategy<Value = Object> {
@@ -116,7 +120,9 @@ fn peer_request() -> impl Strategy<Value = PeerRequest> {
         let (hint_for, round, object) = (hint_for.map(NodeId), Round(round), Arc::new(object));
         PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, object })
     });
-    let fetch = address().prop_map(|of| PeerRequest::Fetch(Fetch { of }));
+    let fetch = (address(), proptest::option::of(digest()), any::<(bool, bool)>());
+    let fetch =
+        fetch.prop_map(|(of, known, (stand_in, hedge))| PeerRequest::Fetch(Fetch { of, known, stand_in, hedge }));
     let range = (address(), bytes(), proptest::option::of(bytes()), any::<u32>());
     let range = range.prop_map(|(at, prefix, after, limit)| {
         let Address { ring, partition, bucket, .. } = at;
@@ -174,8 +180,13 @@ fn page() -> impl Strategy<Value = Page> {
 }
 
 fn peer_answer() -> impl Strategy<Value = PeerAnswer> {
-    let held = (proptest::option::of(object()), any::<(u64, bool)>()).prop_map(|(object, (round, rebuilding))| Held {
-        object: object.map(Arc::new),
+    let found = prop_oneof![
+        Just(Found::Nothing),
+        digest().prop_map(Found::Same),
+        object().prop_map(|object| Found::Object(Arc::new(object))),
+    ];
+    let held = (found, any::<(u64, bool)>()).prop_map(|(found, (round, rebuilding))| Held {
+        found,
         round: Round(round),
         rebuilding,
     });

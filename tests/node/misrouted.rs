@@ -7,7 +7,7 @@ use dynkv::antientropy::config::HintsConfig;
 use dynkv::api::{ApiError, Deadline, Put, PutHeader};
 use dynkv::message::{Address, Coordinate, PeerAnswer, PeerRequest, Reason, Refusal, Replicate, Replicated};
 use dynkv::node::{Core, Output, PeerRef, ShardConfig, ShardInput, Standing};
-use dynkv::quorum::Level;
+use dynkv::quorum::{HedgeAfter, Level};
 use dynkv::ring::{Layout, Member, Partitions, RingView, Weight};
 use dynkv::storage::{MemoryConfig, MemoryEngine};
 use dynkv::types::{Bucket, Generation, Key, NodeId, Now, PartitionId, Round, Time, WriteId};
@@ -45,6 +45,8 @@ fn config() -> ShardConfig {
         sync_by_default: true,
         request_timeout: Duration::from_secs(5),
         attempt_timeout: Duration::from_millis(300),
+        read_repair_chance: 0.0,
+        hedge_after: HedgeAfter::P95,
         secret: [7; 32],
         hints: HintsConfig::default(),
     }

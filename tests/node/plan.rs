@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dynkv::antientropy::config::HintsConfig;
 use dynkv::node::{ControlConfig, ShardConfig, Terms};
-use dynkv::quorum::Level;
+use dynkv::quorum::{HedgeAfter, Level};
 use dynkv::ring::{BucketConfig, Conflict, Partitions};
 use dynkv::sim::{MemoryDisk, Node, NodeConfig, World};
 use dynkv::storage::MemoryConfig;
@@ -39,6 +39,8 @@ impl Plan {
                 sync_by_default: true,
                 request_timeout: Duration::from_secs(2),
                 attempt_timeout: Duration::from_millis(300),
+                read_repair_chance: 0.0,
+                hedge_after: HedgeAfter::P95,
                 secret: [7; 32],
                 hints: HintsConfig::default(),
             },

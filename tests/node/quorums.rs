@@ -25,7 +25,7 @@ fn two_of_three_dead_is_indeterminate_at_the_deadline_and_one_suffices_for_one()
     // What was indeterminate is there all the same.
     assert_eq!(world.ask(0, get("k", 1)).found().values, ["a"]);
     let error = world.ask(0, get("k", 2)).refused();
-    assert!(matches!(error, ApiError::ReadTimeout { replies: 1, r: 2, .. }), "{error}");
+    assert!(matches!(error, ApiError::Unavailable { able: 1, wanted: 2, .. }), "{error}");
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn late_and_repeated_answers_count_once() {
     let error = world.ask(0, put("k", "v", 1).w(3)).refused();
     assert!(matches!(error, ApiError::Indeterminate { acks: 2, w: 3, .. }), "{error}");
     let error = world.ask(0, get("k", 3)).refused();
-    assert!(matches!(error, ApiError::ReadTimeout { replies: 2, r: 3, .. }), "{error}");
+    assert!(matches!(error, ApiError::Unavailable { able: 2, wanted: 3, .. }), "{error}");
     world.start(2);
     world.settle();
     world.cut_one_way(1, 0);

@@ -119,7 +119,7 @@ impl Writers {
         match (open, response.result) {
             (Open::Read(op), Ok(Reply::Get(reply))) => {
                 let siblings = self.shown(&reply, response.values);
-                self.note(world, Event::Answered { op: *op, siblings });
+                self.note(world, Event::Answered { op: *op, siblings, stood_in: 0 });
                 self.known = reply.context.map(|context| (context, *op));
             }
             (Open::Read(_), Err(_)) => {}

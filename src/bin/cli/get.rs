@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use dynkv::client::{Client, GetResult, Value};
+use dynkv::client::{Client, GetOptions, GetResult, Value};
 use dynkv::types::Key;
 use serde::Serialize;
 
 use super::context::{BucketArg, Context};
-use super::encoding::{printable, show_context};
+use super::encoding::{parse_context, printable, show_context};
 use super::exit::{Exit, Failure};
 use super::output::{Format, Out, count, ms, ms_number};
 use super::quorum::ReadQuorum;
@@ -24,6 +24,8 @@ EXAMPLES
   dynkv-cli get cart:7
   dynkv-cli get cart:7 > cart.json                  # exactly the value's bytes; exit 4 if there are siblings
   dynkv-cli get cart:7 --context-out ctx && dynkv-cli put cart:7 new -c @ctx
+  dynkv-cli get cart:7 --after @ctx                 # nothing older than what was seen or written before
+  dynkv-cli get cart:7 --repair blocking            # whoever reads next sees this, too
   dynkv-cli get a b c -o jsonl")]
 pub struct Args {
     /// The keys.
@@ -33,6 +35,15 @@ pub struct Args {
     bucket: BucketArg,
     #[command(flatten)]
     quorum: ReadQuorum,
+    /// Read from primaries only: nobody stands in for one that is away.
+    #[arg(long)]
+    strict: bool,
+    /// A context of an earlier get or put of this key, or `@FILE` that holds it: the answer is at least that new, or there is none.
+    #[arg(long, value_name = "CONTEXT")]
+    after: Option<String>,
+    /// Whether the answer waits until so many replicas have the result on disk that no later strict read of R goes behind it.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    repair: Repair,
     /// Which of a key's concurrent values; `all` on a terminal and in JSON, `fail` (exit 4) when raw.
     #[arg(long, value_enum)]
     siblings: Option<Siblings>,
@@ -42,6 +53,16 @@ pub struct Args {
     /// Write the context to this file, for `put -c @FILE`.
     #[arg(long, value_name = "FILE")]
     context_out: Option<PathBuf>,
+}
+
+/// When replicas that are behind are brought up to date.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Repair {
+    /// Behind the answer.
+    #[default]
+    Async,
+    /// Before it.
+    Blocking,
 }
 
 /// What to do with concurrent values.
@@ -63,6 +84,7 @@ struct Document<'a> {
     found: bool,
     deleted: bool,
     acks: Vec<AckRecord>,
+    repaired: Vec<String>,
     n: u8,
     r: u8,
     from: &'a str,
@@ -74,6 +96,9 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let keys = args.keys.iter().map(|key| context.key(key)).collect::<Result<Vec<_>, _>>()?;
     if args.context_out.is_some() && keys.len() > 1 {
         return Err(Failure::usage("--context-out takes the context of one key: get one at a time"));
+    }
+    if args.after.is_some() && keys.len() > 1 {
+        return Err(Failure::usage("--after takes the context of one key: get one at a time"));
     }
     let format = context.format(Format::Table, if keys.len() > 1 { Format::Jsonl } else { Format::Raw });
     let client = context.connect().await?;
@@ -112,7 +137,13 @@ async fn one(
 ) -> Result<Exit, Failure> {
     let name = context.key_format().show(key.as_bytes());
     let bucket = &args.bucket.bucket;
-    let found = client.get(bucket, key, args.quorum.options()).await;
+    let options = GetOptions {
+        strict: args.strict,
+        blocking_repair: args.repair == Repair::Blocking,
+        after: args.after.as_deref().map(parse_context).transpose()?,
+        ..args.quorum.options()
+    };
+    let found = client.get(bucket, key, options).await;
     let mut found = found.map_err(|error| Failure::about(format!("get {name}"), &error))?;
     let choice = args.siblings.unwrap_or(if format == Format::Raw { Siblings::Fail } else { Siblings::All });
     choose(&mut found, choice, &name)?;
@@ -193,6 +224,7 @@ pub fn document(
         found: !found.is_missing(),
         deleted: found.is_deleted(),
         acks: acks(client, &found.acks, false),
+        repaired: found.repaired.iter().map(|node| client.name_of(*node)).collect(),
         n: found.n,
         r: found.r,
         from: &found.from,
@@ -221,7 +253,10 @@ pub fn people(client: &Client, found: &GetResult, meta: bool, out: &mut Out) -> 
     }
     let records = acks(client, &found.acks, false);
     let tries = if found.attempts > 1 { format!("  {} attempts", found.attempts) } else { String::new() };
-    out.line(format!("answered  {}/{} {}  {}{tries}", records.len(), found.n, names(&records), ms(found.elapsed)))
+    let names = names(&records);
+    let repaired: Vec<String> = found.repaired.iter().map(|node| client.name_of(*node)).collect();
+    let repaired = if repaired.is_empty() { String::new() } else { format!("  repaired {}", repaired.join(",")) };
+    out.line(format!("answered  {}/{} {names}{repaired}  {}{tries}", records.len(), found.n, ms(found.elapsed)))
 }
 
 fn written(client: &Client, sibling: &Value) -> String {
@@ -261,6 +296,7 @@ mod tests {
             siblings: values.iter().enumerate().map(sibling).collect(),
             context: None,
             acks: vec![],
+            repaired: vec![],
             n: 3,
             r: 2,
             from: String::new(),

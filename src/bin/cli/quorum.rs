@@ -17,7 +17,7 @@ pub struct ReadQuorum {
 
 impl ReadQuorum {
     pub fn options(self) -> GetOptions {
-        GetOptions { r: self.r, pr: self.pr }
+        GetOptions { r: self.r, pr: self.pr, ..GetOptions::default() }
     }
 }
 

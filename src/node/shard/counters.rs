@@ -29,6 +29,20 @@ pub struct ShardCounters {
     pub gets_answered: u64,
     /// Gets that too few replicas answered.
     pub gets_timed_out: u64,
+    /// Gets not answered, since too few nodes could be reached.
+    pub gets_unavailable: u64,
+    /// Gets for which no result was found that is as new as what their reader had seen.
+    pub stale: u64,
+    /// Gets whose answer counts stand-ins.
+    pub stand_in_reads: u64,
+    /// Replicas that gets have asked beyond those they needed, since others were slow.
+    pub hedges_sent: u64,
+    /// Replies that said "the same" in place of an object.
+    pub digest_hits: u64,
+    /// Replicas that gets have found behind and sent the result, this node included.
+    pub repairs_sent: u64,
+    /// Gets that have waited until the result was on the disks of enough replicas.
+    pub repairs_blocking: u64,
     /// Gets whose answer had siblings.
     pub gets_with_siblings: u64,
     /// Scans answered.

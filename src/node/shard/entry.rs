@@ -1,6 +1,7 @@
 //! What a shard has under way, one entry a request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -79,7 +80,17 @@ pub(super) struct GetEntry {
     pub client: ClientRef,
     pub place: Place,
     pub machine: Get,
-    pub told: bool,
+    /// Who has been asked when and has not answered within an attempt's time.
+    pub asked: Vec<(NodeId, Time)>,
+    /// The machine has been asked whom to ask.
+    pub begun: bool,
+    /// The drain in which this node's own record was read.
+    pub shown_in: Option<u64>,
+    /// How long an attempt takes: twice as long as the one before.
+    pub attempt: Duration,
+    pub attempt_at: Time,
+    /// When one more is asked than is needed; never again once it has been.
+    pub hedge_at: Option<Time>,
 }
 
 /// A question of where a key's versions are.

@@ -1,18 +1,22 @@
-//! Reads that this node coordinates: ask all N, merge, answer at R. And the question of who holds what.
+//! Reads that this node coordinates: whom the machine wants asked, what they answer, what the client is told.
 
 use std::sync::Arc;
 
-use super::entry::{Entry, GetEntry, Place, WhereEntry, Work};
-use super::request::respond;
+use rand::RngExt;
+
+use super::entry::{Entry, GetEntry, Place, Work};
 use super::{Shard, may_change, refusal_of, request_id};
-use crate::api::{self, ApiError, GetReply, Holding, Reply, Response, WhereReply, newest_of, siblings_of};
-use crate::message::{Fetch, Held, PeerRequest, Refusal};
+use crate::api::{self, ApiError, GetReply, Reply, Response, newest_of, siblings_of};
+use crate::message::{Fetch, Found, Held, PeerRequest, Refusal};
 use crate::node::effects::{ClientRef, Effects, Output, Purpose, read_failed};
-use crate::quorum::{Get, GetVerdict, ReadQuorum};
+use crate::quorum::{Ask, Get, GetStep, GetTerms, GetVerdict, ReadQuorum};
 use crate::ring::Slot;
 use crate::storage::{Op, OpFailure, Outcome, Task};
 use crate::types::{NodeId, Now, Round, Time};
 use crate::version::Object;
+
+/// Stand-ins that one read asks at most: as many as a key can have slots.
+const MOST_STAND_INS: usize = 16;
 
 impl Shard {
     pub(super) fn start_get(
@@ -24,71 +28,118 @@ impl Shard {
         fx: &mut Effects,
     ) -> Result<(), ApiError> {
         let place = self.place(&get.bucket, &get.key)?;
+        let terms = self.terms_of(now, &get, &place)?;
+        let machine = Get::new(terms, &place.slots);
+        let (own, key) = (place.own, place.key.clone());
+        let (attempt, hedge) = (self.config.attempt_timeout, self.reply_times.hedge_after());
+        let attempt_at = now.time + attempt;
+        let hedge_at = hedge.map(|after| now.time + after);
+        let wake = hedge_at.map_or(attempt_at, |at| at.min(attempt_at));
+        let asked = Vec::with_capacity(machine.quorum().needed().into());
+        let work =
+            GetEntry { client, place, machine, asked, begun: false, shown_in: None, attempt, attempt_at, hedge_at };
+        let entry = self.begin_waking(deadline, wake, Work::Get(Box::new(work)));
+        if own.is_some() {
+            fx.tasks.push(Task { purpose: Purpose::Read(entry), key, op: Op::Read });
+            self.begun_reads.push(entry);
+        } else {
+            self.drive_get(now, entry, fx);
+        }
+        Ok(())
+    }
+
+    /// What a get asks of the replicas, and in which order: this node first, then whoever answers fastest. Who is less than
+    /// twice as slow as another is as good, and chance decides, so that no replica gets all reads.
+    fn terms_of(&mut self, now: Now, get: &api::Get, place: &Place) -> Result<GetTerms, ApiError> {
         let n = u8::try_from(place.slots.len()).expect("a bucket has at most 16 replicas");
         let quorum = ReadQuorum::new(n, get.r.unwrap_or(self.config.r), get.pr)?;
-        let machine = Get::new(quorum, &place.slots);
-        let (own, key) = (place.own, place.key.clone());
-        let entry = self.begin(now, deadline, Work::Get(Box::new(GetEntry { client, place, machine, told: false })));
-        if own.is_some() {
-            fx.tasks.push(Task { purpose: Purpose::Read(entry), key, op: Op::Read });
-        }
-        self.send_fetches(entry, false, fx);
-        Ok(())
+        let token = get.after.as_ref();
+        let after = token.map(|token| self.open_context(&get.bucket, &get.key, Some(token))).transpose()?;
+        let draw: u64 = self.rng.random();
+        let mut order: Vec<Slot> = (0..n).map(Slot).collect();
+        order.sort_by_cached_key(|slot| {
+            let node = place.slots[usize::from(slot.0)];
+            let rank = if node == self.node { 0 } else { 1 + self.reply_times.rank(now.time, node) };
+            (rank, draw.rotate_left(u32::from(slot.0) * 4) & 0xffff)
+        });
+        let sloppy = self.config.sloppy && !get.strict;
+        let stand_ins = if sloppy { self.stand_ins_of(place) } else { &[] };
+        Ok(GetTerms {
+            quorum,
+            order,
+            own: place.own.map(|_| self.node),
+            stand_ins: stand_ins.iter().copied().take(MOST_STAND_INS).collect(),
+            all: self.rng.random_bool(self.config.read_repair_chance),
+            blocking: get.blocking_repair,
+            after,
+        })
     }
 
-    pub(super) fn start_where(
-        &mut self,
-        now: Now,
-        client: ClientRef,
-        whereabouts: api::Where,
-        deadline: Time,
-        fx: &mut Effects,
-    ) -> Result<(), ApiError> {
-        let place = self.place(&whereabouts.bucket, &whereabouts.key)?;
-        let stand_ins = self.preference(place.address.partition, &whereabouts.bucket)?.stand_ins().to_vec();
-        let token = crate::ring::token_of(&whereabouts.bucket, whereabouts.key.as_bytes()).0;
-        // Silence is an answer too: who asks where a key is need not wait as long as a read would.
-        let deadline = deadline.min(now.time + self.config.attempt_timeout * 2);
-        let holdings = vec![None; place.slots.len()];
-        let (own, key) = (place.own, place.key.clone());
-        let work = WhereEntry { client, place, token, stand_ins, holdings };
-        let entry = self.begin(now, deadline, Work::Where(Box::new(work)));
-        if own.is_some() {
-            fx.tasks.push(Task { purpose: Purpose::Read(entry), key, op: Op::Read });
-        }
-        self.send_fetches(entry, false, fx);
-        Ok(())
-    }
-
-    /// Asks every slot that has not answered, but this node's own.
-    pub(super) fn send_fetches(&mut self, entry: u64, again: bool, fx: &mut Effects) {
-        let (place, open): (&Place, Vec<(Slot, NodeId)>) = match self.entries.get(&entry).map(|known| &known.work) {
-            Some(Work::Get(get)) => (&get.place, get.machine.tally().open().collect()),
-            Some(Work::Where(asked)) => (&asked.place, asked.open().collect()),
-            _ => return,
-        };
-        for (slot, node) in open.into_iter().filter(|(slot, _)| Some(*slot) != place.own) {
-            let request = PeerRequest::Fetch(Fetch { of: place.address.clone() });
-            self.counters.resent += u64::from(again);
-            fx.after_written.push(Output::Request { node, id: request_id(entry, slot), request });
+    /// Before the batch is written: reads whose own record has to come from the disk ask the others now and not when it has come.
+    pub(super) fn start_waiting_reads(&mut self, now: Now, fx: &mut Effects) {
+        for entry in std::mem::take(&mut self.begun_reads) {
+            if matches!(self.entries.get(&entry), Some(Entry { work: Work::Get(get), .. }) if !get.begun) {
+                self.drive_get(now, entry, fx);
+            }
         }
     }
 
-    /// This node's own store has been read.
-    pub(super) fn on_own_read(&mut self, entry: u64, result: Result<Outcome, OpFailure>, fx: &mut Effects) {
+    /// Does what the machine wants done.
+    pub(super) fn drive_get(&mut self, now: Now, entry: u64, fx: &mut Effects) {
+        let Some(Entry { work: Work::Get(get), .. }) = self.entries.get(&entry) else { return };
+        let away: Vec<NodeId> = get.machine.nodes().filter(|node| !self.is_usable(*node)).collect();
+        let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
+        get.begun = true;
+        let GetStep { asks, repairs, verdict } = get.machine.step(|node| !away.contains(&node));
+        for ask in asks {
+            self.ask(now, entry, ask, fx);
+        }
+        if let Some(verdict) = verdict {
+            self.tell_get(entry, verdict, fx);
+        }
+        for repair in repairs {
+            self.repair(entry, repair, fx);
+        }
+        self.end_if_finished(entry);
+    }
+
+    fn ask(&mut self, now: Now, entry: u64, ask: Ask, fx: &mut Effects) {
+        let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
+        let Ask { slot, node, known, stand_in, hedge, again } = ask;
+        if node == self.node {
+            // It has no slot of the key, and stands in: it reads its own store, once.
+            if !again {
+                fx.tasks.push(Task { purpose: Purpose::Read(entry), key: get.place.key.clone(), op: Op::Read });
+            }
+            return;
+        }
+        if !again {
+            get.asked.push((node, now.time));
+        }
+        self.counters.resent += u64::from(again);
+        self.counters.hedges_sent += u64::from(hedge);
+        let request = PeerRequest::Fetch(Fetch { of: get.place.address.clone(), known, stand_in, hedge });
+        fx.after_written.push(Output::Request { node, id: request_id(entry, slot), request });
+    }
+
+    /// This node's own store has been read, for a get or for a where.
+    pub(super) fn on_own_read(&mut self, now: Now, entry: u64, result: Result<Outcome, OpFailure>, fx: &mut Effects) {
         self.unwritten_reads.push(entry);
         let outcome = match result {
             Ok(Outcome::Read(object)) => {
-                Ok(Held { object, round: Round::default(), rebuilding: self.standing.rebuilding })
+                let found = object.map_or(Found::Nothing, Found::Object);
+                Ok(Held { found, round: Round::default(), rebuilding: self.standing.rebuilding })
             }
             Ok(_) => unreachable!("a read ends in Read"),
             Err(failure) => Err(refusal_of(&failure)),
         };
-        let node = self.node;
-        match self.entries.get(&entry).map(|known| &known.work) {
+        let (node, drain) = (self.node, self.drains);
+        match self.entries.get_mut(&entry).map(|known| &mut known.work) {
             Some(Work::Get(get)) => {
-                let Some(slot) = get.place.own else { return };
-                self.on_get_reply(entry, slot, node, outcome, fx);
+                get.shown_in = Some(drain);
+                let stood_in = || get.machine.tally().stand_ins().find(|(_, of)| *of == node).map(|(slot, _)| slot);
+                let Some(slot) = get.place.own.or_else(stood_in) else { return };
+                self.on_get_reply(now, entry, slot, node, outcome, fx);
             }
             Some(Work::Where(asked)) => {
                 let Some(slot) = asked.place.own else { return };
@@ -99,14 +150,16 @@ impl Shard {
     }
 
     /// What this read was shown here could not be written: the dots in it may be given to other writes, so nobody may
-    /// learn of them. A read that has been answered already is revoked with the drain's effects.
+    /// learn of them. A read that has been answered already is revoked with the drain's effects, and repairs nobody.
     pub(super) fn revoke_read(&mut self, entry: u64, fx: &mut Effects) {
         match self.entries.get(&entry).map(|known| &known.work) {
-            Some(Work::Get(get)) if !get.told => {
+            Some(Work::Get(get)) if get.machine.is_told() => return self.end(entry),
+            Some(Work::Get(get)) => {
                 self.counters.gets_timed_out += 1;
-                respond(get.client, read_failed(get.machine.quorum().needed()), fx);
+                let response = read_failed(get.machine.quorum().needed());
+                super::request::respond(get.client, response, fx);
             }
-            Some(Work::Where(asked)) => respond(asked.client, read_failed(1), fx),
+            Some(Work::Where(asked)) => super::request::respond(asked.client, read_failed(1), fx),
             _ => return,
         }
         self.answered(entry, true);
@@ -114,6 +167,7 @@ impl Shard {
 
     pub(super) fn on_get_reply(
         &mut self,
+        now: Now,
         entry: u64,
         slot: Slot,
         from: NodeId,
@@ -121,45 +175,89 @@ impl Shard {
         fx: &mut Effects,
     ) {
         let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
-        self.counters.late_answers += u64::from(get.told);
-        let verdict = match outcome {
-            Ok(held) => get.machine.on_reply(slot, from, held.object, held.rebuilding),
+        self.counters.late_answers += u64::from(get.machine.is_told());
+        if let Some(at) = get.asked.iter().position(|(node, _)| *node == from) {
+            let (_, since) = get.asked.swap_remove(at);
+            if outcome.is_ok() {
+                self.reply_times.on_reply(now.time, from, now.time.since(since));
+            }
+        }
+        match outcome {
+            Ok(held) => {
+                self.counters.digest_hits += u64::from(matches!(held.found, Found::Same(_)));
+                get.machine.on_reply(slot, from, held.found, held.rebuilding);
+            }
             // This node asks itself only once.
             Err(refusal) => {
                 let again = may_change(&refusal) && from != self.node;
-                get.machine.on_refusal(slot, from, refusal.to_string(), again)
+                get.machine.on_refusal(slot, from, refusal.to_string(), again);
             }
-        };
-        self.tell_get(entry, verdict, fx);
+        }
+        self.drive_get(now, entry, fx);
+    }
+
+    /// It is time to ask another replica too, or to ask again: at longer and longer intervals.
+    pub(super) fn on_get_timer(&mut self, now: Now, entry: u64, fx: &mut Effects) {
+        let Some(Entry { work: Work::Get(get), deadline, .. }) = self.entries.get_mut(&entry) else { return };
+        let deadline = *deadline;
+        // The late ones are listened to, but nobody waits for them.
+        if get.machine.is_told() {
+            return self.wake_at(entry, deadline);
+        }
+        if get.hedge_at.is_some_and(|at| at <= now.time) {
+            get.hedge_at = None;
+            get.machine.on_hedge();
+        }
+        if get.attempt_at <= now.time {
+            get.attempt *= 2;
+            get.attempt_at = now.time + get.attempt;
+            get.machine.on_attempt_timeout();
+            for (node, since) in get.asked.drain(..) {
+                self.reply_times.on_timeout(now.time, node, now.time.since(since));
+            }
+        }
+        let next = get.hedge_at.map_or(get.attempt_at, |at| at.min(get.attempt_at)).min(deadline);
+        self.wake_at(entry, next);
+        self.drive_get(now, entry, fx);
     }
 
     pub(super) fn on_get_deadline(&mut self, entry: u64, fx: &mut Effects) {
         let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
-        let verdict = get.machine.on_deadline();
-        self.tell_get(entry, verdict, fx);
+        if let Some(verdict) = get.machine.on_deadline() {
+            self.tell_get(entry, verdict, fx);
+        }
     }
 
-    fn tell_get(&mut self, entry: u64, verdict: Option<GetVerdict>, fx: &mut Effects) {
-        let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
-        let finished = get.machine.is_finished();
-        let Some(verdict) = verdict else {
-            if finished {
-                self.end(entry);
-            }
-            return;
-        };
-        get.told = true;
-        let client = get.client;
+    fn tell_get(&mut self, entry: u64, verdict: GetVerdict, fx: &mut Effects) {
         let response = self.get_response(entry, verdict);
+        let Some(Entry { work: Work::Get(get), .. }) = self.entries.get(&entry) else { return };
         match &response.result {
             Ok(Reply::Get(reply)) => {
                 self.counters.gets_answered += 1;
                 self.counters.gets_with_siblings += u64::from(reply.siblings.len() > 1);
+                self.counters.stand_in_reads += u64::from(reply.acks.iter().any(|ack| ack.stand_in));
             }
+            Err(ApiError::Stale { .. }) => self.counters.stale += 1,
+            Err(ApiError::Unavailable { .. }) => self.counters.gets_unavailable += 1,
             _ => self.counters.gets_timed_out += 1,
         }
-        respond(client, response, fx);
-        self.answered(entry, finished);
+        let output = Output::Respond { to: get.client, response };
+        // What was read here in this drain may be in the batch that is to be written yet; what was read before is written.
+        let rests = get.shown_in == Some(self.drains);
+        if rests {
+            fx.after_written.push(output);
+        } else {
+            fx.unbound.push(output);
+        }
+        self.answered(entry, false);
+    }
+
+    fn end_if_finished(&mut self, entry: u64) {
+        let finished = matches!(self.entries.get(&entry),
+            Some(Entry { work: Work::Get(get), .. }) if get.machine.is_finished());
+        if finished {
+            self.end(entry);
+        }
     }
 
     fn get_response(&self, entry: u64, verdict: GetVerdict) -> Response {
@@ -167,71 +265,37 @@ impl Shard {
             unreachable!("the caller holds this get");
         };
         let quorum = get.machine.quorum();
+        let missing = || get.machine.tally().missing(|node| self.name_of(node));
         match verdict {
-            GetVerdict::Answer { object, acks } => {
+            GetVerdict::Answer { object, acks, repaired } => {
                 let (siblings, values) = object.as_ref().map(|object| shown(&get.place, object)).unwrap_or_default();
                 let context = object.map(|object| self.seal(&get.place, object.context()));
-                let repaired = Vec::new();
                 let reply = GetReply { siblings, context, acks, repaired, n: quorum.n(), r: quorum.r() };
                 Response { result: Ok(Reply::Get(reply)), values }
             }
             GetVerdict::Timeout { replies } => {
-                let detail = get.machine.tally().missing(|node| self.name_of(node));
-                Response::error(ApiError::ReadTimeout { replies, r: quorum.needed(), detail })
+                Response::error(ApiError::ReadTimeout { replies, r: quorum.needed(), detail: missing() })
+            }
+            GetVerdict::Unavailable { able, wanted, kind } => {
+                let failings = get.machine.tally().failings(|node| self.name_of(node));
+                let reasons = [self.away(&get.place), failings].into_iter().filter(|reason| !reason.is_empty());
+                let detail = format!("{kind}{}", reasons.collect::<Vec<_>>().join("; "));
+                Response::error(ApiError::Unavailable { able, wanted, detail })
+            }
+            GetVerdict::Stale => Response::error(ApiError::Stale { detail: missing() }),
+            GetVerdict::Unrepaired { durable, wanted } => {
+                let detail =
+                    "these have answered and hold the result on their disks; the others were not repaired in time";
+                Response::error(ApiError::ReadTimeout { replies: durable, r: wanted, detail: detail.into() })
             }
         }
     }
 
-    pub(super) fn on_where_reply(
-        &mut self,
-        entry: u64,
-        slot: Slot,
-        from: NodeId,
-        outcome: Result<Held, Refusal>,
-        fx: &mut Effects,
-    ) {
-        let Some(Entry { work: Work::Where(asked), .. }) = self.entries.get_mut(&entry) else { return };
-        let index = usize::from(slot.0);
-        if asked.place.slots.get(index) != Some(&from) {
-            self.counters.stray_answers += 1;
-            return;
-        }
-        asked.holdings[index] = Some(match outcome {
-            Ok(Held { object: None, .. }) => Holding::Nothing,
-            Ok(Held { object: Some(object), .. }) => {
-                Holding::Version { digest: object.digest().to_string(), siblings: siblings_of(&object).0 }
-            }
-            Err(refusal) => Holding::NoAnswer { reason: refusal.to_string() },
-        });
-        if asked.open().next().is_none() {
-            self.tell_where(entry, fx);
-        }
-    }
-
-    pub(super) fn on_where_deadline(&mut self, entry: u64, fx: &mut Effects) {
-        self.tell_where(entry, fx);
-    }
-
-    fn tell_where(&mut self, entry: u64, fx: &mut Effects) {
-        let Some(Entry { work: Work::Where(asked), .. }) = self.entries.get(&entry) else { return };
-        let silent = || Holding::NoAnswer { reason: "no answer".into() };
-        let holdings = asked.holdings.iter().map(|holding| holding.clone().unwrap_or_else(silent));
-        let reply = WhereReply {
-            token: asked.token,
-            partition: asked.place.address.partition,
-            slots: asked.place.slots.iter().copied().zip(holdings).collect(),
-            stand_ins: asked.stand_ins.clone(),
-        };
-        respond(asked.client, Response::plain(Reply::Where(reply)), fx);
-        self.answered(entry, true);
-    }
-}
-
-impl WhereEntry {
-    /// Slots that have not answered.
-    fn open(&self) -> impl Iterator<Item = (Slot, NodeId)> {
-        let slots = self.place.slots.iter().copied().zip(&self.holdings).zip(0u8..);
-        slots.filter(|((_, holding), _)| holding.is_none()).map(|((node, _), slot)| (Slot(slot), node))
+    /// Which primaries cannot be reached, for people.
+    fn away(&self, place: &Place) -> String {
+        let away = place.slots.iter().filter(|node| !self.is_usable(**node));
+        let names: Vec<String> = away.map(|node| format!("{} cannot be reached", self.name_of(*node))).collect();
+        names.join("; ")
     }
 }
 

@@ -10,7 +10,7 @@
 //!                      +--v-------+--+
 //!                      | drain+Store |
 //!                      +-------------+
-//!    after_written ... sync ... after_durable                                (Effects)
+//!    unbound, after_written ... sync ... after_durable                       (Effects)
 //! ```
 //!
 //! A request to a replica carries `entry << 8 | slot` as its id, so that an answer finds its entry and its slot by itself.
@@ -24,9 +24,11 @@ mod memory;
 mod outcome;
 mod page;
 mod put;
+mod repair;
 mod replica;
 mod replicate;
 mod request;
+mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -43,7 +45,7 @@ use super::effects::{Effects, Feedback, Purpose, ShardInput, Standing};
 use crate::antientropy::config::HintsConfig;
 use crate::antientropy::{Handoff, Settings};
 use crate::message::{PeerAnswer, Refusal};
-use crate::quorum::Level;
+use crate::quorum::{HedgeAfter, Level, ReplyTimes};
 use crate::ring::{RingView, Slot};
 use crate::storage::{OpFailure, Outcome, Task};
 use crate::types::{Generation, NodeId, Now, Time};
@@ -74,6 +76,10 @@ pub struct ShardConfig {
     pub request_timeout: Duration,
     /// After which a replica that has not answered is asked again.
     pub attempt_timeout: Duration,
+    /// How likely a get asks all replicas, so that all that are behind are repaired: 0 to 1.
+    pub read_repair_chance: f64,
+    /// When a get asks one replica more than it needs.
+    pub hedge_after: HedgeAfter,
     /// The cluster's secret, for context tokens.
     pub secret: [u8; 32],
     /// The node's, for what is kept for others.
@@ -84,6 +90,8 @@ pub struct ShardConfig {
 const MAX_REMEMBERED: usize = 1 << 20;
 /// Answered requests that may wait for stragglers, for each request that may wait for an answer.
 const LINGERING_PER_INFLIGHT: usize = 4;
+/// Answers to a request with this entry's id are of no interest: nobody waits for an asynchronous repair.
+const UNTRACKED: u64 = 0;
 /// The longest deadline that a client is granted.
 const MAX_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -108,6 +116,14 @@ pub struct Shard {
     to_hint: Vec<Task<Purpose>>,
     /// Reads that were shown this node's own records, that batch included.
     unwritten_reads: Vec<u64>,
+    /// Gets begun in this drain that this node's own record is read for.
+    begun_reads: Vec<u64>,
+    /// Gets that wait for this node's own share of a repair, which is in the batch.
+    unwritten_repairs: Vec<u64>,
+    /// How fast peers answer gets.
+    reply_times: ReplyTimes,
+    /// Batches so far.
+    drains: u64,
     /// Answered entries, oldest first; some have ended since.
     lingering: VecDeque<u64>,
     waiting: usize,
@@ -136,6 +152,7 @@ impl Shard {
             own_hints: hints::OwnHints::default(),
             sealer: ContextSealer::new(&config.secret),
             memory: WriteMemory::new(config.request_timeout * 2, MAX_REMEMBERED),
+            reply_times: ReplyTimes::new(config.hedge_after, config.attempt_timeout),
             config,
             node,
             view: None,
@@ -149,6 +166,9 @@ impl Shard {
             unwritten: Vec::new(),
             to_hint: Vec::new(),
             unwritten_reads: Vec::new(),
+            begun_reads: Vec::new(),
+            unwritten_repairs: Vec::new(),
+            drains: 0,
             lingering: VecDeque::new(),
             waiting: 0,
             wall_ms: 0,
@@ -224,12 +244,17 @@ impl Shard {
     pub fn on_feedback(&mut self, now: Now, feedback: Feedback, fx: &mut Effects) {
         match feedback {
             Feedback::Done((purpose, result)) => self.on_done(now, purpose, result, fx),
+            Feedback::Gathered => self.start_waiting_reads(now, fx),
             Feedback::Hinted(changes) => self.on_hinted(now, changes, fx),
             Feedback::Committed { synced } => {
+                self.drains += 1;
                 self.own_hints.on_committed(synced);
                 self.on_committed(synced, fx);
+                self.on_repairs_committed(now, synced, fx);
             }
             Feedback::WriteFailed => {
+                self.drains += 1;
+                self.unwritten_repairs.clear();
                 self.handoff.stop();
                 self.on_write_failed(fx);
             }
@@ -244,9 +269,10 @@ impl Shard {
             // What cannot be noted is found by whoever reads or compares.
             Purpose::KeepHints => {}
             Purpose::Rewrite(entry) => self.on_reread(entry, result, fx),
-            Purpose::Read(entry) => self.on_own_read(entry, result, fx),
+            Purpose::Read(entry) => self.on_own_read(now, entry, result, fx),
+            Purpose::Repair { entry, sync } => self.on_repaired_here(now, entry, sync, result, fx),
             Purpose::Merge { asker, sync } => self.on_merged(now, asker, sync, result, fx),
-            Purpose::Fetch(asker) => self.on_fetched(asker, result, fx),
+            Purpose::Fetch { asker, known } => self.on_fetched(asker, known, result, fx),
             Purpose::Hint(job) => self.on_hint_found(now, job, result, fx),
             Purpose::HintEnd(job) => self.on_hint_dropped(now, job, result, fx),
             Purpose::Page(_) | Purpose::Range(_) => debug_assert!(false, "pages are no operations of the store"),
@@ -255,6 +281,9 @@ impl Shard {
 
     fn handle_answer(&mut self, now: Now, from: NodeId, id: u64, answer: PeerAnswer, fx: &mut Effects) {
         let (entry, slot) = (id >> 8, request_slot(id));
+        if entry == UNTRACKED {
+            return;
+        }
         let Some(Entry { work, .. }) = self.entries.get(&entry) else {
             self.counters.stray_answers += 1;
             return;
@@ -263,7 +292,12 @@ impl Shard {
             (Work::Put(_), PeerAnswer::Replicated(replicated)) => {
                 self.on_replicated(entry, slot, from, replicated.outcome, fx);
             }
-            (Work::Get(_), PeerAnswer::Fetched(fetched)) => self.on_get_reply(entry, slot, from, fetched.outcome, fx),
+            (Work::Get(_), PeerAnswer::Fetched(fetched)) => {
+                self.on_get_reply(now, entry, slot, from, fetched.outcome, fx);
+            }
+            (Work::Get(_), PeerAnswer::Replicated(replicated)) => {
+                self.on_repaired(now, entry, slot, from, replicated.outcome, fx);
+            }
             (Work::Where(_), PeerAnswer::Fetched(fetched)) => {
                 self.on_where_reply(entry, slot, from, fetched.outcome, fx);
             }
@@ -293,9 +327,8 @@ impl Shard {
             self.timers.insert((known.wake, entry));
             match &known.work {
                 Work::Put(_) => self.on_put_attempt_timeout(entry, fx),
-                // The late ones are listened to, but nobody waits for them.
-                Work::Get(get) if get.told => {}
-                Work::Get(_) | Work::Where(_) => self.send_fetches(entry, true, fx),
+                Work::Get(_) => self.on_get_timer(now, entry, fx),
+                Work::Where(_) => self.ask_where(entry, true, fx),
                 Work::Scan(_) => self.send_ranges(entry, true, fx),
                 Work::Forward(_) => self.take_back(now, entry, true, fx),
                 // The next pass meets it again.
@@ -319,17 +352,34 @@ impl Shard {
 
     /// Takes up a request; `attempt`: something is to be done about it before its deadline, if it is still under way.
     fn begin(&mut self, now: Now, deadline: Time, work: Work) -> u64 {
+        self.begin_waking(deadline, now.time + self.config.attempt_timeout, work)
+    }
+
+    /// The same, with the moment at which something is to be done about it first.
+    fn begin_waking(&mut self, deadline: Time, wake: Time, work: Work) -> u64 {
         self.waiting += 1;
-        self.enter(now, deadline, work)
+        self.enter_waking(deadline, wake, work)
     }
 
     fn enter(&mut self, now: Now, deadline: Time, work: Work) -> u64 {
+        self.enter_waking(deadline, now.time + self.config.attempt_timeout, work)
+    }
+
+    fn enter_waking(&mut self, deadline: Time, wake: Time, work: Work) -> u64 {
         self.next_entry += 1;
         let entry = self.next_entry;
-        let wake = deadline.min(now.time + self.config.attempt_timeout);
+        let wake = wake.min(deadline);
         self.timers.insert((wake, entry));
         self.entries.insert(entry, Entry { work, deadline, wake });
         entry
+    }
+
+    /// Something is to be done about a request at this time, and not before.
+    fn wake_at(&mut self, entry: u64, at: Time) {
+        let Some(known) = self.entries.get_mut(&entry) else { return };
+        self.timers.remove(&(known.wake, entry));
+        known.wake = at;
+        self.timers.insert((at, entry));
     }
 
     /// Ends a request: nothing more is to come, or nothing more is waited for.

@@ -6,42 +6,56 @@ use super::page::spec_of;
 use super::{Shard, refusal_of};
 use crate::api::ApiError;
 use crate::message::{
-    Address, Coordinate, Fetched, Held, PeerAnswer, PeerRequest, Range, Ranged, Refusal, Replicate, Replicated,
+    Address, Coordinate, Fetch, Fetched, Found, Held, PeerAnswer, PeerRequest, Range, Ranged, Refusal, Replicate,
+    Replicated,
 };
 use crate::node::effects::{Effects, Output, PeerRef, Purpose};
+use crate::ring::PreferenceList;
 use crate::storage::{NewHint, Op, OpFailure, Outcome, Page, Task, object_key};
 use crate::types::{NodeId, Now, Round, Time};
+use crate::version::Digest;
 
 impl Shard {
     pub(super) fn handle_peer(&mut self, now: Now, from: PeerRef, request: PeerRequest, fx: &mut Effects) {
         match request {
             PeerRequest::Coordinate(coordinate) => self.on_coordinate(now, from, coordinate, fx),
             PeerRequest::Replicate(replicate) => self.on_replicate(from, replicate, fx),
-            PeerRequest::Fetch(fetch) => match self.locate(&fetch.of, None) {
-                Ok(key) => fx.tasks.push(Task { purpose: Purpose::Fetch(from), key, op: Op::Read }),
+            PeerRequest::Fetch(fetch) => match self.locate_for_read(&fetch) {
+                Ok(key) => {
+                    let purpose = Purpose::Fetch { asker: from, known: fetch.known };
+                    fx.tasks.push(Task { purpose, key, op: Op::Read });
+                }
                 Err(refusal) => self.refuse_fetch(from, refusal, fx),
             },
             PeerRequest::Range(range) => self.on_range(from, &range, fx),
         }
     }
 
-    /// The store's key of what a peer means, if this node follows the same ring and has a slot of it; or no slot of it, and
-    /// stands in for the primary `away`.
-    fn locate(&self, address: &Address, away: Option<NodeId>) -> Result<bytes::Bytes, Refusal> {
+    /// The store's key of what a peer means and its preference list, if this node follows the same ring.
+    fn find(&self, address: &Address) -> Result<(bytes::Bytes, &PreferenceList), Refusal> {
         let view = self.serving_view().ok_or(Refusal::NotReady)?;
         if view.version() != address.ring {
             return Err(Refusal::Ring(view.version()));
         }
         let (partition, token) = view.partition_of(&address.bucket, &address.key);
-        let list = view.preference(partition, &address.bucket).ok_or(Refusal::NotAReplica)?;
+        let list = view.preference(partition, &address.bucket).filter(|_| partition == address.partition);
+        let key = object_key(partition, token, &address.bucket, &address.key);
+        Ok((key.into(), list.ok_or(Refusal::NotAReplica)?))
+    }
+
+    /// The store's key of what a peer means, if this node has a slot of it; or no slot of it, and stands in for the primary `away`.
+    fn locate(&self, address: &Address, away: Option<NodeId>) -> Result<bytes::Bytes, Refusal> {
+        let (key, list) = self.find(address)?;
         let holds = match away {
             None => list.slot_of(self.node).is_some(),
             Some(away) => list.slot_of(self.node).is_none() && list.slot_of(away).is_some(),
         };
-        if partition != address.partition || !holds {
-            return Err(Refusal::NotAReplica);
-        }
-        Ok(object_key(partition, token, &address.bucket, &address.key).into())
+        if holds { Ok(key) } else { Err(Refusal::NotAReplica) }
+    }
+
+    /// The same for a reader, who may ask anybody for what he holds in place of a primary.
+    fn locate_for_read(&self, fetch: &Fetch) -> Result<bytes::Bytes, Refusal> {
+        if fetch.stand_in { self.find(&fetch.of).map(|(key, _)| key) } else { self.locate(&fetch.of, None) }
     }
 
     fn on_replicate(&mut self, asker: PeerRef, replicate: Replicate, fx: &mut Effects) {
@@ -87,10 +101,21 @@ impl Shard {
         fx.after_written.push(Output::Answer { to, answer });
     }
 
-    pub(super) fn on_fetched(&mut self, asker: PeerRef, result: Result<Outcome, OpFailure>, fx: &mut Effects) {
+    pub(super) fn on_fetched(
+        &mut self,
+        asker: PeerRef,
+        known: Option<Digest>,
+        result: Result<Outcome, OpFailure>,
+        fx: &mut Effects,
+    ) {
         match result {
             Ok(Outcome::Read(object)) => {
-                let held = Held { object, round: Round::default(), rebuilding: self.standing.rebuilding };
+                let found = match (object, known) {
+                    (None, _) => Found::Nothing,
+                    (Some(object), Some(known)) if object.digest() == known => Found::Same(known),
+                    (Some(object), _) => Found::Object(object),
+                };
+                let held = Held { found, round: Round::default(), rebuilding: self.standing.rebuilding };
                 let answer = PeerAnswer::Fetched(Fetched { outcome: Ok(held) });
                 fx.after_written.push(Output::Answer { to: asker, answer });
             }

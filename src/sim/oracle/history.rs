@@ -108,7 +108,7 @@ pub enum Event {
         op: OpId,
         /// The key read.
         key: KeyId,
-        /// How many distinct replicas an answer takes in at least; 0 if that is not known.
+        /// How many distinct replicas were asked for; 0 if that is not known.
         replicas: u8,
     },
     /// A read was answered. A read that failed has no such event.
@@ -117,6 +117,9 @@ pub enum Event {
         op: OpId,
         /// All siblings, tombstones included; empty if the key holds nothing.
         siblings: Vec<Shown>,
+        /// Of the replicas that were counted, how many only stood in for one. A replica's place is not taken by who stands in
+        /// and has nothing, so there is none of them in an answer without siblings.
+        stood_in: u8,
     },
     /// A node lost its disk.
     Wiped {

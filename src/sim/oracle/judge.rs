@@ -80,11 +80,11 @@ impl<'h> Judge<'h> {
                 })?;
             }
             Event::Read { op, key, replicas } => self.ledger.on_read(self.now, *op, *key, *replicas),
-            Event::Answered { op, siblings } => {
+            Event::Answered { op, siblings, stood_in } => {
                 let key = self.ledger.read_key(*op);
                 let sight = Sight { read: Some(*op), at: self.now, event: index, key, siblings };
                 let answer = self.check_sight(sight)?;
-                if let (None, Err(breach)) = (&self.missed, self.check_quorum(*op, sight, &answer)) {
+                if let (None, Err(breach)) = (&self.missed, self.check_quorum(*op, sight, *stood_in, &answer)) {
                     self.missed = Some(breach);
                 }
                 self.findings.reads += 1;
@@ -280,8 +280,9 @@ impl<'h> Judge<'h> {
 
     /// A quorum read: primaries of the answer and primaries that hold an acknowledged write have one in common, if together
     /// they are more than there are. Stand-ins promise nothing of the kind.
-    fn check_quorum(&self, op: OpId, sight: Sight<'h>, answer: &Answer) -> Result<(), Breach> {
-        let (begun, reach) = self.ledger.read_reach(op);
+    fn check_quorum(&self, op: OpId, sight: Sight<'h>, stood_in: u8, answer: &Answer) -> Result<(), Breach> {
+        let (begun, asked) = self.ledger.read_reach(op);
+        let reach = asked.saturating_sub(stood_in);
         let record = self.ledger.key(sight.key);
         if reach == 0 || record.conflict == Conflict::LastWriteWins {
             return Ok(());

@@ -193,7 +193,7 @@ impl<'h> Ledger<'h> {
         self.key(key).acked.iter().map(|index| &self.writes[*index])
     }
 
-    /// When a read began, and how many replicas it takes in.
+    /// When a read began, and how many replicas it asked for.
     pub(super) fn read_reach(&self, op: OpId) -> (Time, u8) {
         match self.ops.get(&op) {
             Some(Op::Read { begun, replicas, .. }) => (*begun, *replicas),

@@ -7,6 +7,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::{Act, ClusterPlan, Fault, FaultEvent, Operation, Schedule, Shape};
+use crate::quorum::HedgeAfter;
 
 /// Legal but unlikely ways, "buggify" (FoundationDB): a real network or scheduler could do each of them, and seldom would.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -62,6 +63,8 @@ fn draw_cluster(rng: &mut Xoshiro256PlusPlus) -> ClusterPlan {
         sloppy: rng.random_bool(0.8),
         request_timeout,
         attempt_timeout,
+        read_repair_chance: if rng.random_bool(0.3) { 0.5 } else { 0.1 },
+        hedge_after: if rng.random_bool(0.5) { HedgeAfter::P95 } else { HedgeAfter::Fixed(Duration::from_millis(3)) },
         gossip_interval,
         miss_probability: if misses { 0.5 } else { 0.0 },
         resident_keys: rng.random_range(0..=6),

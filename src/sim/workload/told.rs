@@ -47,8 +47,9 @@ impl Workload {
             outcome => return self.check_unread(world, "a get", &outcome),
         };
         let siblings = shown(&reply.siblings, &mut values.into_iter());
+        let stood_in = if siblings.is_empty() { 0 } else { reply.acks.iter().filter(|ack| ack.stand_in).count() as u8 };
         let known = Known { context: reply.context.clone(), basis: op };
-        self.on_shown(world, op, client, key, siblings, reply.context);
+        self.on_shown(world, (op, stood_in), client, key, siblings, reply.context);
         if let Some(operation) = then {
             self.write(world, client, key, &operation, Some(known), false);
         }
@@ -68,7 +69,7 @@ impl Workload {
                     let op = self.next_op();
                     // It began before this, and its page may end before the key.
                     self.note(world.now, Event::Read { op, key: key_id(key), replicas: 0 });
-                    self.on_shown(world, op, client, key, siblings, Some(item.context));
+                    self.on_shown(world, (op, 0), client, key, siblings, Some(item.context));
                 }
                 None => {
                     let evidence = || format!("a scan shows key {name}, which nobody has written");
@@ -98,11 +99,11 @@ impl Workload {
         }
     }
 
-    /// A client has been shown a key.
+    /// A client has been shown a key, by so many stand-ins among the replicas that count.
     fn on_shown<D: Disk>(
         &mut self,
         world: &mut World<D>,
-        op: OpId,
+        (op, stood_in): (OpId, u8),
         client: usize,
         key: usize,
         siblings: Vec<Shown>,
@@ -113,7 +114,7 @@ impl Workload {
             let dot = Dot { actor: Actor(sibling.label.0.0), counter: sibling.label.0.1 };
             world.witness.saw_dot(world.now, self.keys[key].as_bytes(), dot, sibling.write);
         }
-        self.note(world.now, Event::Answered { op, siblings });
+        self.note(world.now, Event::Answered { op, siblings, stood_in });
         self.remember(client, key, Known { context, basis: op });
     }
 

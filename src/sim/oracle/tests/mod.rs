@@ -126,7 +126,7 @@ impl Story {
     /// A read that takes in so many replicas.
     fn read_from(&mut self, replicas: u8, siblings: Vec<Shown>) -> OpId {
         let (op, key) = (self.op(), self.key);
-        self.event(Event::Read { op, key, replicas }).event(Event::Answered { op, siblings });
+        self.event(Event::Read { op, key, replicas }).event(Event::Answered { op, siblings, stood_in: 0 });
         op
     }
 

@@ -36,7 +36,7 @@ fn a_write_acknowledged_after_the_read_began_may_be_missed() {
     let (write, read, key) = (story.begin(1, None), story.op(), story.key);
     story.event(Event::Read { op: read, key, replicas: 3 });
     story.ack(write, 1, SYNCED);
-    story.event(Event::Answered { op: read, siblings: Vec::new() });
+    story.event(Event::Answered { op: read, siblings: Vec::new(), stood_in: 0 });
     story.end(&[(1, 1)]).holds();
 }
 
@@ -75,4 +75,22 @@ fn last_write_wins_does_not_fall_back_to_what_was_replaced() {
     let first = story.put(1, 1, None);
     story.put(2, 2, Some(first));
     story.end(&[(1, 1)]).breaks(Invariant::NoLostWrite, &[2]);
+}
+
+/// A stand-in is none of the replicas that a quorum is of; but that there is nothing is the word of replicas alone.
+#[test]
+fn stand_ins_among_the_counted_promise_less() {
+    let stale = |stood_in, siblings: &[(u128, u64)]| {
+        let mut story = Story::siblings();
+        story.put(1, 1, None);
+        story.put(2, 2, None);
+        let (read, key) = (story.op(), story.key);
+        story.event(Event::Read { op: read, key, replicas: 2 });
+        story.event(Event::Answered { op: read, siblings: effects(siblings), stood_in });
+        story.end(&[(1, 1), (2, 2)]);
+        story
+    };
+    stale(1, &[(1, 1)]).holds();
+    stale(0, &[(1, 1)]).breaks(Invariant::QuorumRead, &[2]);
+    stale(0, &[]).breaks(Invariant::QuorumRead, &[1]);
 }

@@ -69,11 +69,11 @@ cannot_happen! {
         story.event(Event::Read { op: OpId(1), key: KeyId(0), replicas: 0 });
     };
     a_read_that_is_answered_twice: "op 1 was answered and is no read that waits", |story| {
-        story.event(Event::Answered { op: OpId(1), siblings: Vec::new() });
+        story.event(Event::Answered { op: OpId(1), siblings: Vec::new(), stood_in: 0 });
     };
     a_write_that_is_answered_like_a_read: "op 2 was answered and is no read that began", |story| {
         let op = story.begin(1, None);
-        story.event(Event::Answered { op, siblings: Vec::new() });
+        story.event(Event::Answered { op, siblings: Vec::new(), stood_in: 0 });
     };
     a_write_that_ends_twice: "op 2 ended and is no attempt at a write that runs", |story| {
         let op = story.begin(1, None);

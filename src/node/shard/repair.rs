@@ -1,0 +1,104 @@
+//! Read repair (Dynamo, section 5): primaries that a read has found behind are sent what it has found.
+
+use std::sync::Arc;
+
+use super::entry::{Entry, Work};
+use super::{Shard, UNTRACKED, may_change, request_id};
+use crate::message::{PeerRequest, Reason, Refusal, Replicate};
+use crate::node::effects::{Effects, Output, Purpose};
+use crate::quorum::Repair;
+use crate::ring::Slot;
+use crate::storage::{Op, OpFailure, Outcome, Task};
+use crate::types::{NodeId, Now, Round};
+
+impl Shard {
+    /// Sends what a read has found to those who are behind it; this node merges its own share.
+    pub(super) fn repair(&mut self, entry: u64, repair: Repair, fx: &mut Effects) {
+        let Some(Entry { work: Work::Get(get), .. }) = self.entries.get(&entry) else { return };
+        let Repair { mut object, to, sync } = repair;
+        if mutant!(RepairKeepsOne) {
+            object = Arc::new(object.with_first_sibling());
+        }
+        self.counters.repairs_blocking += u64::from(sync);
+        self.counters.repairs_sent += to.len() as u64;
+        for (slot, node) in to {
+            if node == self.node {
+                let op = Op::Merge { object: object.clone(), hints: Vec::new() };
+                fx.tasks.push(Task { purpose: Purpose::Repair { entry, sync }, key: get.place.key.clone(), op });
+                continue;
+            }
+            let replicate = Replicate {
+                to: get.place.address.clone(),
+                reason: Reason::Repair,
+                hint_for: None,
+                sync,
+                round: Round::default(),
+                object: object.clone(),
+            };
+            let id = request_id(if sync { entry } else { UNTRACKED }, slot);
+            fx.after_written.push(Output::Request { node, id, request: PeerRequest::Replicate(replicate) });
+        }
+    }
+
+    /// This node's own share is in the batch. A disk that takes no writes costs the read nothing, unless it waits for that.
+    pub(super) fn on_repaired_here(
+        &mut self,
+        now: Now,
+        entry: u64,
+        sync: bool,
+        result: Result<Outcome, OpFailure>,
+        fx: &mut Effects,
+    ) {
+        match result {
+            Ok(Outcome::Merged { incoming }) => {
+                self.memory.learn(now.time, &incoming);
+                if sync {
+                    fx.sync = true;
+                    self.unwritten_repairs.push(entry);
+                }
+            }
+            Ok(_) => unreachable!("a merge ends in Merged"),
+            Err(failure) if sync => self.on_own_repair_failed(now, entry, &failure, fx),
+            Err(_) => {}
+        }
+    }
+
+    fn on_own_repair_failed(&mut self, now: Now, entry: u64, failure: &OpFailure, fx: &mut Effects) {
+        let node = self.node;
+        let again = matches!(failure, OpFailure::Overloaded);
+        let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
+        let Some(own) = get.place.own else { return };
+        get.machine.on_unrepaired(own, node, again);
+        self.drive_get(now, entry, fx);
+    }
+
+    /// This node's own shares are on its disk, if `synced`.
+    pub(super) fn on_repairs_committed(&mut self, now: Now, synced: bool, fx: &mut Effects) {
+        let node = self.node;
+        for entry in std::mem::take(&mut self.unwritten_repairs) {
+            let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { continue };
+            let Some(own) = get.place.own.filter(|_| synced) else { continue };
+            get.machine.on_durable(own, node);
+            self.drive_get(now, entry, fx);
+        }
+    }
+
+    /// A primary has merged what a read waits for, and has it on its disk; or it has not.
+    pub(super) fn on_repaired(
+        &mut self,
+        now: Now,
+        entry: u64,
+        slot: Slot,
+        from: NodeId,
+        outcome: Result<bool, Refusal>,
+        fx: &mut Effects,
+    ) {
+        let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
+        match outcome {
+            Ok(true) => get.machine.on_durable(slot, from),
+            Ok(false) => {}
+            Err(refusal) => get.machine.on_unrepaired(slot, from, may_change(&refusal)),
+        }
+        self.drive_get(now, entry, fx);
+    }
+}
