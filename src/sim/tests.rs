@@ -293,7 +293,7 @@ fn every_seeded_bug_names_invariants_that_there_are() {
         Invariant::DotUniqueness,
     ];
     let known: Vec<&str> =
-        judged.iter().map(|invariant| invariant.name()).chain(["ack honesty", "actor bound"]).collect();
+        judged.iter().map(|invariant| invariant.name()).chain(["ack honesty", "actor bound", "convergence"]).collect();
     for mutant in crate::mutant::Mutant::ALL {
         assert!(mutant.caught_by().iter().all(|name| known.contains(name)), "{}", mutant.name());
     }
