@@ -12,7 +12,7 @@ use super::run::{PATIENCE, Run};
 use super::trace::node_name;
 use super::workload::{bucket_of, key_id, shown_by};
 use crate::node::Core;
-use crate::storage::{Engine, Family, Record, ScanLimit};
+use crate::storage::{Engine, Family, Record, ScanLimit, parse_hint_key};
 use crate::types::{Bucket, WriteId};
 use crate::version::{Dot, Object};
 
@@ -234,11 +234,14 @@ impl<D: Disk> Run<'_, D> {
         }
     }
 
-    /// Hints on a node's disk.
+    /// Hints on a node's disk, but for those about a record that has rotted somewhere: it can be read, or merged into, no
+    /// more, and nothing heals it yet.
     fn hints_on(&self, node: usize) -> usize {
         let mut hints = 0;
-        let mut count = |_: &[u8], _: &[u8]| {
-            hints += 1;
+        let rotten = |place: &[u8]| (0..self.world.nodes.len()).any(|of| self.world.witness.is_damaged(of, place));
+        let mut count = |index_key: &[u8], _: &[u8]| {
+            let (_, place, _) = parse_hint_key(index_key).expect("nodes index under their own keys");
+            hints += usize::from(!rotten(place));
             ControlFlow::Continue(())
         };
         let engine = self.world.nodes[node].disk.engine();
