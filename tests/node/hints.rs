@@ -408,3 +408,36 @@ fn a_stopping_node_hands_nothing_off() {
     assert!(process.is_none_or(|process| process.cores().all(|core| core.is_idle())));
     assert!(scene.record(scene.stand_in).is_some());
 }
+
+/// What the scenarios above want is not so with these bugs.
+#[cfg(feature = "mutants")]
+#[test]
+fn seeded_bugs_lose_what_waits() {
+    use crate::mutants::without_and_with;
+    use dynkv::mutant::Mutant;
+    let unacknowledged = || {
+        let mut scene = Scene::new();
+        scene.write("v", 1);
+        scene.world.cut_one_way(scene.away, scene.stand_in);
+        scene.world.start(scene.away);
+        scene.world.run_for(Duration::from_secs(3));
+        scene.backlog(scene.stand_in)
+    };
+    let restarted = || {
+        let mut scene = Scene::new();
+        scene.write("v", 1);
+        scene.world.kill(scene.stand_in);
+        scene.world.run_for(NOTICED);
+        scene.come_back(scene.stand_in);
+        scene.backlog(scene.stand_in)
+    };
+    let aged = || {
+        let mut scene = Scene::new();
+        scene.write("v", 1);
+        scene.world.run_for(Duration::from_secs(100));
+        scene.backlog(scene.stand_in)
+    };
+    assert_eq!(without_and_with(Mutant::HintDroppedOnSend, unacknowledged), ((1, 1), (0, 0)));
+    assert_eq!(without_and_with(Mutant::HintsLostOnRestart, restarted), ((1, 1), (0, 0)));
+    assert_eq!(without_and_with(Mutant::CountedHintExpires, aged), ((1, 1), (0, 0)));
+}

@@ -182,7 +182,7 @@ fn a_hint_that_is_not_acknowledged_stays_and_is_tried_again_after_a_pause() {
     assert!((Duration::from_millis(100)..=Duration::from_millis(200)).contains(&pause), "{pause:?}");
     assert_eq!(bench.act(|handoff, now, out| handoff.on_acknowledged(now, job, out)), [], "too late");
     bench.pass(u64::try_from(pause.as_micros()).unwrap());
-    let again = bench.act(|handoff, now, out| handoff.on_timer(now, out));
+    let again = bench.act(Handoff::on_timer);
     assert!(Bench::ticket(&again) > CENSUS);
     assert_eq!(bench.handoff.backlog()[0].hints, 1);
 }
@@ -223,7 +223,7 @@ fn a_throttle_holds_back_and_says_until_when() {
     let pause = wake.since(bench.now.time);
     assert!(pause > Duration::ZERO && pause < Duration::from_millis(300), "{pause:?}");
     bench.pass(u64::try_from(pause.as_micros()).unwrap());
-    assert_eq!(bench.act(|handoff, now, out| handoff.on_timer(now, out)).len(), 1);
+    assert_eq!(bench.act(Handoff::on_timer).len(), 1);
 }
 
 /// Trap 2.
@@ -253,7 +253,7 @@ fn what_a_departed_node_missed_goes_to_all_owners_of_today_or_stays() {
 
 fn aged(bench: &mut Bench, items: &[HintItem]) -> Vec<Command> {
     bench.pass(20_000_000);
-    let wake = bench.act(|handoff, now, out| handoff.on_timer(now, out));
+    let wake = bench.act(Handoff::on_timer);
     if wake.is_empty() {
         return wake;
     }
@@ -304,7 +304,7 @@ fn a_disk_that_fails_to_tell_is_asked_again() {
     let failed = Err(OpFailure::Overloaded);
     assert_eq!(bench.act(|handoff, now, out| handoff.on_page(now, CENSUS, failed, out)), []);
     bench.pass(200_000);
-    let again = bench.act(|handoff, now, out| handoff.on_timer(now, out));
+    let again = bench.act(Handoff::on_timer);
     assert!(matches!(again[..], [Command::Read { ticket: CENSUS, .. }]), "{again:?}");
 }
 
