@@ -20,6 +20,8 @@ mod durability;
 mod faults;
 #[path = "node/forwarding.rs"]
 mod forwarding;
+#[path = "node/hints.rs"]
+mod hints;
 #[path = "node/identity.rs"]
 mod identity;
 #[path = "node/misrouted.rs"]

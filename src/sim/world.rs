@@ -169,6 +169,8 @@ pub struct World<D: Disk = MemoryDisk> {
     pub availability: Availability,
     /// The members of the cluster, once it is born.
     pub(super) ids: BTreeMap<NodeId, usize>,
+    /// The ring that was last settled on.
+    settled: Option<Arc<RingView>>,
     /// A node whose frames go past the network: a fault of the simulation itself.
     pub(super) past_the_network: Option<usize>,
     queue: EventQueue<Event>,
@@ -203,6 +205,7 @@ impl<D: Disk> World<D> {
             unrest: Unrest::default(),
             availability: Availability::default(),
             ids: BTreeMap::new(),
+            settled: None,
             past_the_network: None,
             queue: EventQueue::default(),
             next_request: 0,
@@ -289,6 +292,7 @@ impl<D: Disk> World<D> {
         let place = |name: &str| self.nodes.iter().position(|node| node.config.name == name);
         let members = view.layout().members().iter();
         self.ids = members.filter_map(|member| Some((member.id, place(&member.name)?))).collect();
+        self.settled = Some(view);
     }
 
     /// What each running node says it waits for.
@@ -297,9 +301,10 @@ impl<D: Disk> World<D> {
         self.nodes.iter().filter_map(said).collect()
     }
 
-    /// The ring that some running node follows.
+    /// The ring that some running node follows, or, if none runs, the one that was last settled on.
     pub(super) fn any_view(&self) -> Option<Arc<RingView>> {
-        self.nodes.iter().find_map(|node| node.process.as_ref()?.control.view().cloned())
+        let running = self.nodes.iter().find_map(|node| node.process.as_ref()?.control.view().cloned());
+        running.or_else(|| self.settled.clone())
     }
 
     /// The ring.

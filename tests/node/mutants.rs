@@ -22,7 +22,7 @@ impl Drop for Planted {
 }
 
 /// What happens as it should be, and with the bug.
-fn without_and_with<T>(mutant: Mutant, act: impl Fn() -> T) -> (T, T) {
+pub fn without_and_with<T>(mutant: Mutant, act: impl Fn() -> T) -> (T, T) {
     let sound = act();
     let _planted = Planted;
     activate(Some(mutant));
