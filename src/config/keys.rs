@@ -63,6 +63,8 @@ pub(super) const KEYS: &[Known] = &[
     key(&["tls", "cert_file"], Form::Text, PEM),
     key(&["tls", "key_file"], Form::Text, PEM),
     key(&["gossip", "interval"], Form::Text, "a duration from \"10ms\" to \"1m\""),
+    key(&["gossip", "phi_threshold"], Form::Number, "a number from 1 to 100"),
+    key(&["gossip", "phi_window"], Form::Number, "a whole number from 10 to 100000"),
     key(&["storage", "sync"], Form::Text, "\"always\", an interval from \"1ms\" to \"1m\", or \"os\""),
     key(&["storage", "block_cache"], Form::Text, "\"0%\" to \"90%\", or a size such as \"8GiB\""),
     key(&["storage", "compression"], Form::Text, "\"lz4\", \"zstd\" or \"none\""),

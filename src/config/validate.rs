@@ -121,7 +121,10 @@ impl Config {
     }
 
     fn validate_rest(&self, check: &Check<'_>) -> Result<(), ConfigError> {
-        check.duration(self.gossip.interval, MILLI * 10, MINUTE, "gossip.interval")?;
+        let gossip = &self.gossip;
+        check.duration(gossip.interval, MILLI * 10, MINUTE, "gossip.interval")?;
+        check.that((1.0..=100.0).contains(&gossip.phi_threshold), "gossip.phi_threshold", gossip.phi_threshold)?;
+        check.that((10..=100_000).contains(&gossip.phi_window), "gossip.phi_window", gossip.phi_window)?;
         if let SyncMode::Interval(interval) = self.storage.sync {
             check.duration(interval, MILLI, MINUTE, "storage.sync")?;
         }

@@ -2,6 +2,7 @@
 //!
 //! The daemon and the simulation run this very code; they differ in the [`Host`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -97,6 +98,11 @@ impl<E: Engine> Core<E> {
     /// What it has done.
     pub fn counters(&self) -> ShardCounters {
         ShardCounters { parked: self.store.waiting() as u64, ..self.shard.counters() }
+    }
+
+    /// The members that the shard was told to hold for dead.
+    pub fn convicted(&self) -> &BTreeSet<NodeId> {
+        self.shard.convicted()
     }
 
     /// Whether no client waits for an answer.

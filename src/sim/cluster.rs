@@ -12,6 +12,7 @@ use super::report::Options;
 use super::schedule::{ClusterPlan, Schedule};
 use super::workload::LATEST;
 use super::world::{Reads, World};
+use crate::gossip::config::GossipConfig;
 use crate::node::{ControlConfig, ShardConfig, Terms};
 use crate::quorum::Level;
 use crate::ring::{BucketConfig, Conflict, Partitions};
@@ -64,7 +65,7 @@ fn config_of(plan: &ClusterPlan, index: usize) -> NodeConfig {
             seeds: vec![address(0), address(1)],
             expect: u32::try_from(plan.shards.len()).expect("few nodes"),
             terms,
-            interval: plan.gossip_interval,
+            gossip: GossipConfig { interval: plan.gossip_interval, ..GossipConfig::default() },
         },
         shard: ShardConfig {
             shard: 0,

@@ -332,6 +332,7 @@ impl<'a, D: Disk> Run<'a, D> {
             }
         }
         self.world.check_ring();
+        self.world.check_verdicts();
         self.world.check_ledger();
         let keys = self.workload.keys().to_vec();
         self.world.check_actors(&keys);

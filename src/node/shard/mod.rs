@@ -1,7 +1,7 @@
 //! A shard: coordinates the requests of clients for its partitions, and answers peers for them. Sans-IO.
 //!
 //! ```text
-//!    Client, Peer, Answer, Link, Ring, Standing, ReadOnly, Drain, Timer      (now, ShardInput)
+//!    Client, Peer, Answer, Link, Verdict, Ring, Standing, ReadOnly, Drain, Timer      (now, ShardInput)
 //!                             |
 //!                      +------v------+
 //!                      |    Shard    |  entries: puts, gets, scans under way; the writes seen lately
@@ -86,6 +86,8 @@ pub struct Shard {
     read_only: Option<String>,
     draining: bool,
     reachable: BTreeSet<NodeId>,
+    /// Members that this node holds for dead.
+    convicted: BTreeSet<NodeId>,
     entries: BTreeMap<u64, Entry>,
     timers: BTreeSet<(Time, u64)>,
     /// Puts by write id, while they are under way.
@@ -117,6 +119,7 @@ impl Shard {
             read_only: None,
             draining: false,
             reachable: BTreeSet::new(),
+            convicted: BTreeSet::new(),
             entries: BTreeMap::new(),
             timers: BTreeSet::new(),
             writes: BTreeMap::new(),
@@ -144,6 +147,11 @@ impl Shard {
         }
     }
 
+    /// The members that it was told to hold for dead.
+    pub fn convicted(&self) -> &BTreeSet<NodeId> {
+        &self.convicted
+    }
+
     /// Whether no client waits for an answer.
     pub fn is_idle(&self) -> bool {
         self.waiting == 0
@@ -160,6 +168,12 @@ impl Shard {
             }
             ShardInput::Link { node, up: false } => {
                 self.reachable.remove(&node);
+            }
+            ShardInput::Verdict { node, convicted: true } => {
+                self.convicted.insert(node);
+            }
+            ShardInput::Verdict { node, convicted: false } => {
+                self.convicted.remove(&node);
             }
             ShardInput::Ring(view) => self.view = Some(view),
             ShardInput::Standing(standing) => {
