@@ -160,7 +160,9 @@ impl Metrics {
         let what = "From a request's arrival to its answer";
         self.recorder.describe_histogram(name(LATENCY), Some(Unit::Seconds), SharedString::const_str(what));
         self.recorder.describe_counter(name(ERRORS), None, SharedString::const_str("Requests answered with an error"));
-        for (gauge, what) in [(PHI, "How unlikely a member's silence is"), (CONVICTED, "1 if a member is held for dead")] {
+        for (gauge, what) in
+            [(PHI, "How unlikely a member's silence is"), (CONVICTED, "1 if a member is held for dead")]
+        {
             self.recorder.describe_gauge(name(gauge), None, SharedString::const_str(what));
         }
         let what = "Time spent in syncs";

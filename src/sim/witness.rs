@@ -280,7 +280,8 @@ impl<D: Disk> World<D> {
         for node in 0..self.nodes.len() {
             let Some(process) = &self.nodes[node].process else { continue };
             let held: Vec<_> = process.control.detector().convicted().map(|peer| node_of(&self.ids, peer)).collect();
-            let told: Vec<_> = process.cores().flat_map(Core::convicted).map(|peer| node_of(&self.ids, *peer)).collect();
+            let told: Vec<_> =
+                process.cores().flat_map(Core::convicted).map(|peer| node_of(&self.ids, *peer)).collect();
             if !held.is_empty() || !told.is_empty() {
                 self.witness.breach(now, "nobody convicted when healed", None, || {
                     format!("{} still holds {held:?} for dead, its shards {told:?}", node_name(node))

@@ -12,7 +12,8 @@ use dynkv::frame::raw::RawFrame;
 use dynkv::gossip::{Ballot, Known, MemberState};
 use dynkv::message::{
     Address, ControlMessage, Coordinate, Coordinated, Fetch, Fetched, GossipAck, GossipDelta, GossipSyn, Held, Hello,
-    HelloAnswer, HelloRefusal, PeerAnswer, PeerRequest, Ping, Pong, Range, Ranged, Reason, Refusal, Replicate, Replicated,
+    HelloAnswer, HelloRefusal, PeerAnswer, PeerRequest, Ping, Pong, Range, Ranged, Reason, Refusal, Replicate,
+    Replicated,
 };
 use dynkv::quorum::{Ack, Level};
 use dynkv::sim::{from_bytes, to_bytes};

@@ -136,9 +136,7 @@ fn row(member: &MemberStatus, replies: &[&StatusReply], partitions: u32) -> Row 
     let seen = replies.iter().flat_map(|reply| &reply.members).filter(|seen| seen.node == member.node);
     let up = own.is_some() || seen.clone().any(|seen| seen.up && !seen.convicted);
     let rebuilding = seen.clone().any(|seen| seen.rebuilding);
-    let convicts = |reply: &&&StatusReply| {
-        reply.members.iter().any(|seen| seen.node == member.node && seen.convicted)
-    };
+    let convicts = |reply: &&&StatusReply| reply.members.iter().any(|seen| seen.node == member.node && seen.convicted);
     let convicted_by = replies.iter().filter(convicts).map(|reply| reply.name.clone()).collect();
     let told = seen.clone().max_by_key(|seen| seen.generation).unwrap_or(member);
     let letter = match own.map(|own| own.phase) {

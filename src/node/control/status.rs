@@ -58,9 +58,10 @@ impl Control {
             partitions: 0,
             convicted: self.detector.is_convicted(node),
             phi: self.detector.phi(self.now, node),
-            heartbeat_age_ms: self.detector.heard(node).map(|heard| {
-                u64::try_from(self.now.since(heard).as_millis()).expect("a time in microseconds fits")
-            }),
+            heartbeat_age_ms: self
+                .detector
+                .heard(node)
+                .map(|heard| u64::try_from(self.now.since(heard).as_millis()).expect("a time in microseconds fits")),
             ring: state.and_then(|state| state.ring).map(|(_, digest)| data_encoding::HEXLOWER.encode(&digest)),
         }
     }
