@@ -66,7 +66,7 @@ impl Tuning {
         Tuning {
             expectation: Expectation {
                 window: config.phi_window as usize,
-                min_deviation: (interval / 4).max(Duration::from_millis(50)),
+                min_deviation: (interval / 4).max(Duration::from_millis(100)),
                 pause,
                 estimate: interval,
                 longest: interval * 10,
@@ -177,11 +177,11 @@ impl Detector {
         peer.acquit().then_some(Verdict { node, convicted: false })
     }
 
-    /// A member has completed a handshake: it lives.
+    /// A member has completed a handshake, or answered: it lives.
     pub fn meet(&mut self, now: Time, node: NodeId) -> Option<Verdict> {
         self.wake(now);
         let peer = self.peers.get_mut(&node)?;
-        peer.arrivals.rebase(now);
+        peer.arrivals.attest(now);
         peer.acquit().then_some(Verdict { node, convicted: false })
     }
 

@@ -33,16 +33,17 @@ pub struct Arrivals {
     intervals: VecDeque<u32>,
     sum: u64,
     squares: u128,
+    /// The last sign of life of any kind.
     last: Time,
-    /// The next interval is none of the other's doing: it is not remembered.
-    is_odd: bool,
+    /// The last heartbeat, unless the interval since it is to be forgotten.
+    beaten: Option<Time>,
 }
 
 impl Arrivals {
     /// Nothing has come yet, and the wait begins. The window starts with half and twice the estimate.
     pub fn new(now: Time, expectation: Expectation) -> Arrivals {
         let mut arrivals =
-            Arrivals { expectation, intervals: VecDeque::new(), sum: 0, squares: 0, last: now, is_odd: true };
+            Arrivals { expectation, intervals: VecDeque::new(), sum: 0, squares: 0, last: now, beaten: None };
         arrivals.remember(expectation.estimate / 2);
         arrivals.remember(expectation.estimate * 2);
         arrivals
@@ -50,17 +51,23 @@ impl Arrivals {
 
     /// A heartbeat has come.
     pub fn arrive(&mut self, now: Time) {
-        let interval = now.since(self.last).min(self.expectation.longest);
-        if !std::mem::replace(&mut self.is_odd, false) {
-            self.remember(interval);
+        if let Some(beaten) = self.beaten {
+            self.remember(now.since(beaten).min(self.expectation.longest));
         }
+        self.beaten = self.beaten.max(Some(now));
         self.last = self.last.max(now);
     }
 
-    /// The wait begins anew, for another reason than a heartbeat: the interval that this cuts says nothing.
+    /// Another sign of life than a heartbeat: the wait begins anew, and the interval between heartbeats goes on. Otherwise
+    /// whoever is asked in good time would seem more regular than it is, and be asked ever sooner.
+    pub fn attest(&mut self, now: Time) {
+        self.last = self.last.max(now);
+    }
+
+    /// The wait begins anew, and the interval that this cuts says nothing.
     pub fn rebase(&mut self, now: Time) {
         self.last = self.last.max(now);
-        self.is_odd = true;
+        self.beaten = None;
     }
 
     fn remember(&mut self, interval: Duration) {
@@ -262,6 +269,16 @@ mod tests {
         arrivals.arrive(end + MS * 4900);
         arrivals.arrive(end + MS * 5400);
         assert_eq!((arrivals.mean(), arrivals.deviation()), (500_000.0, 50_000.0));
+    }
+
+    #[test]
+    fn a_sign_of_another_kind_ends_the_wait_and_not_the_interval() {
+        let (mut arrivals, end) = after(&[500; 100], expectation());
+        arrivals.attest(end + MS * 1900);
+        assert!(arrivals.phi(end + MS * 2000) < 1.0);
+        let sum = arrivals.sum;
+        arrivals.arrive(end + MS * 2000);
+        assert_eq!(arrivals.sum - sum, 2_000_000);
     }
 
     /// Trap 16: an argument that goes back, or leaps, does nothing untoward.

@@ -10,6 +10,10 @@ use crate::message::{ControlMessage, GossipAck, GossipDelta, GossipSyn, Ping};
 use crate::ring::Layout;
 use crate::types::NodeId;
 
+/// With whom of the living a round is held. With one alone heartbeats come so irregularly that of 50 nodes the last take
+/// 5.8 s to convict a dead one, where with two they take under 5 s; see docs/gossip.md.
+const PARTNERS: usize = 2;
+
 impl Control {
     pub(super) fn handle_timer(&mut self, fx: &mut ControlEffects) {
         let (pings, verdicts) = self.detector.poll(self.now);
@@ -27,18 +31,18 @@ impl Control {
         }
     }
 
-    /// A round: with one of the living, and the more often with one of the convicted the more of all they are, so that two
-    /// halves which hold one another for dead find together again.
+    /// A round: with some of the living, and the more often with one of the convicted the more of all they are, so that
+    /// two halves which hold one another for dead find together again.
     fn gossip(&mut self, fx: &mut ControlEffects) {
         let ready = self.links.iter().filter(|(_, link)| link.dialed.is_some());
         let ready = ready.filter_map(|(id, link)| Some((*id, link.peer?)));
         let (convicted, living): (Vec<_>, Vec<_>) = ready.partition(|(_, peer)| self.detector.is_convicted(*peer));
         let seldom = convicted.len() as f64 / (convicted.len() + living.len()).max(1) as f64;
-        let partners = [
-            living.choose(&mut self.rng).copied(),
-            convicted.choose(&mut self.rng).copied().filter(|_| self.rng.random_bool(seldom)),
-        ];
-        partners.into_iter().flatten().for_each(|(link, _)| self.ask(link, fx));
+        let mut partners: Vec<LinkId> = living.sample(&mut self.rng, PARTNERS).map(|(link, _)| *link).collect();
+        if self.rng.random_bool(seldom) {
+            partners.extend(convicted.choose(&mut self.rng).map(|(link, _)| *link));
+        }
+        partners.into_iter().for_each(|link| self.ask(link, fx));
     }
 
     /// Begins an exchange on a link.
