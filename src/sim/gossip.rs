@@ -128,7 +128,8 @@ impl GossipWorld {
         GossipWorld::with_layout(seed, nodes, config, layout)
     }
 
-    fn with_layout(seed: u64, nodes: usize, config: GossipConfig, layout: Layout) -> GossipWorld {
+    /// The first `started` members of a layout run.
+    fn with_layout(seed: u64, started: usize, config: GossipConfig, layout: Layout) -> GossipWorld {
         let mut world = GossipWorld {
             now: Time::from_micros(1_000_000),
             loss: 0.0,
@@ -136,14 +137,14 @@ impl GossipWorld {
             bytes: 0,
             pings: 0,
             config,
-            nodes: (0..nodes).map(|_| Node { control: None, run: 0, paused_until: Time::ZERO }).collect(),
+            nodes: layout.members().iter().map(|_| Node { control: None, run: 0, paused_until: Time::ZERO }).collect(),
             links: Vec::new(),
             cut: None,
             layout,
             queue: EventQueue::default(),
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
         };
-        (0..nodes).for_each(|node| world.start(node));
+        (0..started).for_each(|node| world.start(node));
         world
     }
 

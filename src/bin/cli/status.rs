@@ -356,12 +356,12 @@ mod tests {
     #[test]
     fn who_is_held_for_dead_is_down_unless_it_answers() {
         let convicted = || MemberStatus { convicted: true, phi: Some(9.5), ..member(2, true, "aa") };
-        let first = ("h:1".to_owned(), Ok(reply(1, vec![member(1, true, "aa"), convicted()])));
-        let document = assemble(&vec![first.clone(), ("h:2".to_owned(), lost())]);
+        let first = || ("h:1".to_owned(), Ok(reply(1, vec![member(1, true, "aa"), convicted()])));
+        let document = assemble(&vec![first(), ("h:2".to_owned(), lost())]);
         assert_eq!((document.members[1].state.as_str(), document.members[1].phi), ("DN", Some(9.5)));
         assert_eq!(document.problems, ["n2 is down"]);
         let second = reply(2, vec![member(1, true, "aa"), member(2, true, "aa")]);
-        let document = assemble(&vec![first, ("h:2".to_owned(), Ok(second))]);
+        let document = assemble(&vec![first(), ("h:2".to_owned(), Ok(second))]);
         assert_eq!(document.members[1].state, "UN");
         assert_eq!(document.problems, ["n2 is up, and held for dead by n1"]);
     }
