@@ -181,7 +181,13 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn expectation() -> Expectation {
-        Expectation { window: 1000, min_deviation: MS * 50, pause: MS * 0, estimate: MS * 500, longest: MS * 5000 }
+        Expectation {
+            window: 1000,
+            min_deviation: MS * 50,
+            pause: Duration::ZERO,
+            estimate: MS * 500,
+            longest: MS * 5000,
+        }
     }
 
     fn at(ms: u64) -> Time {
@@ -205,7 +211,7 @@ mod tests {
         let known = [
             (-5.0, 1.244_912_1e-7),
             (-1.0, 0.075_026_013),
-            (0.0, 0.301_029_996),
+            (0.0, std::f64::consts::LOG10_2),
             (1.0, 0.799_545_541),
             (2.0, 1.643_016_080),
             (3.0, 2.869_699_036),

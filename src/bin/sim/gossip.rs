@@ -59,7 +59,7 @@ pub fn run(args: &GossipArgs) -> bool {
 
 fn line(plan: &GossipPlan, loss: u8, findings: &GossipFindings, took: Duration) -> String {
     let GossipFindings { rounds, bytes_a_round, detection, missed, false_verdicts, watched, pings } = findings;
-    let seconds = |percent: usize| at(detection, percent).map_or(f64::NAN, |span| span.as_secs_f64());
+    let seconds = |percent: usize| at(detection, percent).map_or(f64::NAN, Duration::as_secs_f64);
     let rounds = |percent: usize| at(rounds, percent).copied().unwrap_or(f64::NAN);
     let hours = watched.as_secs_f64() / 3600.0 * plan.nodes as f64;
     format!(
