@@ -212,13 +212,14 @@ fn response() -> impl Strategy<Value = Response> {
 
 fn member() -> impl Strategy<Value = MemberState> {
     let ballot = proptest::option::of(any::<(u32, [u8; 16], Option<[u8; 16]>)>());
-    let numbers = any::<(u64, u64, u64, u32, u64, u64, bool)>();
+    let numbers = any::<(u64, u64, u64, u64, u32, u64, u64, bool)>();
     (numbers, ballot, proptest::option::of(any::<(u64, [u8; 16])>())).prop_map(|(numbers, ballot, ring)| {
-        let (node, generation, version, weight, disk, synced, rebuilding) = numbers;
+        let (node, generation, version, heartbeat, weight, disk, synced, rebuilding) = numbers;
         MemberState {
             node: NodeId(node),
             generation: Generation(generation),
             version,
+            heartbeat,
             name: "n1".into(),
             zone: "default".into(),
             weight,
