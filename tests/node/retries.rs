@@ -44,7 +44,9 @@ fn a_write_id_with_another_body_or_key_is_refused() {
 fn a_retry_at_another_coordinator_finds_the_first_ones_dot() {
     let mut world = Plan::new(3).born();
     let lost = world.begin(0, put("k", "v", 1).w(3));
-    world.run_for(Duration::from_micros(450));
+    while !(1..3).all(|node| world.count(node, |counters| counters.merged) == 1) {
+        world.run_for(Duration::from_micros(10));
+    }
     assert!(world.answer(lost).is_none(), "the ack is to be lost");
     world.kill(0);
     let receipt = world.ask(1, put("k", "v", 1).w(2)).receipt();
