@@ -60,8 +60,14 @@ fn a_member_that_is_back_is_acquitted_at_its_first_contact() {
     world.start(3);
     world.run_for(Duration::from_millis(400));
     assert_eq!(held_for_dead(&world, 3), Vec::<usize>::new());
-    let knows = |control: &Control| control.members().get(id_of(3)).is_some_and(|state| state.generation.0 == 3);
-    assert!(world.running().all(|(_, control)| knows(control)), "gossip comes with the link, not with the next round");
+}
+
+#[test]
+fn gossip_comes_with_the_link_and_not_with_the_next_round() {
+    let config = GossipConfig { interval: Duration::from_secs(60), ..GossipConfig::default() };
+    let mut world = GossipWorld::new(7, 4, config);
+    world.run_for(Duration::from_millis(300));
+    assert!(world.running().all(|(_, control)| control.members().iter().count() == 4));
 }
 
 /// Trap 16.
