@@ -16,7 +16,7 @@ RELEASE_TESTS := --lib --bins $(patsubst tests/%.rs,--test %,$(filter-out $(CORE
 # so these runs keep a directory of their own: in the common one they would throw the real build away.
 LINT_ROCKS := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/lint ROCKSDB_LIB_DIR=/nonexistent $(CARGO)
 
-.PHONY: help deps build demo dev test fmt-check lint tidy test-core test-sim test-release sim mutants chaos bench audit
+.PHONY: help deps build demo dev test fmt-check lint tidy test-core test-sim test-release sim gossip mutants chaos bench audit
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +72,13 @@ SIM_ARGS := $(SIM_SEEDS) --minutes $(MINUTES) $(if $(TWICE),--twice) $(SIM_TRACE
 
 sim: ## Seeds of the whole-cluster simulation (SEEDS=100 MINUTES=1 FIRST=1; SEED=17 [TRACE=1|KEY]; TWICE=1; ENGINE=rocks)
 	$(CARGO) run $(SIM_BUILD) --bin dynkv-sim -- $(SIM_ARGS)
+
+# NODES=50 LOSS=5 CRASHES=20 HEALTHY=1440 (minutes) for one row
+GOSSIP_ARGS := $(if $(NODES),--nodes $(NODES)) $(if $(LOSS),--loss $(LOSS)) $(if $(CRASHES),--crashes $(CRASHES)) \
+	$(if $(HEALTHY),--minutes $(HEALTHY))
+
+gossip: ## Spread of news, detection of crashes and false verdicts, measured in virtual time
+	$(CARGO) run --profile sim --no-default-features --features sim --bin dynkv-sim -- gossip $(GOSSIP_ARGS)
 
 mutants: ## Seeded bugs, each caught by the simulation (MINUTES=1)
 	$(CARGO) run --profile sim --no-default-features --features mutants --bin dynkv-sim -- --mutants --minutes $(MINUTES)

@@ -284,7 +284,7 @@ pub struct RingReply {
 }
 
 /// What the answering node knows of one member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemberStatus {
     /// Its identity.
     pub node: NodeId,
@@ -296,6 +296,13 @@ pub struct MemberStatus {
     pub address: String,
     /// Whether the answering node has a live link to it (always true of itself).
     pub up: bool,
+    /// The answering node holds it for dead: it has been silent for an unlikely time, and answers no probe.
+    pub convicted: bool,
+    /// How unlikely its silence is, as -log10 of the probability; `None` of the answering node itself, and before it has
+    /// been heard of. Never NaN.
+    pub phi: Option<f64>,
+    /// Since its latest heartbeat came, in milliseconds; `None` as for `phi`.
+    pub heartbeat_age_ms: Option<u64>,
     /// It has lost its disk and is not rebuilt yet.
     pub rebuilding: bool,
     /// Its run, if it has been met.
@@ -307,6 +314,9 @@ pub struct MemberStatus {
     /// Digest of the ring that it follows, in hexadecimal, if it has been met.
     pub ring: Option<String>,
 }
+
+// phi is never NaN
+impl Eq for MemberStatus {}
 
 /// How far a node has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,8 +3,9 @@
 //! | message | sender | answer | what its loss means |
 //! |---|---|---|---|
 //! | [`Hello`] | control, first on a link it dialed | [`HelloAnswer`] | the link is dialed anew |
-//! | [`GossipSyn`] | control, each interval to one peer | [`GossipAck`] | the next interval's does its work |
+//! | [`GossipSyn`] | control, each interval to one peer, and first on each link that it dialed | [`GossipAck`] | the next interval's does its work |
 //! | [`GossipDelta`] | control, on a `GossipAck` that shows a gap | none | as above |
+//! | [`Ping`] | control, to a member that has fallen silent | [`Pong`] | sent again a few times; with all lost, silence is taken for death |
 //! | [`Coordinate`] | shard without the key, for a client | [`Coordinated`] | the sender coordinates itself, with the same write id |
 //! | [`Replicate`] | coordinator, to each other slot | [`Replicated`] | sent again each attempt until the deadline; the write counts one replica less |
 //! | [`Fetch`] | coordinator of a read, to as many as it needs | [`Fetched`] | another is asked, and it is asked again |
@@ -151,6 +152,20 @@ pub enum HelloAnswer {
     Refused(HelloRefusal),
 }
 
+/// Asks a member that nobody has heard of for a while whether it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// Which ping, by the sender's count.
+    pub number: u64,
+}
+
+/// It does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pong {
+    /// As in the [`Ping`].
+    pub number: u64,
+}
+
 /// Asks for what the sender does not know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GossipSyn {
@@ -195,6 +210,10 @@ pub enum ControlMessage {
     GossipAck(GossipAck),
     /// See [`GossipDelta`].
     GossipDelta(GossipDelta),
+    /// See [`Ping`].
+    Ping(Ping),
+    /// See [`Pong`].
+    Pong(Pong),
 }
 
 /// Why an object travels. The receiver treats all alike; it decides about urgency and accounting.

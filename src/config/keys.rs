@@ -71,6 +71,8 @@ pub(super) const KEYS: &[Known] = &[
     key(&["hints", "max_age"], Form::Text, "a duration from \"1s\" to \"365d\""),
     key(&["hints", "max_bytes"], Form::Text, "a size such as \"10GiB\"; \"0B\" for none"),
     key(&["hints", "replay_rate"], Form::Text, "bytes a second from \"1KiB/s\" to \"1TiB/s\""),
+    key(&["gossip", "phi_threshold"], Form::Number, "a number from 1 to 100"),
+    key(&["gossip", "phi_window"], Form::Number, "a whole number from 10 to 100000"),
     key(&["storage", "sync"], Form::Text, "\"always\", an interval from \"1ms\" to \"1m\", or \"os\""),
     key(&["storage", "block_cache"], Form::Text, "\"0%\" to \"90%\", or a size such as \"8GiB\""),
     key(&["storage", "compression"], Form::Text, "\"lz4\", \"zstd\" or \"none\""),

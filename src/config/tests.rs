@@ -247,6 +247,10 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("[net]\nmax_value = '65MiB'", r#"net.max_value = "65MiB" (from F): expected a size from "1B" to "64MiB""#),
     ("[net]\nmax_value = 'big'", r#"net.max_value = "big" (from F): expected a size from "1B" to "64MiB""#),
     ("[gossip]\ninterval = '1ms'", r#"gossip.interval = "1ms" (from F): expected a duration from "10ms" to "1m""#),
+    ("[gossip]\nphi_threshold = 0.5", "gossip.phi_threshold = 0.5 (from F): expected a number from 1 to 100"),
+    ("[gossip]\nphi_threshold = nan", "gossip.phi_threshold = NaN (from F): expected a number from 1 to 100"),
+    ("[gossip]\nphi_window = 9", "gossip.phi_window = 9 (from F): expected a whole number from 10 to 100000"),
+    ("[gossip]\nphi_window = -1", "gossip.phi_window = -1 (from F): expected a whole number from 10 to 100000"),
     (
         "[storage]\nsync = '2m'",
         r#"storage.sync = "2m" (from F): expected "always", an interval from "1ms" to "1m", or "os""#,

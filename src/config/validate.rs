@@ -126,7 +126,10 @@ impl Config {
     }
 
     fn validate_rest(&self, check: &Check<'_>) -> Result<(), ConfigError> {
-        check.duration(self.gossip.interval, MILLI * 10, MINUTE, "gossip.interval")?;
+        let gossip = &self.gossip;
+        check.duration(gossip.interval, MILLI * 10, MINUTE, "gossip.interval")?;
+        check.that((1.0..=100.0).contains(&gossip.phi_threshold), "gossip.phi_threshold", gossip.phi_threshold)?;
+        check.that((10..=100_000).contains(&gossip.phi_window), "gossip.phi_window", gossip.phi_window)?;
         check.duration(self.hints.max_age, Duration::from_secs(1), MINUTE * 60 * 24 * 365, "hints.max_age")?;
         let rate = self.hints.replay_rate;
         check.text((1 << 10..=1 << 40).contains(&rate.0), "hints.replay_rate", rate)?;

@@ -184,6 +184,8 @@ pub fn encode_control(id: u64, message: &ControlMessage) -> RawFrame {
         ControlMessage::GossipSyn(message) => (Kind::GossipSyn, header(message)),
         ControlMessage::GossipAck(message) => (Kind::GossipAck, header(message)),
         ControlMessage::GossipDelta(message) => (Kind::GossipDelta, header(message)),
+        ControlMessage::Ping(message) => (Kind::Ping, header(message)),
+        ControlMessage::Pong(message) => (Kind::Pong, header(message)),
     };
     frame(id, kind, Bytes::new(), body)
 }
@@ -200,6 +202,8 @@ pub fn decode_control(frame: &RawFrame) -> Result<ControlMessage, DecodeError> {
         Some(Kind::GossipSyn) => Ok(ControlMessage::GossipSyn(parse_bytes(body)?)),
         Some(Kind::GossipAck) => Ok(ControlMessage::GossipAck(parse_bytes(body)?)),
         Some(Kind::GossipDelta) => Ok(ControlMessage::GossipDelta(parse_bytes(body)?)),
+        Some(Kind::Ping) => Ok(ControlMessage::Ping(parse_bytes(body)?)),
+        Some(Kind::Pong) => Ok(ControlMessage::Pong(parse_bytes(body)?)),
         _ => Err(unexpected(frame)),
     }
 }

@@ -16,10 +16,14 @@ pub enum Kind {
     GossipSyn = 0x09,
     /// [`crate::message::GossipDelta`].
     GossipDelta = 0x0a,
+    /// [`crate::message::Ping`].
+    Ping = 0x0b,
     /// [`crate::message::HelloAnswer`].
     HelloAnswer = 0x88,
     /// [`crate::message::GossipAck`].
     GossipAck = 0x89,
+    /// [`crate::message::Pong`].
+    Pong = 0x8b,
     /// [`crate::message::Coordinate`].
     Coordinate = 0x10,
     /// [`crate::message::Replicate`].
@@ -53,15 +57,17 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 23] = [
+    const ALL: [Kind; 25] = [
         Kind::OpenControl,
         Kind::OpenShard,
         Kind::OpenClient,
         Kind::Hello,
         Kind::GossipSyn,
         Kind::GossipDelta,
+        Kind::Ping,
         Kind::HelloAnswer,
         Kind::GossipAck,
+        Kind::Pong,
         Kind::Coordinate,
         Kind::Replicate,
         Kind::Fetch,

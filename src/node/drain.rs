@@ -2,6 +2,7 @@
 //!
 //! The daemon and the simulation run this very code; they differ in the [`Host`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -115,6 +116,11 @@ impl<E: Engine> Core<E> {
     /// What is kept for other nodes, by node.
     pub fn hints(&self) -> Vec<HintBacklog> {
         self.shard.hints()
+    }
+
+    /// The members that the shard was told to hold for dead.
+    pub fn convicted(&self) -> &BTreeSet<NodeId> {
+        self.shard.convicted()
     }
 
     /// Whether no client waits for an answer.

@@ -67,6 +67,13 @@ pub enum ShardInput {
         /// Whether it can.
         up: bool,
     },
+    /// A member is held for dead from now on, or no longer: this node's own opinion.
+    Verdict {
+        /// Who.
+        node: NodeId,
+        /// Whether it is.
+        convicted: bool,
+    },
     /// A new ring.
     Ring(Arc<RingView>),
     /// How far this node trusts its own records, and whether it lost its disk.

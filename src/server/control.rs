@@ -3,7 +3,7 @@
 //! ```text
 //!   listener, dialers --ControlEvent--> ControlTask --> disk, then: control lanes, links, routes, dialers
 //!                                            |
-//!                                            +--> shards (ring, standing, links), board (ring, status)
+//!                                            +--> shards (ring, standing, links, verdicts), board (ring, status)
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,7 @@ use super::shards_start::ShardsStart;
 use super::sinks::{AnswerSink, CLOSE_BROKEN, Switch};
 use super::supervise::{OnEnd, Supervisor};
 use crate::frame::codec::{OpenShard, Opening, encode_control, encode_opening};
+use crate::gossip::Verdict;
 use crate::message::ControlMessage;
 use crate::net::{Lane, Link, QueueLimits};
 use crate::node::{Control, ControlEffects, ControlInput, LinkId, Route, ShardInput};
@@ -189,7 +190,7 @@ impl ControlTask {
 
     /// In this order: a peer hears of nothing that a crash could undo, and is let in before it hears so.
     async fn execute(&mut self, fx: ControlEffects) -> Result<(), ServerError> {
-        let ControlEffects { persist, sends, admit, close, routes, dial, ring, standing, fatal } = fx;
+        let ControlEffects { persist, sends, admit, close, routes, dial, ring, standing, verdicts, fatal } = fx;
         if !persist.is_empty() {
             let disk = self.disk.clone();
             self.supervisor.blocking("control records", move || disk.persist(persist)).await??;
@@ -221,6 +222,14 @@ impl ControlTask {
         }
         if let Some(standing) = standing {
             self.switch.shards.notify(&ShardInput::Standing(standing));
+        }
+        for Verdict { node, convicted } in verdicts {
+            if convicted {
+                warn!(%node, "silent and answers no probe: held for dead");
+            } else {
+                info!(%node, "heard of again");
+            }
+            self.switch.shards.notify(&ShardInput::Verdict { node, convicted });
         }
         fatal.map_or(Ok(()), |fatal| Err(fatal.into()))
     }

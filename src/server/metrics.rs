@@ -87,12 +87,13 @@ const NODE_COUNTERS: [(&str, &str); 18] = [
 ];
 
 /// Gauges of the whole node.
-const NODE_GAUGES: [(&str, &str); 18] = [
+const NODE_GAUGES: [(&str, &str); 19] = [
     ("dynkv_ready", "1 if the node takes requests"),
     ("dynkv_read_only", "1 if the node takes no writes"),
     ("dynkv_ring_version", "The ring that the node follows"),
     ("dynkv_members", "Members of the ring"),
     ("dynkv_members_up", "Members with a live link, this node included"),
+    ("dynkv_members_convicted", "Members that this node holds for dead"),
     ("dynkv_uptime_seconds", "Since the process started"),
     ("dynkv_lanes_clients", "Open lanes of clients"),
     ("dynkv_lanes_peers", "Open lanes of peers"),
@@ -114,6 +115,11 @@ const LATENCY: &str = "dynkv_request_seconds";
 const ERRORS: &str = "dynkv_request_errors_total";
 /// Seconds spent in syncs.
 const SYNC_SECONDS: &str = "dynkv_storage_sync_seconds_total";
+
+/// How unlikely a member's silence is, by member.
+const PHI: &str = "dynkv_member_phi";
+/// Whether it is held for dead, by member.
+const CONVICTED: &str = "dynkv_member_convicted";
 
 const METADATA: Metadata<'static> = Metadata::new("dynkv", Level::INFO, None);
 
@@ -169,6 +175,11 @@ impl Metrics {
         let what = "From a request's arrival to its answer";
         self.recorder.describe_histogram(name(LATENCY), Some(Unit::Seconds), SharedString::const_str(what));
         self.recorder.describe_counter(name(ERRORS), None, SharedString::const_str("Requests answered with an error"));
+        for (gauge, what) in
+            [(PHI, "How unlikely a member's silence is"), (CONVICTED, "1 if a member is held for dead")]
+        {
+            self.recorder.describe_gauge(name(gauge), None, SharedString::const_str(what));
+        }
         let what = "Time spent in syncs";
         self.recorder.describe_gauge(name(SYNC_SECONDS), Some(Unit::Seconds), SharedString::const_str(what));
     }
@@ -291,6 +302,7 @@ impl Metrics {
             status.ring_version.map_or(0, |ring| ring.0) as f64,
             status.members.len() as f64,
             status.members.iter().filter(|member| member.up).count() as f64,
+            status.members.iter().filter(|member| member.convicted).count() as f64,
             status.uptime_s as f64,
             clients as f64,
             peers as f64,
@@ -308,6 +320,11 @@ impl Metrics {
         NODE_COUNTERS.iter().zip(counters).for_each(|((name, _), value)| self.counter(name, Vec::new(), value));
         NODE_GAUGES.iter().zip(gauges).for_each(|((name, _), value)| self.gauge(name, Vec::new(), value));
         self.gauge(SYNC_SECONDS, Vec::new(), seconds(sync.micros));
+        for member in status.members.iter().filter(|member| member.node != status.node) {
+            let label = || vec![Label::new("member", member.name.clone())];
+            self.gauge(PHI, label(), member.phi.unwrap_or(0.0));
+            self.gauge(CONVICTED, label(), f64::from(u8::from(member.convicted)));
+        }
     }
 }
 

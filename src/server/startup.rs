@@ -174,7 +174,7 @@ impl Parts {
             seeds: config.cluster.seeds.clone(),
             expect: u32::from(config.cluster.bootstrap_expect.unwrap_or(1)),
             terms: terms.terms().clone(),
-            interval: config.gossip.interval,
+            gossip: config.gossip.clone(),
         };
         let control = Control::new(control_config, start, rand::random());
         let view = View { status: control.status(), lacking: None };

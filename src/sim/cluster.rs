@@ -13,6 +13,7 @@ use super::schedule::{ClusterPlan, Schedule};
 use super::workload::LATEST;
 use super::world::{Reads, World};
 use crate::antientropy::config::HintsConfig;
+use crate::gossip::config::GossipConfig;
 use crate::node::{ControlConfig, ShardConfig, Terms};
 use crate::quorum::Level;
 use crate::ring::{BucketConfig, Conflict, Partitions};
@@ -65,7 +66,7 @@ fn config_of(plan: &ClusterPlan, index: usize) -> NodeConfig {
             seeds: vec![address(0), address(1)],
             expect: u32::try_from(plan.shards.len()).expect("few nodes"),
             terms,
-            interval: plan.gossip_interval,
+            gossip: GossipConfig { interval: plan.gossip_interval, ..GossipConfig::default() },
         },
         shard: ShardConfig {
             shard: 0,

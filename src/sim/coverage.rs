@@ -149,6 +149,12 @@ marks! {
     SiblingsRefused: Probe "too many siblings refused",
     /// An answer of a replica that lost its disk.
     RebuildingHeard: Probe "rebuilding replica heard",
+    /// A member that another one holds for dead.
+    Convicted: Probe "node convicted",
+    /// Of these, one whose process was up and not paused.
+    FalselyConvicted: Probe "false conviction",
+    /// One that was heard of again.
+    Acquitted: Probe "node acquitted",
     /// A request that came after its deadline.
     Expired: Probe "request expired on arrival",
 }

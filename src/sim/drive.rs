@@ -11,6 +11,7 @@ use super::network::Lane;
 use super::trace::Happening;
 use super::world::{Event, HeldRead, Reads, World};
 use crate::api::{ApiError, Response};
+use crate::gossip::Verdict;
 use crate::message::Refusal;
 use crate::node::{ColdRead, ControlEffects, ControlInput, Output, Route, ShardInput};
 use crate::storage::{Batch, Engine, Family, OpFailure};
@@ -290,6 +291,10 @@ impl<D: Disk> World<D> {
         }
         if let Some(standing) = fx.standing {
             self.input_all(index, &ShardInput::Standing(standing));
+        }
+        for Verdict { node, convicted } in fx.verdicts {
+            self.note_verdict(node, convicted);
+            self.input_all(index, &ShardInput::Verdict { node, convicted });
         }
         if let Some(fatal) = fx.fatal {
             self.trace.announce(self.now, || format!("n{} ends itself: {fatal}", index + 1));

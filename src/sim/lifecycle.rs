@@ -11,6 +11,7 @@ use super::wire::SILENCE;
 use super::world::{Event, Loss, World};
 use crate::node::{Core, LinkId, ShardInput};
 use crate::storage::Crash;
+use crate::types::NodeId;
 
 /// How long after a process's end its peers hear of it, in microseconds.
 const RESET_US: u64 = 1000;
@@ -147,6 +148,18 @@ impl<D: Disk> World<D> {
             self.trace.announce(self.now, || format!("n{} gets an old copy of its disk", node + 1));
         }
         restored
+    }
+
+    /// A node's opinion of another has changed.
+    pub(super) fn note_verdict(&mut self, about: NodeId, convicted: bool) {
+        if !convicted {
+            self.coverage.hit(Mark::Acquitted);
+            return;
+        }
+        self.coverage.hit(Mark::Convicted);
+        let lives = |node: &usize| self.nodes[*node].process.is_some() && self.nodes[*node].paused.is_none();
+        let lives = self.ids.get(&about).is_some_and(lives);
+        self.coverage.add(Mark::FalselyConvicted, u64::from(lives));
     }
 
     fn lose_disk(&mut self, node: usize) {

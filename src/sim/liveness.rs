@@ -118,6 +118,7 @@ impl<D: Disk> Run<'_, D> {
             }
         }
         self.world.check_ring();
+        self.world.check_verdicts();
         self.world.check_ledger();
         let keys = self.workload.keys().to_vec();
         self.world.check_actors(&keys);

@@ -9,6 +9,7 @@
 //!     Node    a disk, clocks, and a process on them                    process.rs, disk.rs, host.rs
 //!   Witness   what only somebody within can check                      witness.rs
 //!   oracle    what clients saw, judged                                 oracle/
+//! gossip    hundreds of Controls alone, measured                       gossip.rs, gossip/measure.rs
 //! shrink      cuts a failing schedule down to what matters             shrink.rs
 //! ```
 //!
@@ -21,6 +22,7 @@ mod cluster;
 mod coverage;
 mod disk;
 mod drive;
+pub mod gossip;
 mod host;
 mod inject;
 mod lifecycle;

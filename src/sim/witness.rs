@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::coverage::Mark;
 use super::disk::Disk;
 use super::report::Violation;
-use super::trace::node_name;
+use super::trace::{node_name, node_of};
 use super::world::{Loss, World};
 use crate::api::{Ack, Put, Receipt, Request};
 use crate::message::{PeerRequest, Replicate};
@@ -298,6 +298,22 @@ impl<D: Disk> World<D> {
         if rings.len() > 1 {
             let now = self.now;
             self.witness.breach(now, "one ring", None, || format!("the nodes follow {} rings", rings.len()));
+        }
+    }
+
+    /// Nobody who runs holds another who runs for dead, and the shards have been told so.
+    pub(super) fn check_verdicts(&mut self) {
+        let now = self.now;
+        for node in 0..self.nodes.len() {
+            let Some(process) = &self.nodes[node].process else { continue };
+            let held: Vec<_> = process.control.detector().convicted().map(|peer| node_of(&self.ids, peer)).collect();
+            let told: Vec<_> =
+                process.cores().flat_map(Core::convicted).map(|peer| node_of(&self.ids, *peer)).collect();
+            if !held.is_empty() || !told.is_empty() {
+                self.witness.breach(now, "nobody convicted when healed", None, || {
+                    format!("{} still holds {held:?} for dead, its shards {told:?}", node_name(node))
+                });
+            }
         }
     }
 

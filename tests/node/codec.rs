@@ -12,7 +12,8 @@ use dynkv::frame::raw::RawFrame;
 use dynkv::gossip::{Ballot, Known, MemberState};
 use dynkv::message::{
     Address, ControlMessage, Coordinate, Coordinated, Fetch, Fetched, Found, GossipAck, GossipDelta, GossipSyn, Held,
-    Hello, HelloAnswer, HelloRefusal, PeerAnswer, PeerRequest, Range, Ranged, Reason, Refusal, Replicate, Replicated,
+    Hello, HelloAnswer, HelloRefusal, PeerAnswer, PeerRequest, Ping, Pong, Range, Ranged, Reason, Refusal, Replicate,
+    Replicated,
 };
 use dynkv::quorum::{Ack, Level};
 use dynkv::sim::{from_bytes, to_bytes};
@@ -236,13 +237,14 @@ fn response() -> impl Strategy<Value = Response> {
 
 fn member() -> impl Strategy<Value = MemberState> {
     let ballot = proptest::option::of(any::<(u32, [u8; 16], Option<[u8; 16]>)>());
-    let numbers = any::<(u64, u64, u64, u32, u64, u64, bool)>();
+    let numbers = any::<(u64, u64, u64, u64, u32, u64, u64, bool)>();
     (numbers, ballot, proptest::option::of(any::<(u64, [u8; 16])>())).prop_map(|(numbers, ballot, ring)| {
-        let (node, generation, version, weight, disk, synced, rebuilding) = numbers;
+        let (node, generation, version, heartbeat, weight, disk, synced, rebuilding) = numbers;
         MemberState {
             node: NodeId(node),
             generation: Generation(generation),
             version,
+            heartbeat,
             name: "n1".into(),
             zone: "default".into(),
             weight,
@@ -281,12 +283,14 @@ fn control() -> impl Strategy<Value = ControlMessage> {
         ControlMessage::HelloAnswer(HelloAnswer::Refused(refusal))
     });
     let digest = || {
-        let known = |(node, generation, version): (u64, u64, u64)| Known {
+        let known = |(node, generation, version, heartbeat, synced): (u64, u64, u64, u64, u64)| Known {
             node: NodeId(node),
             generation: Generation(generation),
             version,
+            heartbeat,
+            synced: BatchNumber(synced),
         };
-        proptest::collection::vec(any::<(u64, u64, u64)>().prop_map(known), 0..4)
+        proptest::collection::vec(any::<(u64, u64, u64, u64, u64)>().prop_map(known), 0..4)
     };
     let ring = || proptest::option::of(any::<u64>().prop_map(RingVersion));
     let delta = || proptest::collection::vec(member(), 0..3);
@@ -296,7 +300,9 @@ fn control() -> impl Strategy<Value = ControlMessage> {
         .prop_map(|(delta, digest, ring, layout)| ControlMessage::GossipAck(GossipAck { delta, digest, ring, layout }));
     let last =
         (delta(), layout()).prop_map(|(delta, layout)| ControlMessage::GossipDelta(GossipDelta { delta, layout }));
-    prop_oneof![hello, welcome, refused, syn, ack, last]
+    let ping = any::<u64>().prop_map(|number| ControlMessage::Ping(Ping { number }));
+    let pong = any::<u64>().prop_map(|number| ControlMessage::Pong(Pong { number }));
+    prop_oneof![hello, welcome, refused, syn, ack, last, ping, pong]
 }
 
 /// Whatever the kind: header and body of somebody's making.

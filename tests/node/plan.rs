@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dynkv::antientropy::config::HintsConfig;
+use dynkv::gossip::config::GossipConfig;
 use dynkv::node::{ControlConfig, ShardConfig, Terms};
 use dynkv::quorum::{HedgeAfter, Level};
 use dynkv::ring::{BucketConfig, Conflict, Partitions};
@@ -72,7 +73,7 @@ impl Plan {
             seeds: vec![address(0), address(1.min(self.shards.len() - 1))],
             expect: u32::try_from(self.shards.len()).unwrap(),
             terms: self.terms(),
-            interval: Duration::from_millis(100),
+            gossip: GossipConfig { interval: Duration::from_millis(100), ..GossipConfig::default() },
         };
         let (shards, shard) = (self.shards[index], self.shard.clone());
         let config = NodeConfig { name: format!("n{}", index + 1), shards, control, shard };

@@ -20,7 +20,7 @@ pub async fn read_back(client: &Client, keys: &[String], record: &Record) -> Res
         let mut tries = 0;
         let found = loop {
             tries += 1;
-            let options = GetOptions { r: Some(Level::All), pr: None };
+            let options = GetOptions { r: Some(Level::All), ..GetOptions::default() };
             match client.get(&Bucket::default(), &key_of(key), options).await {
                 Ok(found) => break found,
                 Err(error) if tries == TRIES => {

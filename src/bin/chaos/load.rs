@@ -207,7 +207,7 @@ impl Worker {
             let (mut recorder, now) = self.shared.record.open();
             recorder.read_begins(now, key)
         };
-        let options = GetOptions { r: Some(Level::Number(self.spec.r)), pr: None };
+        let options = GetOptions { r: Some(Level::Number(self.spec.r)), ..GetOptions::default() };
         let result = self.client.get(&Bucket::default(), &key_of(key), options).await;
         match result {
             Ok(found) => {

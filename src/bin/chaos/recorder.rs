@@ -107,7 +107,7 @@ impl Recorder {
             *replicas = primaries;
         }
         let siblings = siblings.iter().map(shown_by).collect();
-        self.note(at, Event::Answered { op, siblings });
+        self.note(at, Event::Answered { op, siblings, stood_in: 0 });
     }
 
     /// A read fails.

@@ -55,7 +55,7 @@ mod tests {
             Event::Write { op, key, write, body: None, basis: None },
             Event::Wrote { op, ending },
             Event::Read { op: OpId(2), key, replicas: 0 },
-            Event::Answered { op: OpId(2), siblings: vec![shown.clone()] },
+            Event::Answered { op: OpId(2), siblings: vec![shown.clone()], stood_in: 0 },
             Event::Final { key, siblings: vec![shown] },
         ];
         let mut history = History {

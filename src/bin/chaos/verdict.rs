@@ -171,7 +171,7 @@ mod tests {
         let siblings: Vec<Shown> = (1..=writes).map(shown).collect();
         events.push((at, Event::FaultEnded));
         events.push((at, Event::Read { op: OpId(0), key, replicas: 0 }));
-        events.push((at, Event::Answered { op: OpId(0), siblings: siblings.clone() }));
+        events.push((at, Event::Answered { op: OpId(0), siblings: siblings.clone(), stood_in: 0 }));
         events.push((at, Event::Final { key, siblings }));
         History { keys: vec![Conflict::Siblings], replicas: 3, events, ..History::default() }
     }

@@ -14,7 +14,8 @@ use super::output::{Columns, Format, Out};
 
 /// Show the cluster's nodes and how they are.
 ///
-/// Every node is asked for its own view. The state's first letter: U up, D down; the second: N serving, J joining or
+/// Every node is asked for its own view. The state's first letter: U up, D down (no node has a live link to it, or all
+/// that have hold it for dead); the second: N serving, J joining or
 /// rebuilding, L draining, X without a working disk, ? unknown. Exit 8 unless every member is UN and all follow one ring.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -53,6 +54,12 @@ struct Row {
     id: String,
     disk: Option<String>,
     generation: Option<u64>,
+    /// The most that any answering node suspects it.
+    phi: Option<f64>,
+    /// The least time since any answering node heard of it.
+    heartbeat_age_ms: Option<u64>,
+    /// By name, the answering nodes that hold it for dead.
+    convicted_by: Vec<String>,
     ring: Option<String>,
     keys: Option<u64>,
     disk_bytes: Option<u64>,
@@ -125,11 +132,13 @@ fn assemble(answers: &Answers) -> Document {
 
 fn row(member: &MemberStatus, replies: &[&StatusReply], partitions: u32) -> Row {
     let own = replies.iter().find(|reply| reply.node == member.node);
-    // a node that did not answer this client is up if another one has a live link to it
+    // a node that did not answer this client is up if another one has a live link to it, and does not hold it for dead
     let seen = replies.iter().flat_map(|reply| &reply.members).filter(|seen| seen.node == member.node);
-    let up = own.is_some() || seen.clone().any(|seen| seen.up);
+    let up = own.is_some() || seen.clone().any(|seen| seen.up && !seen.convicted);
     let rebuilding = seen.clone().any(|seen| seen.rebuilding);
-    let told = seen.max_by_key(|seen| seen.generation).unwrap_or(member);
+    let convicts = |reply: &&&StatusReply| reply.members.iter().any(|seen| seen.node == member.node && seen.convicted);
+    let convicted_by = replies.iter().filter(convicts).map(|reply| reply.name.clone()).collect();
+    let told = seen.clone().max_by_key(|seen| seen.generation).unwrap_or(member);
     let letter = match own.map(|own| own.phase) {
         Some(Phase::Serving) if rebuilding => 'J',
         Some(Phase::Serving) => 'N',
@@ -149,6 +158,9 @@ fn row(member: &MemberStatus, replies: &[&StatusReply], partitions: u32) -> Row 
         id: member.node.to_string(),
         disk: told.disk.map(|disk| disk.to_string()),
         generation: told.generation.map(|generation| generation.0),
+        phi: seen.clone().filter_map(|seen| seen.phi).max_by(f64::total_cmp),
+        heartbeat_age_ms: seen.filter_map(|seen| seen.heartbeat_age_ms).min(),
+        convicted_by,
         ring: told.ring.clone(),
         keys: own.map(|own| own.keys),
         disk_bytes: own.map(|own| own.disk_bytes),
@@ -175,6 +187,9 @@ fn unborn(reply: &StatusReply, answers: &Answers) -> Row {
         id: reply.node.to_string(),
         disk: None,
         generation: None,
+        phi: None,
+        heartbeat_age_ms: None,
+        convicted_by: Vec::new(),
         ring: None,
         keys: Some(reply.keys),
         disk_bytes: Some(reply.disk_bytes),
@@ -200,6 +215,9 @@ fn problems(rows: &[Row], replies: &[&StatusReply], unreachable: &[Unreachable])
             Some(format!("{} {what}{note}", row.name))
         })
         .collect();
+    for row in rows.iter().filter(|row| !row.state.starts_with('D') && !row.convicted_by.is_empty()) {
+        problems.push(format!("{} is up, and held for dead by {}", row.name, row.convicted_by.join(", ")));
+    }
     let rings: BTreeMap<_, _> = rows.iter().filter_map(|row| Some((row.ring.as_ref()?, &row.name))).collect();
     if rings.len() > 1 {
         problems.push(format!("members follow {} different rings", rings.len()));
@@ -224,7 +242,7 @@ fn print(document: &Document, format: Format, out: &mut Out) -> Result<(), Failu
     let wide = format == Format::Wide;
     let mut headings = vec!["STATE", "NAME", "ZONE", "ADDRESS", "OWNED", "KEYS", "GENERATION", "RING"];
     if wide {
-        headings.extend(["DISK", "FREE", "UPTIME", "NODE ID", "DISK ID"]);
+        headings.extend(["PHI", "HEARD", "DISK", "FREE", "UPTIME", "NODE ID", "DISK ID"]);
     }
     let mut columns = Columns::new(&headings).right(&[4, 5, 6]);
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
@@ -242,6 +260,8 @@ fn print(document: &Document, format: Format, out: &mut Out) -> Result<(), Failu
         if wide {
             let size = |bytes: Option<u64>| or_dash(bytes.map(|bytes| ByteSize(bytes).to_string()));
             let uptime = row.uptime_s.map(|s| humantime::format_duration(Duration::from_secs(s)).to_string());
+            let heard = row.heartbeat_age_ms.map(|ms| format!("{:.1} s ago", ms as f64 / 1000.0));
+            cells.extend([or_dash(row.phi.map(|phi| format!("{phi:.1}"))), or_dash(heard)]);
             cells.extend([size(row.disk_bytes), size(row.free_bytes), or_dash(uptime)]);
             cells.extend([row.id.clone(), or_dash(row.disk.clone())]);
         }
@@ -272,6 +292,9 @@ mod tests {
             zone: "z".into(),
             address: format!("h:{id}"),
             up,
+            convicted: false,
+            phi: Some(0.25),
+            heartbeat_age_ms: Some(400),
             rebuilding: false,
             generation: Some(Generation(3)),
             disk: Some(DiskId(id)),
@@ -328,6 +351,19 @@ mod tests {
         assert_eq!(document.members[1].state, "U?");
         assert_eq!(document.problems, ["n2 answers its peers and not this client"]);
         assert_eq!(document.unreachable[0].address, "h:2");
+    }
+
+    #[test]
+    fn who_is_held_for_dead_is_down_unless_it_answers() {
+        let convicted = || MemberStatus { convicted: true, phi: Some(9.5), ..member(2, true, "aa") };
+        let first = || ("h:1".to_owned(), Ok(reply(1, vec![member(1, true, "aa"), convicted()])));
+        let document = assemble(&vec![first(), ("h:2".to_owned(), lost())]);
+        assert_eq!((document.members[1].state.as_str(), document.members[1].phi), ("DN", Some(9.5)));
+        assert_eq!(document.problems, ["n2 is down"]);
+        let second = reply(2, vec![member(1, true, "aa"), member(2, true, "aa")]);
+        let document = assemble(&vec![first(), ("h:2".to_owned(), Ok(second))]);
+        assert_eq!(document.members[1].state, "UN");
+        assert_eq!(document.problems, ["n2 is up, and held for dead by n1"]);
     }
 
     #[test]

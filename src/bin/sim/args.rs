@@ -8,6 +8,7 @@ use clap::{CommandFactory as _, Parser};
 use dynkv::sim::{HarnessBug, TraceFilter};
 
 use super::engine::Engine;
+use super::gossip::GossipArgs;
 use super::regressions::Regressions;
 use super::rig::{Minutes, Order, Rig};
 use super::sabotage::{self, Mutant};
@@ -23,8 +24,12 @@ EXAMPLES
   dynkv-sim --seeds 1000 --minutes 10
   dynkv-sim --seed 17 --minutes 10 --trace=k3.0
   RUST_BACKTRACE=1 dynkv-sim --seed 17 --no-shrink
-  dynkv-sim --seeds 20 --twice")]
+  dynkv-sim --seeds 20 --twice
+  dynkv-sim gossip --nodes 50 --loss 5 --crashes 20")]
+#[command(args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    measurement: Option<Measurement>,
     /// How many seeds; with --mutants, how many may pass before a bug counts as not caught [default: 100, with --mutants 500]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     seeds: Option<u64>,
@@ -69,6 +74,13 @@ struct Args {
     allow_missing: bool,
 }
 
+/// What is measured instead of checked.
+#[derive(Debug, clap::Subcommand)]
+enum Measurement {
+    /// How fast gossip spreads news, what it costs, how soon the dead are found, how often the living are taken for dead
+    Gossip(GossipArgs),
+}
+
 /// Runs of a number of seeds.
 pub struct SeedsPlan {
     pub regressions: Vec<Order>,
@@ -94,6 +106,7 @@ pub struct MutantsPlan {
 /// What is to be done.
 pub enum Mode {
     Seeds(SeedsPlan),
+    Gossip(GossipArgs),
     #[cfg(feature = "mutants")]
     Mutants(MutantsPlan),
 }
@@ -119,6 +132,9 @@ impl Args {
     }
 
     fn check(self) -> Result<Mode, String> {
+        if let Some(Measurement::Gossip(gossip)) = self.measurement {
+            return Ok(Mode::Gossip(gossip));
+        }
         if self.mutants {
             return self.check_mutants();
         }
@@ -180,6 +196,7 @@ mod tests {
         })?;
         match args.check()? {
             Mode::Seeds(plan) => Ok(plan),
+            Mode::Gossip(plan) => Err(format!("gossip of {:?}", plan.nodes)),
             #[cfg(feature = "mutants")]
             Mode::Mutants(plan) => Err(format!("{} seeds of mutants", plan.seeds)),
         }
@@ -227,6 +244,9 @@ mod tests {
             #[cfg(feature = "mutants")]
             (&["--regressions", "/nonexistent", "--mutant", Mutant::ALL[0].name()], "cannot be used"),
             (&["17"], "17"),
+            (&["gossip", "--nodes", "1"], "1"),
+            (&["gossip", "--loss", "101"], "101"),
+            (&["gossip", "--nodes", "50,5"], "gossip of [50, 5]"),
             #[cfg(not(feature = "rocksdb"))]
             (&["--engine", "rocks"], "feature rocksdb"),
             #[cfg(not(feature = "mutants"))]

@@ -4,6 +4,7 @@ mod args;
 mod campaign;
 mod crew;
 mod engine;
+mod gossip;
 #[cfg(feature = "mutants")]
 mod harness;
 mod minimal;
@@ -29,6 +30,7 @@ pub fn main() -> ExitCode {
     panics::install_hook(mode.is_close_look());
     let green = match mode {
         Mode::Seeds(plan) => campaign::run(&plan),
+        Mode::Gossip(plan) => gossip::run(&plan),
         #[cfg(feature = "mutants")]
         Mode::Mutants(plan) => proof::run(&plan),
     };

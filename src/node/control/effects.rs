@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::gossip::Verdict;
 use crate::message::{ControlMessage, HelloRefusal};
 use crate::node::Standing;
 use crate::ring::RingView;
@@ -108,6 +109,8 @@ pub struct ControlEffects {
     pub ring: Option<Arc<RingView>>,
     /// A new standing, for the shards.
     pub standing: Option<Standing>,
+    /// Changes of opinion about who lives, for the shards.
+    pub verdicts: Vec<Verdict>,
     /// The process must end.
     pub fatal: Option<Fatal>,
 }

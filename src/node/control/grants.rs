@@ -116,6 +116,7 @@ mod tests {
             node: NodeId(1),
             generation: Generation(generation),
             version: 1,
+            heartbeat: 0,
             name: "n1".into(),
             zone: "default".into(),
             weight: 1000,

@@ -83,6 +83,7 @@ impl Control {
         }
         known.peer = Some(hello.node);
         fx.admit.push((link, hello.node));
+        self.met(hello.node, fx);
         Ok(())
     }
 
@@ -100,6 +101,7 @@ impl Control {
         let known = self.links.get_mut(&link).expect("messages are handled on known links only");
         if let Some(address) = &known.dialed {
             self.aliases.insert(address.clone(), node);
+            self.addresses_changed = true;
         }
         if name != known.certified || node == own {
             fx.close.push((link, format!("it welcomes as {name:?}, its certificate says {:?}", known.certified)));
@@ -121,6 +123,9 @@ impl Control {
             self.granted_by.insert(node);
         }
         fx.routes.push(Route::Up { node, link });
+        self.met(node, fx);
+        // at once: both have news after a cut, and have heard nothing of one another for as long as it lasted
+        self.ask(link, fx);
     }
 
     fn on_refused(&mut self, link: LinkId, refusal: HelloRefusal, fx: &mut ControlEffects) {
@@ -131,6 +136,7 @@ impl Control {
             HelloRefusal::Yourself => {
                 if let Some(address) = known.dialed.clone() {
                     self.aliases.insert(address, self.node());
+                    self.addresses_changed = true;
                 }
             }
             // A new directory learns which ring slot its name is bound to, and starts above the lost disk's last run.
@@ -186,6 +192,7 @@ impl Control {
         // Whoever is linked knows this node by what it no longer is.
         fx.close.extend(self.links.keys().map(|link| (*link, "this node has taken another identity".into())));
         self.members.rename_own(node, generation);
+        self.addresses_changed = true;
         self.members.update_own(|own| own.rebuilding = rebuilding);
         fx.persist.extend(self.start.identity_records());
     }

@@ -4,34 +4,34 @@
 //!    LinkUp, LinkDown, Message, Synced, Timer            (now, ControlInput)
 //!                        |
 //!                 +------v------+
-//!                 |   Control   |   members (gossip), grants, birth, layout
+//!                 |   Control   |   members (gossip), liveness, grants, birth, layout
 //!                 +------+------+
 //!                        |
-//!    persist, then: sends, admit, close, routes, dial, ring, standing, fatal     (ControlEffects)
+//!    persist, then: sends, admit, close, routes, dial, ring, standing, verdicts, fatal     (ControlEffects)
 //! ```
 
 mod birth;
 mod effects;
+mod gossip;
 mod grants;
 mod handshake;
+mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
 
 pub use birth::Terms;
 pub use effects::{ControlEffects, ControlInput, Fatal, LinkId, Route};
 
 use self::birth::{Founding, elected, found};
 use self::grants::Grants;
-use crate::api::{MemberStatus, Phase, StatusReply};
-use crate::gossip::{Ballot, Change, MemberState, Members};
-use crate::message::{ControlMessage, GossipAck, GossipDelta, GossipSyn, HelloRefusal};
+use crate::gossip::config::GossipConfig;
+use crate::gossip::{Ballot, Detector, MemberState, Members, Tuning};
+use crate::message::{ControlMessage, HelloRefusal, Ping, Pong};
 use crate::node::Standing;
 use crate::node::startup::{Start, layout_record, vote_record};
 use crate::ring::{Layout, RingView};
@@ -53,8 +53,8 @@ pub struct ControlConfig {
     pub expect: u32,
     /// What is fixed at birth.
     pub terms: Terms,
-    /// Between two gossip exchanges.
-    pub interval: Duration,
+    /// The pace of gossip, and of suspicion.
+    pub gossip: GossipConfig,
 }
 
 /// A connection to a peer.
@@ -73,6 +73,7 @@ pub struct Control {
     config: ControlConfig,
     start: Start,
     members: Members,
+    detector: Detector,
     cluster: Option<ClusterId>,
     view: Option<Arc<RingView>>,
     links: BTreeMap<LinkId, Link>,
@@ -84,9 +85,13 @@ pub struct Control {
     /// Peers that have refused this node, by name, and not welcomed it since.
     refusals: BTreeMap<String, HelloRefusal>,
     dialed: BTreeSet<String>,
+    /// Whom to dial may have changed.
+    addresses_changed: bool,
     told: Option<Standing>,
     /// What the node waits for before it serves, for people.
     waiting_for: String,
+    /// When the last input came.
+    now: Time,
     next_gossip: Time,
     next_id: u64,
     rng: StdRng,
@@ -105,6 +110,7 @@ impl Control {
             node: start.identity.node,
             generation: start.run.generation,
             version: 1,
+            heartbeat: 0,
             name: start.identity.name.clone(),
             zone: config.zone.clone(),
             weight: config.weight,
@@ -117,6 +123,7 @@ impl Control {
         };
         Control {
             members: Members::new(own),
+            detector: Detector::new(Tuning::new(&config.gossip)),
             cluster: view.as_ref().map(|view| view.cluster()),
             view,
             grants: Grants::new(start.grants.clone()),
@@ -127,8 +134,10 @@ impl Control {
             granted_by: BTreeSet::new(),
             refusals: BTreeMap::new(),
             dialed: BTreeSet::new(),
+            addresses_changed: true,
             told: None,
             waiting_for: "the first contact".into(),
+            now: Time::ZERO,
             next_gossip: Time::ZERO,
             next_id: 0,
             rng: StdRng::seed_from_u64(seed),
@@ -152,17 +161,18 @@ impl Control {
 
     /// When [`ControlInput::Timer`] is due.
     pub fn poll_timeout(&self) -> Time {
-        self.next_gossip
+        self.detector.poll_timeout().map_or(self.next_gossip, |due| due.min(self.next_gossip))
     }
 
     /// Takes what happened.
     pub fn handle(&mut self, now: Now, input: ControlInput, fx: &mut ControlEffects) {
+        self.now = self.now.max(now.time);
         match input {
             ControlInput::LinkUp { link, dialed, certified } => self.handle_link_up(link, dialed, certified, fx),
             ControlInput::LinkDown { link } => self.handle_link_down(link, fx),
             ControlInput::Message { link, id, message } => self.handle_message(link, id, message, fx),
-            ControlInput::Synced(synced) => self.members.update_own(|own| own.synced = own.synced.max(synced)),
-            ControlInput::Timer => self.handle_timer(now, fx),
+            ControlInput::Synced(synced) => self.members.note_synced(synced),
+            ControlInput::Timer => self.handle_timer(fx),
         }
         self.found(fx);
         self.tell(fx);
@@ -196,44 +206,16 @@ impl Control {
             }
             ControlMessage::HelloAnswer(answer) if known.dialed.is_some() => self.on_hello_answer(link, answer, fx),
             _ if known.peer.is_none() => fx.close.push((link, "a message before the hello".into())),
-            ControlMessage::GossipSyn(syn) => {
-                let ack = GossipAck {
-                    delta: self.members.delta(&syn.digest),
-                    digest: self.members.digest(),
-                    ring: self.view.as_ref().map(|view| view.version()),
-                    layout: self.layout_newer_than(syn.ring),
-                };
-                fx.sends.push((link, id, ControlMessage::GossipAck(ack)));
-            }
-            ControlMessage::GossipAck(ack) => {
-                self.learn(ack.delta, ack.layout, fx);
-                let delta = self.members.delta(&ack.digest);
-                let layout = self.layout_newer_than(ack.ring);
-                if !delta.is_empty() || layout.is_some() {
-                    self.send(link, ControlMessage::GossipDelta(GossipDelta { delta, layout }), fx);
-                }
-            }
+            ControlMessage::GossipSyn(syn) => self.on_syn(link, id, &syn, fx),
+            ControlMessage::GossipAck(ack) => self.on_ack(link, ack, fx),
             ControlMessage::GossipDelta(delta) => self.learn(delta.delta, delta.layout, fx),
+            ControlMessage::Ping(Ping { number }) => {
+                fx.sends.push((link, id, ControlMessage::Pong(Pong { number })));
+            }
+            ControlMessage::Pong(Pong { number }) => self.on_pong(link, number, fx),
             ControlMessage::Hello(_) | ControlMessage::HelloAnswer(_) => {
                 fx.close.push((link, "a hello too many, or in the wrong direction".into()));
             }
-        }
-    }
-
-    fn handle_timer(&mut self, now: Now, fx: &mut ControlEffects) {
-        if now.time < self.next_gossip {
-            return;
-        }
-        self.next_gossip = now.time + self.config.interval;
-        let ready: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.dialed.is_some() && link.peer.is_some())
-            .map(|(id, _)| *id)
-            .collect();
-        if let Some(&link) = ready.choose(&mut self.rng) {
-            let ring = self.view.as_ref().map(|view| view.version());
-            self.send(link, ControlMessage::GossipSyn(GossipSyn { digest: self.members.digest(), ring }), fx);
         }
     }
 
@@ -245,34 +227,6 @@ impl Control {
     fn layout_newer_than(&self, theirs: Option<crate::types::RingVersion>) -> Option<Bytes> {
         let view = self.view.as_ref().filter(|view| theirs.is_none_or(|theirs| theirs < view.version()))?;
         Some(view.layout().encode().into())
-    }
-
-    /// Takes what a peer has passed on.
-    fn learn(&mut self, delta: Vec<MemberState>, layout: Option<Bytes>, fx: &mut ControlEffects) {
-        for state in &delta {
-            self.grants.saw(state);
-        }
-        let departed = self.view.as_ref().map_or(&[][..], |view| view.layout().departed());
-        for change in self.members.apply(delta, departed) {
-            match change {
-                // The lost disk's last run, of which nobody had told this node before.
-                Change::Superseded { generation, disk } if disk != self.start.identity.disk && self.may_rise() => {
-                    self.raise(self.node(), generation, fx);
-                }
-                Change::Superseded { .. } if mutant!(OldCopyGranted) => {}
-                Change::Superseded { generation, .. } => {
-                    self.condemn(Fatal::Superseded { theirs: generation, ours: self.generation() }, fx);
-                }
-                Change::Updated(_) => {}
-            }
-        }
-        if let Some(layout) = layout.and_then(|bytes| Layout::decode(&bytes).ok()) {
-            self.take_layout(layout, fx);
-        }
-        if let Some(view) = &self.view {
-            let layout = view.layout().clone();
-            self.members.retain(|node| layout.member(node).is_some());
-        }
     }
 
     /// Takes a layout that a peer has: the first one if this node is in it, later ones if they follow the one it has.
@@ -312,6 +266,7 @@ impl Control {
         self.members.retain(|node| view.layout().member(node).is_some());
         self.grants.retain(|node| view.layout().member(node).is_some());
         self.view = Some(view);
+        self.addresses_changed = true;
         // Force the shards to be told again: a majority is counted over the members of the new layout.
         self.told = None;
     }
@@ -370,8 +325,13 @@ impl Control {
             if self.told.is_none() {
                 fx.ring = Some(view.clone());
             }
+            let others = view.layout().members().iter().map(|member| member.id).filter(|node| *node != standing.node);
+            fx.verdicts.extend(self.detector.watch(self.now, others));
             fx.standing = Some(standing);
             self.told = Some(standing);
+        }
+        if !std::mem::take(&mut self.addresses_changed) {
+            return;
         }
         let wanted = self.addresses();
         if wanted != self.dialed {
@@ -418,58 +378,14 @@ impl Control {
         }
     }
 
-    /// What this node knows, for `status`; the driver adds what it knows of the disk.
-    pub fn status(&self) -> StatusReply {
-        let own = self.members.own();
-        let members = match &self.view {
-            Some(view) => {
-                let share = |node| view.layout().owners().iter().filter(|owner| **owner == node).count();
-                view.layout()
-                    .members()
-                    .iter()
-                    .map(|member| {
-                        let state = self.members.get(member.id);
-                        let mut status = self.member_status(member.id, state);
-                        status.name = member.name.clone();
-                        status.zone = member.zone.clone();
-                        status.address = state.map_or(&member.address, |state| &state.address).clone();
-                        status.partitions =
-                            u32::try_from(share(member.id)).expect("a ring has at most 32768 partitions");
-                        status
-                    })
-                    .collect()
-            }
-            None => self.members.iter().map(|state| self.member_status(state.node, Some(state))).collect(),
-        };
-        StatusReply {
-            node: own.node,
-            name: own.name.clone(),
-            cluster: self.cluster,
-            cluster_name: self.config.terms.cluster.clone(),
-            ring_version: self.view.as_ref().map(|view| view.version()),
-            phase: if self.view.is_some() { Phase::Serving } else { Phase::Joining },
-            waiting_for: self.waiting_for.clone(),
-            uptime_s: 0,
-            keys: 0,
-            disk_bytes: 0,
-            free_bytes: 0,
-            members,
-        }
+    /// Everybody's word, as far as it is known here.
+    pub fn members(&self) -> &Members {
+        &self.members
     }
 
-    fn member_status(&self, node: NodeId, state: Option<&MemberState>) -> MemberStatus {
-        MemberStatus {
-            node,
-            name: state.map(|state| state.name.clone()).unwrap_or_default(),
-            zone: state.map(|state| state.zone.clone()).unwrap_or_default(),
-            address: state.map(|state| state.address.clone()).unwrap_or_default(),
-            up: node == self.node() || self.route_to(node).is_some(),
-            rebuilding: state.is_some_and(|state| state.rebuilding),
-            generation: state.map(|state| state.generation),
-            disk: state.map(|state| state.disk),
-            partitions: 0,
-            ring: state.and_then(|state| state.ring).map(|(_, digest)| data_encoding::HEXLOWER.encode(&digest)),
-        }
+    /// Who lives, in this node's opinion.
+    pub fn detector(&self) -> &Detector {
+        &self.detector
     }
 
     /// What this node has on its disk, as its own state says.

@@ -1,7 +1,7 @@
 //! A shard: coordinates the requests of clients for its partitions, and answers peers for them. Sans-IO.
 //!
 //! ```text
-//!    Client, Peer, Answer, Link, Ring, Standing, ReadOnly, Drain, Timer      (now, ShardInput)
+//!    Client, Peer, Answer, Link, Verdict, Ring, Standing, ReadOnly, Drain, Timer      (now, ShardInput)
 //!                             |
 //!                      +------v------+
 //!                      |    Shard    |  entries: puts, gets, scans under way; the writes seen lately
@@ -105,6 +105,8 @@ pub struct Shard {
     read_only: Option<String>,
     draining: bool,
     reachable: BTreeSet<NodeId>,
+    /// Members that this node holds for dead.
+    convicted: BTreeSet<NodeId>,
     entries: BTreeMap<u64, Entry>,
     timers: BTreeSet<(Time, u64)>,
     /// Puts by write id, while they are under way.
@@ -160,6 +162,7 @@ impl Shard {
             read_only: None,
             draining: false,
             reachable: BTreeSet::new(),
+            convicted: BTreeSet::new(),
             entries: BTreeMap::new(),
             timers: BTreeSet::new(),
             writes: BTreeMap::new(),
@@ -193,6 +196,11 @@ impl Shard {
         }
     }
 
+    /// The members that it was told to hold for dead.
+    pub fn convicted(&self) -> &BTreeSet<NodeId> {
+        &self.convicted
+    }
+
     /// Whether no client waits for an answer.
     pub fn is_idle(&self) -> bool {
         self.waiting == 0
@@ -216,6 +224,14 @@ impl Shard {
             ShardInput::Ring(view) => {
                 self.view = Some(view);
                 self.on_hints_ring(now, fx);
+            }
+            ShardInput::Verdict { node, convicted } => {
+                if convicted {
+                    self.convicted.insert(node);
+                } else {
+                    self.convicted.remove(&node);
+                }
+                self.on_usability(now, node, fx);
             }
             ShardInput::Standing(standing) => {
                 self.node = standing.node;
@@ -422,7 +438,7 @@ impl Shard {
 
     /// Whether a request to this node is likely to be answered.
     fn is_usable(&self, node: NodeId) -> bool {
-        node == self.node || self.reachable.contains(&node)
+        node == self.node || self.reachable.contains(&node) && !self.convicted.contains(&node)
     }
 
     /// The name of a node, for people.

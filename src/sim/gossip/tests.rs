@@ -1,0 +1,141 @@
+//! What gossip and the detector promise, between machines.
+
+use super::*;
+use crate::gossip::MemberState;
+use crate::message::GossipDelta;
+use crate::types::RingVersion;
+
+fn settled(seed: u64, nodes: usize, loss: f64) -> GossipWorld {
+    let mut world = GossipWorld::new(seed, nodes, GossipConfig::default());
+    world.loss = loss;
+    world.run_for(Duration::from_secs(20));
+    assert_eq!(world.opinions, vec![]);
+    world
+}
+
+fn plan(nodes: usize, loss: f64) -> GossipPlan {
+    let healthy = Duration::from_secs(30);
+    GossipPlan { nodes, loss, healthy, crashes: 2, seed: 5, config: GossipConfig::default() }
+}
+
+/// By whom, of those who run, somebody is held for dead.
+fn held_for_dead(world: &GossipWorld, node: usize) -> Vec<usize> {
+    let convicts = |control: &Control| control.detector().is_convicted(id_of(node));
+    world.running().filter(|(_, control)| convicts(control)).map(|(index, _)| index).collect()
+}
+
+#[test]
+fn crashes_are_found_by_everybody_and_the_living_are_left_alone() {
+    for loss in [0.0, 0.05] {
+        let findings = measure(&plan(7, loss));
+        assert_eq!((findings.detection.len(), findings.missed, findings.false_verdicts), (12, 0, 0), "{loss}");
+        let slowest = findings.detection[11];
+        assert!(slowest < Duration::from_secs(6), "{loss}: {slowest:?}");
+        assert!(findings.rounds.iter().all(|rounds| *rounds < 12.0), "{loss}: {:?}", findings.rounds);
+    }
+}
+
+#[test]
+fn one_seed_gives_one_world() {
+    assert_eq!(measure(&plan(4, 0.2)), measure(&plan(4, 0.2)));
+}
+
+/// A round without news costs digests alone.
+#[test]
+fn nothing_but_digests_is_sent_when_there_is_no_news() {
+    let mut world = settled(1, 5, 0.0);
+    let before = world.bytes;
+    world.run_for(Duration::from_secs(10));
+    // 20 rounds of 5 nodes with 2 others each, every time a digest both ways of 5 members in at most 24 bytes
+    let most = 20 * 5 * 2 * 2 * (5 * 24 + 32);
+    assert!(world.bytes - before < most, "{} bytes", world.bytes - before);
+}
+
+#[test]
+fn a_member_that_is_back_is_acquitted_at_its_first_contact() {
+    let mut world = settled(2, 5, 0.0);
+    world.crash(3);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(held_for_dead(&world, 3), [0, 1, 2, 4]);
+    world.start(3);
+    world.run_for(Duration::from_millis(400));
+    assert_eq!(held_for_dead(&world, 3), Vec::<usize>::new());
+}
+
+#[test]
+fn gossip_comes_with_the_link_and_not_with_the_next_round() {
+    let config = GossipConfig { interval: Duration::from_secs(60), ..GossipConfig::default() };
+    let mut world = GossipWorld::new(7, 4, config);
+    world.run_for(Duration::from_millis(300));
+    assert!(world.running().all(|(_, control)| control.members().iter().count() == 4));
+}
+
+/// Trap 16.
+#[test]
+fn whoever_was_stopped_convicts_nobody_when_it_goes_on() {
+    for seconds in [1, 20] {
+        let mut world = settled(3, 6, 0.05);
+        world.pause(2, Duration::from_secs(seconds));
+        world.run_for(Duration::from_secs(seconds + 20));
+        let by_it: Vec<_> = world.opinions.iter().filter(|opinion| opinion.by == 2).collect();
+        assert!(by_it.is_empty(), "{seconds}: {by_it:?}");
+        assert_eq!(world.opinions.iter().any(|opinion| opinion.convicted), seconds == 20);
+        assert_eq!(held_for_dead(&world, 2), Vec::<usize>::new());
+    }
+}
+
+#[test]
+fn halves_that_are_cut_convict_each_other_and_find_together_again() {
+    let mut world = settled(4, 6, 0.05);
+    world.cut(Some(3));
+    world.run_for(Duration::from_secs(30));
+    assert_eq!((held_for_dead(&world, 0), held_for_dead(&world, 5)), (vec![3, 4, 5], vec![0, 1, 2]));
+    // the links have outlasted the cut, so that no handshake tells anybody
+    world.cut(None);
+    world.run_for(Duration::from_secs(5));
+    assert!((0..6).all(|node| held_for_dead(&world, node).is_empty()));
+}
+
+/// A member that has been down since before this node's start.
+#[test]
+fn who_never_came_is_found_too() {
+    let members = (0..3).map(member).collect();
+    let layout = Layout::birth(Partitions::new(PARTITIONS).unwrap(), members, BTreeMap::new()).unwrap();
+    let mut world = GossipWorld::with_layout(5, 2, GossipConfig::default(), layout);
+    world.run_for(Duration::from_secs(4));
+    assert_eq!(world.opinions, vec![]);
+    world.run_for(Duration::from_secs(6));
+    let about: Vec<_> = world.opinions.iter().map(|opinion| (opinion.by, opinion.about, opinion.convicted)).collect();
+    assert_eq!(world.opinions.len(), 2, "{about:?}");
+    assert!(about.contains(&(0, 2, true)) && about.contains(&(1, 2, true)), "{about:?}");
+}
+
+/// Trap 9: ids that have departed, and members of other clusters, are neither taken nor passed on.
+#[test]
+fn departed_ids_and_strangers_stay_out() {
+    let members: Vec<Member> = (0..4).map(member).collect();
+    let owners: Vec<NodeId> = (0..PARTITIONS as usize).map(|partition| id_of(partition % 4)).collect();
+    let (departed, stranger) = (id_of(7), id_of(9));
+    let partitions = Partitions::new(PARTITIONS).unwrap();
+    let buckets = [(crate::types::Bucket::default(), crate::ring::BucketConfig::default())].into();
+    let layout = Layout::new(RingVersion(2), partitions, owners, members, vec![departed], buckets).unwrap();
+    let mut world = GossipWorld::with_layout(6, 4, GossipConfig::default(), layout);
+    world.run_for(Duration::from_secs(5));
+    let known = world.control(0).unwrap().members().get(id_of(1)).unwrap().clone();
+    let delta: Vec<MemberState> =
+        [departed, stranger].map(|node| MemberState { node, generation: Generation(99), ..known.clone() }).into();
+    let digest = [delta[0].known(), delta[1].known()];
+    let link = LinkId(world.links.iter().position(|link| link.ends[1] == 0).unwrap() as u64);
+    for message in [
+        ControlMessage::GossipDelta(GossipDelta { delta, layout: None }),
+        ControlMessage::GossipSyn(crate::message::GossipSyn { digest: digest.into(), ring: None }),
+    ] {
+        world.handle(0, ControlInput::Message { link, id: 1, message });
+    }
+    world.run_for(Duration::from_secs(20));
+    for (_, control) in world.running() {
+        let ids: Vec<NodeId> = control.members().iter().map(|state| state.node).collect();
+        assert_eq!(ids, [0, 1, 2, 3].map(id_of));
+    }
+    assert_eq!(world.opinions, vec![], "nobody waits for them");
+}
