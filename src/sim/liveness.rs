@@ -29,6 +29,7 @@ impl<D: Disk> Run<'_, D> {
         }
         self.world.trace.announce(self.world.now, || "nothing more befalls the cluster".into());
         self.world.mend();
+        self.world.withhold = 0.0;
         for node in 0..self.world.nodes.len() {
             self.world.resume(node);
             let sick = &mut self.world.nodes[node];

@@ -30,8 +30,10 @@ fn all_alike(world: &mut World) {
     assert!(holdings[0].is_some() && holdings.iter().all(|held| *held == holdings[0]), "{holdings:?}");
 }
 
-/// A world in which the primary of the last slot misses what `act` does, and has no chance to hear of it but by a read.
-fn behind(plan: Plan, act: impl FnOnce(&mut World, &[usize])) -> (World, Vec<usize>) {
+/// A world in which the primary of the last slot misses what `act` does, and has no chance to hear of it but by a read: there
+/// is no room for hints.
+fn behind(mut plan: Plan, act: impl FnOnce(&mut World, &[usize])) -> (World, Vec<usize>) {
+    plan.shard.hints.max_bytes = bytesize::ByteSize::b(0);
     let mut world = plan.born();
     let primaries = world.replicas("k").0;
     world.ask(primaries[0], put("k", "old", 1).w(3)).receipt();
