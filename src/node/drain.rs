@@ -148,7 +148,7 @@ impl<E: Engine> Core<E> {
                 if let Some(number) = number {
                     host.written(number);
                 }
-                host.release(&mut self.effects.after_written);
+                self.release(now, host);
                 self.settle(now, host);
             }
             Err(error) => {
@@ -181,6 +181,12 @@ impl<E: Engine> Core<E> {
         let synced = std::mem::take(&mut self.effects.sync);
         self.shard.on_feedback(now, Feedback::Committed { synced }, &mut self.effects);
         host.release(&mut self.effects.after_durable);
+        self.release(now, host);
+    }
+
+    /// Releases what may leave once the batch is written.
+    fn release(&mut self, now: Now, host: &mut impl Host) {
+        self.shard.on_leaving(now, &mut self.effects.after_written);
         host.release(&mut self.effects.after_written);
     }
 
@@ -189,7 +195,7 @@ impl<E: Engine> Core<E> {
         let mut honest = self.effects.revoke();
         self.shard.on_feedback(now, Feedback::WriteFailed, &mut self.effects);
         host.release(&mut honest);
-        host.release(&mut self.effects.after_written);
+        self.release(now, host);
     }
 
     /// Runs the store until nothing is left to be done without the disk.

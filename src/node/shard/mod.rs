@@ -23,6 +23,7 @@ mod hints;
 mod memory;
 mod outcome;
 mod page;
+mod peers;
 mod put;
 mod replica;
 mod replicate;
@@ -39,7 +40,8 @@ pub use counters::ShardCounters;
 
 use self::entry::{Entry, Work};
 use self::memory::WriteMemory;
-use super::effects::{Effects, Feedback, Purpose, ShardInput, Standing};
+use self::peers::Peers;
+use super::effects::{Effects, Feedback, Output, Purpose, ShardInput, Standing};
 use crate::antientropy::config::HintsConfig;
 use crate::antientropy::{Handoff, Settings};
 use crate::message::{PeerAnswer, Refusal};
@@ -84,6 +86,10 @@ pub struct ShardConfig {
 const MAX_REMEMBERED: usize = 1 << 20;
 /// Answered requests that may wait for stragglers, for each request that may wait for an answer.
 const LINGERING_PER_INFLIGHT: usize = 4;
+/// Requests that may be with one peer, for each request that may wait for an answer: what a peer's shard takes.
+const WITH_PEER_PER_INFLIGHT: usize = 2;
+/// An attempt waits at most this many times as long as the first: two to the power of it.
+const MAX_DOUBLINGS: u32 = 4;
 /// The longest deadline that a client is granted.
 const MAX_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -97,6 +103,7 @@ pub struct Shard {
     read_only: Option<String>,
     draining: bool,
     reachable: BTreeSet<NodeId>,
+    peers: Peers,
     entries: BTreeMap<u64, Entry>,
     timers: BTreeSet<(Time, u64)>,
     /// Puts by write id, while they are under way.
@@ -119,6 +126,8 @@ pub struct Shard {
     own_hints: hints::OwnHints,
     /// The wall clock at the last input.
     wall_ms: u64,
+    /// When the input came that is being handled.
+    time: Time,
     next_entry: u64,
     rng: StdRng,
     counters: ShardCounters,
@@ -136,6 +145,7 @@ impl Shard {
             own_hints: hints::OwnHints::default(),
             sealer: ContextSealer::new(&config.secret),
             memory: WriteMemory::new(config.request_timeout * 2, MAX_REMEMBERED),
+            peers: Peers::new(config.max_inflight.saturating_mul(WITH_PEER_PER_INFLIGHT), config.attempt_timeout),
             config,
             node,
             view: None,
@@ -152,6 +162,7 @@ impl Shard {
             lingering: VecDeque::new(),
             waiting: 0,
             wall_ms: 0,
+            time: Time::ZERO,
             next_entry: 0,
             rng,
             counters: ShardCounters::default(),
@@ -168,6 +179,10 @@ impl Shard {
     pub fn counters(&self) -> ShardCounters {
         ShardCounters {
             in_flight: self.waiting as u64,
+            with_peers: self.peers.asked() as u64,
+            withheld: self.peers.withheld(),
+            breakers_open: self.peers.open() as u64,
+            breaker_openings: self.peers.openings(),
             lingering: self.entries.len().saturating_sub(self.waiting + self.handing_off) as u64,
             ..self.hint_counters()
         }
@@ -180,7 +195,7 @@ impl Shard {
 
     /// Takes what happened. [`ShardInput::Fetched`] and [`ShardInput::Paged`] concern the store and are taken by the drain.
     pub fn handle(&mut self, now: Now, input: ShardInput, fx: &mut Effects) {
-        self.wall_ms = now.wall_ms;
+        (self.wall_ms, self.time) = (now.wall_ms, now.time);
         match input {
             ShardInput::Client { from, arrived, request } => self.handle_client(now, from, arrived, request, fx),
             ShardInput::Peer { from, request } => self.handle_peer(now, from, request, fx),
@@ -188,6 +203,7 @@ impl Shard {
             ShardInput::Link { node, up } => {
                 if up {
                     self.reachable.insert(node);
+                    self.peers.on_link(node);
                 } else {
                     self.reachable.remove(&node);
                 }
@@ -253,7 +269,18 @@ impl Shard {
         }
     }
 
+    /// Requests that are about to leave: those to a peer that is not to be asked now are taken out, as though they had been
+    /// lost on their way. What they are for is sent again, or done without them.
+    pub fn on_leaving(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        let Shard { peers, rng, .. } = self;
+        outputs.retain(|output| match output {
+            Output::Request { node, id, .. } => peers.on_sent(*node, *id, now.time, rng),
+            Output::Answer { .. } | Output::Respond { .. } => true,
+        });
+    }
+
     fn handle_answer(&mut self, now: Now, from: NodeId, id: u64, answer: PeerAnswer, fx: &mut Effects) {
+        self.peers.on_answer(from, id);
         let (entry, slot) = (id >> 8, request_slot(id));
         let Some(Entry { work, .. }) = self.entries.get(&entry) else {
             self.counters.stray_answers += 1;
@@ -286,11 +313,16 @@ impl Shard {
             self.timers.pop_first();
             let Some(known) = self.entries.get_mut(&entry) else { continue };
             if known.deadline <= now.time {
+                self.peers.on_timeout(entry, now.time, &mut self.rng);
                 self.on_deadline(now, entry, fx);
                 continue;
             }
-            known.wake = known.deadline.min(now.time + self.config.attempt_timeout);
+            // What is slow is not cured by more of the same work.
+            known.attempts += 1;
+            let wait = self.config.attempt_timeout * (1 << known.attempts.min(MAX_DOUBLINGS));
+            known.wake = known.deadline.min(now.time + wait);
             self.timers.insert((known.wake, entry));
+            self.peers.on_timeout(entry, now.time, &mut self.rng);
             match &known.work {
                 Work::Put(_) => self.on_put_attempt_timeout(entry, fx),
                 // The late ones are listened to, but nobody waits for them.
@@ -328,7 +360,7 @@ impl Shard {
         let entry = self.next_entry;
         let wake = deadline.min(now.time + self.config.attempt_timeout);
         self.timers.insert((wake, entry));
-        self.entries.insert(entry, Entry { work, deadline, wake });
+        self.entries.insert(entry, Entry { work, deadline, wake, attempts: 0 });
         entry
     }
 
@@ -337,6 +369,7 @@ impl Shard {
         self.hint_for_missing(entry);
         let Some(Entry { work, wake, .. }) = self.entries.remove(&entry) else { return };
         self.timers.remove(&(wake, entry));
+        self.peers.on_ended(entry);
         match work {
             Work::Put(put) if self.writes.get(&put.write_id) == Some(&entry) => {
                 self.writes.remove(&put.write_id);
@@ -370,9 +403,9 @@ impl Shard {
         self.view.as_ref().filter(|_| self.standing.trust.generation > Generation(0))
     }
 
-    /// Whether a request to this node is likely to be answered.
+    /// Whether a request to this node is likely to be answered: there is a lane to it, and it has not been silent.
     fn is_usable(&self, node: NodeId) -> bool {
-        node == self.node || self.reachable.contains(&node)
+        node == self.node || self.reachable.contains(&node) && !self.peers.is_silent(node, self.time)
     }
 
     /// The name of a node, for people.
