@@ -82,6 +82,7 @@ pub(super) const KEYS: &[Known] = &[
     key(&["log", "format"], Form::Text, "\"auto\", \"text\" or \"json\""),
     key(&["log", "slow_op"], Form::Text, "a duration such as \"100ms\""),
     key(&["limits", "max_connections"], Form::Number, "a whole number from 1 to 1000000"),
+    key(&["limits", "memory"], Form::Text, "\"1%\" to \"90%\", or a size of at least \"64MiB\""),
 ];
 
 /// What a path of keys is to the tree.

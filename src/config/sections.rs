@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ring::BucketConfig;
+use crate::storage::config::SizeOrPercent;
 use crate::types::Bucket;
 
 /// `[node]`: who this node is, and its share of the work.
@@ -141,10 +142,14 @@ pub enum LogFormat {
 pub struct LimitsConfig {
     /// QUIC connections, peers' and clients' together; the next is refused. Each may hold `net.max_inflight` requests.
     pub max_connections: u32,
+    /// Resident memory of the process, as a share of the host's (or its container's) or in bytes. Near it background work
+    /// is refused, and just below it clients' requests. `storage.block_cache` and the memtables (up to a sixth of this)
+    /// are part of it and may take three quarters of it together.
+    pub memory: SizeOrPercent,
 }
 
 impl Default for LimitsConfig {
     fn default() -> LimitsConfig {
-        LimitsConfig { max_connections: 10_000 }
+        LimitsConfig { max_connections: 10_000, memory: SizeOrPercent::Percent(80) }
     }
 }

@@ -139,7 +139,13 @@ impl Config {
         check.share(self.storage.block_cache, "storage.block_cache")?;
         check.share(self.storage.min_free, "storage.min_free")?;
         let connections = self.limits.max_connections;
-        check.that((1..=1_000_000).contains(&connections), "limits.max_connections", connections)
+        check.that((1..=1_000_000).contains(&connections), "limits.max_connections", connections)?;
+        let memory = self.limits.memory;
+        let is_enough = match memory {
+            SizeOrPercent::Percent(percent) => (1..=90).contains(&percent),
+            SizeOrPercent::Bytes(bytes) => bytes >= ByteSize::mib(64).as_u64(),
+        };
+        check.text(is_enough, "limits.memory", memory)
     }
 
     /// Every connection is mutual TLS and every context token is keyed, so no node runs without these.

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use super::budget::Budget;
 use super::error::NetError;
 use super::identity::Role;
 use super::link::{Link, canonical};
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) counters: Arc<Counters>,
     pub(super) spawner: Spawner,
+    /// What all lanes have queued.
+    pub(super) budget: Arc<Budget>,
 }
 
 /// A bound socket. Cheap to clone; closed by [`close`](Self::close), or once the last handle, link and lane are gone.
@@ -92,8 +95,12 @@ impl Endpoint {
             debug!(%listen, %err, "the socket keeps its small buffers");
         }
         let quinn = quinn::Endpoint::new(config, None, socket, Arc::new(TokioRuntime)).map_err(bind_error)?;
-        let shared =
-            Shared { limits: limits.clone(), counters: Arc::default(), spawner: Spawner::new(TaskTracker::new()) };
+        let shared = Shared {
+            limits: limits.clone(),
+            counters: Arc::default(),
+            spawner: Spawner::new(TaskTracker::new()),
+            budget: Arc::new(Budget::new(limits.max_queued)),
+        };
         Ok(Endpoint { quinn, tls: Arc::default(), transport: limits.transport(), shared: Arc::new(shared) })
     }
 

@@ -114,7 +114,7 @@ impl Lane {
     ) -> Lane {
         let LaneParts { send, recv, reader, shared } = parts;
         let core = Arc::new(LaneCore {
-            queue: LaneQueue::new(limits, opening),
+            queue: LaneQueue::new(limits, shared.budget.clone(), opening),
             closing: CancellationToken::new(),
             abort: CancellationToken::new(),
             shared,
@@ -156,6 +156,12 @@ impl Lane {
     /// Encoded bytes that QUIC has not taken yet.
     pub fn queued_bytes(&self) -> usize {
         self.core.queue.bytes()
+    }
+
+    /// Grows whenever QUIC takes something: a lane with bytes queued on which it stands still has nobody reading at its other
+    /// end.
+    pub fn progress(&self) -> u64 {
+        self.core.queue.progress()
     }
 
     /// Takes no more frames; those queued are sent, then the peer is told. The sink hears

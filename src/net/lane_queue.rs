@@ -1,10 +1,11 @@
 //! What waits to be sent on a lane: bounded, filled from any thread, emptied by the lane's writer task.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
+use super::budget::Budget;
 use super::lane::{LaneClosed, QueueLimits, SendError};
 use crate::frame::raw::RawFrame;
 
@@ -14,6 +15,8 @@ const BATCH_BYTES: usize = 128 << 10;
 /// The queue of one lane.
 pub(super) struct LaneQueue {
     limits: QueueLimits,
+    /// Shared by all lanes of the endpoint.
+    budget: Arc<Budget>,
     state: Mutex<State>,
     /// Woken when the queue stops being empty, and when it is closed.
     filled: Notify,
@@ -26,6 +29,8 @@ struct State {
     bytes: usize,
     /// Frames, the batch included.
     count: usize,
+    /// Times that QUIC has taken something.
+    progress: u64,
     closed: Option<LaneClosed>,
     /// Closed, and what was queued is given up.
     broken: bool,
@@ -44,10 +49,18 @@ pub(super) enum Next {
 
 impl LaneQueue {
     /// A queue that holds `opening`.
-    pub(super) fn new(limits: QueueLimits, opening: Option<RawFrame>) -> LaneQueue {
+    pub(super) fn new(limits: QueueLimits, budget: Arc<Budget>, opening: Option<RawFrame>) -> LaneQueue {
         let mut state = State::default();
         state.add(opening);
-        LaneQueue { limits, state: Mutex::new(state), filled: Notify::new() }
+        budget.add(state.bytes);
+        LaneQueue { limits, budget, state: Mutex::new(state), filled: Notify::new() }
+    }
+
+    /// Whether the lane may have so many more frames, of so many bytes, of which `bodies` are values. Beyond the budget of
+    /// all lanes, answers without values still go, and one frame where nothing else waits: no lane starves another.
+    fn has_room(&self, state: &State, frames: usize, bytes: usize, bodies: usize) -> bool {
+        let within = state.bytes + bytes <= self.limits.max_bytes && state.count + frames <= self.limits.max_frames;
+        within && (bodies == 0 || self.budget.has_room(bytes) || frames == 1 && state.count == 0)
     }
 
     /// Adds all frames or none.
@@ -56,13 +69,15 @@ impl LaneQueue {
         I: IntoIterator<Item = RawFrame> + AsRef<[RawFrame]>,
     {
         let (count, bytes) = (frames.as_ref().len(), encoded_len(frames.as_ref()));
+        let bodies = frames.as_ref().iter().map(|frame| frame.body.len()).sum();
         let mut state = self.state();
         if state.closed.is_some() {
             return Err(SendError::Closed);
         }
-        if state.bytes + bytes > self.limits.max_bytes || state.count + count > self.limits.max_frames {
+        if !self.has_room(&state, count, bytes, bodies) {
             return Err(SendError::Full);
         }
+        self.budget.add(bytes);
         let was_empty = state.frames.is_empty();
         state.add(frames);
         drop(state);
@@ -81,8 +96,8 @@ impl LaneQueue {
         let was_empty = state.frames.is_empty();
         let mut left = Vec::new();
         for frame in frames {
-            let fits = state.bytes + frame.encoded_len() <= self.limits.max_bytes;
-            if fits && state.count < self.limits.max_frames {
+            if self.has_room(&state, 1, frame.encoded_len(), frame.body.len()) {
+                self.budget.add(frame.encoded_len());
                 state.add([frame]);
             } else {
                 left.push(frame);
@@ -128,6 +143,17 @@ impl LaneQueue {
         let mut state = self.state();
         state.count -= count;
         state.bytes -= bytes;
+        self.budget.give_back(bytes);
+    }
+
+    /// QUIC has taken some of the batch.
+    pub(super) fn progressed(&self) {
+        self.state().progress += 1;
+    }
+
+    /// Times that it has.
+    pub(super) fn progress(&self) -> u64 {
+        self.state().progress
     }
 
     /// Takes no more frames; keeps the first reason.
@@ -146,6 +172,7 @@ impl LaneQueue {
         let mut state = self.state();
         let bytes = state.frames.iter().map(RawFrame::encoded_len).sum::<usize>();
         state.bytes -= bytes;
+        self.budget.give_back(bytes);
         state.count -= state.frames.len();
         state.frames = VecDeque::new();
         state.broken = true;
@@ -161,6 +188,14 @@ impl LaneQueue {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("a panic ends the process before the lock is met again")
+    }
+}
+
+impl Drop for LaneQueue {
+    /// A batch whose writing was broken off is in nobody's hands.
+    fn drop(&mut self) {
+        let left = self.state().bytes;
+        self.budget.give_back(left);
     }
 }
 
@@ -189,10 +224,33 @@ mod tests {
         RawFrame { id, kind: 0, header: Bytes::new(), body: vec![0; body].into() }
     }
 
+    fn queue(max_bytes: usize, max_frames: usize, opening: Option<RawFrame>) -> LaneQueue {
+        LaneQueue::new(QueueLimits { max_bytes, max_frames }, Arc::new(Budget::new(usize::MAX)), opening)
+    }
+
+    #[test]
+    fn all_lanes_together_are_bounded_and_none_starves_another() {
+        let budget = Arc::new(Budget::new(1000));
+        let lane = || LaneQueue::new(QueueLimits { max_bytes: 1 << 20, max_frames: 100 }, budget.clone(), None);
+        let (hog, other) = (lane(), lane());
+        let left = hog.push_fitting((0..10).map(|id| frame(id, 300)).collect()).unwrap();
+        assert_eq!(left.len(), 7);
+        assert_eq!(other.push([frame(1, 300)]), Ok(()), "one frame goes on a lane of its own");
+        assert_eq!(other.push([frame(2, 300)]), Err(SendError::Full));
+        assert_eq!(other.push([frame(3, 0)]), Ok(()), "what carries no value is short");
+        let used = budget.used();
+        hog.break_off(LaneClosed::Local);
+        assert_eq!(budget.used(), used - 3 * (PREFIX_LEN + 300));
+        let mut batch = Vec::new();
+        other.take(&mut batch);
+        drop((hog, other));
+        assert_eq!(budget.used(), 0, "a batch in writing is given back too");
+    }
+
     #[test]
     fn both_bounds_hold_until_the_batch_is_written() {
         let one = PREFIX_LEN + 83;
-        let queue = LaneQueue::new(QueueLimits { max_bytes: 3 * one, max_frames: 4 }, None);
+        let queue = queue(3 * one, 4, None);
         assert_eq!(queue.push(vec![frame(1, 83), frame(2, 83)]), Ok(()));
         assert_eq!(queue.push(vec![frame(3, 83), frame(4, 83)]), Err(SendError::Full));
         assert_eq!(queue.bytes(), 2 * one, "a refused batch leaves nothing behind");
@@ -212,7 +270,7 @@ mod tests {
     #[test]
     fn of_a_batch_longer_than_the_queue_as_much_is_taken_as_fits() {
         let one = PREFIX_LEN + 100;
-        let queue = LaneQueue::new(QueueLimits { max_bytes: 2 * one, max_frames: 4 }, None);
+        let queue = queue(2 * one, 4, None);
         let left = queue.push_fitting(vec![frame(1, 100), frame(2, 101), frame(3, 100), frame(4, 100)]).unwrap();
         assert_eq!(left.iter().map(|frame| frame.id).collect::<Vec<_>>(), [2, 4]);
         assert_eq!(queue.bytes(), 2 * one);
@@ -222,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_closed_queue_is_emptied_and_then_finished() {
-        let queue = LaneQueue::new(QueueLimits { max_bytes: 1000, max_frames: 10 }, Some(frame(1, 0)));
+        let queue = queue(1000, 10, Some(frame(1, 0)));
         queue.close(LaneClosed::Local);
         queue.close(LaneClosed::Peer);
         assert_eq!(queue.push([frame(2, 0)]), Err(SendError::Closed));
@@ -236,7 +294,7 @@ mod tests {
 
     #[test]
     fn the_writer_takes_bounded_batches() {
-        let queue = LaneQueue::new(QueueLimits { max_bytes: usize::MAX, max_frames: 10 }, None);
+        let queue = queue(usize::MAX, 10, None);
         queue.push(vec![frame(1, BATCH_BYTES - 100), frame(2, 1000), frame(3, 1)]).unwrap();
         let mut batch = Vec::new();
         assert!(matches!(queue.take(&mut batch), Some(Next::Write(_))));

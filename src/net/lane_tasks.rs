@@ -55,12 +55,22 @@ async fn write_queued(core: &LaneCore, send: &mut SendStream) -> Result<Next, Wr
             frame.append_chunks(&mut chunks, &mut scratch);
         }
         flush_scratch(&mut chunks, &mut scratch);
-        let written = send.write_all_chunks(&mut chunks).await;
+        let written = write_all(core, send, &mut chunks).await;
         core.queue.written(batch.len(), bytes);
         written?;
         batch.clear();
         chunks.clear();
     }
+}
+
+/// Hands chunks to QUIC as it takes them.
+async fn write_all(core: &LaneCore, send: &mut SendStream, mut chunks: &mut [Bytes]) -> Result<(), WriteError> {
+    while !chunks.is_empty() {
+        let written = send.write_chunks(chunks).await?;
+        core.queue.progressed();
+        chunks = &mut chunks[written.chunks..];
+    }
+    Ok(())
 }
 
 /// Hands the peer's frames to the sink until the peer finishes, the lane is broken off, or its bytes are not frames.

@@ -12,6 +12,7 @@
 //!
 //! Every buffer has a bound in [`Limits`] or [`QueueLimits`]; a full lane refuses ([`SendError::Full`]) and never blocks.
 
+mod budget;
 mod certs;
 pub mod config;
 mod dialer;

@@ -36,6 +36,9 @@ pub struct Limits {
     pub link_window: u32,
     /// Bytes that one link keeps until they are acknowledged; beyond it lanes fill up.
     pub send_window: u64,
+    /// Bytes that all lanes together may have queued to be sent. Beyond it only frames without a body are queued, each lane's
+    /// own limit permitting, and one frame on a lane that has nothing else.
+    pub max_queued: usize,
     /// An idle link is probed after this long. Below `idle_timeout` by a factor of three, or lost probes break links.
     pub keep_alive: Duration,
     /// A link is given up after this long without a packet.
@@ -65,6 +68,7 @@ impl Default for Limits {
             lane_window: 4 << 20,
             link_window: 16 << 20,
             send_window: 16 << 20,
+            max_queued: 1 << 30,
             keep_alive: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(3),
             dial_timeout: Duration::from_secs(1),

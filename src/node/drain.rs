@@ -156,8 +156,7 @@ impl<E: Engine> Core<E> {
                 if let Some(number) = number {
                     host.written(number);
                 }
-                self.effects.unbound.append(&mut self.effects.after_written);
-                host.release(&mut self.effects.unbound);
+                self.release(now, host);
                 self.settle(now, host);
             }
             Err(error) => {
@@ -190,8 +189,14 @@ impl<E: Engine> Core<E> {
         let synced = std::mem::take(&mut self.effects.sync);
         self.shard.on_feedback(now, Feedback::Committed { synced }, &mut self.effects);
         host.release(&mut self.effects.after_durable);
+        self.release(now, host);
+    }
+
+    /// Releases what may leave once the batch is written.
+    fn release(&mut self, now: Now, host: &mut impl Host) {
+        self.effects.unbound.append(&mut self.effects.after_written);
+        self.shard.on_leaving(now, &mut self.effects.unbound);
         host.release(&mut self.effects.unbound);
-        host.release(&mut self.effects.after_written);
     }
 
     /// Takes back what rests on a batch that could not be written, or not be synced.
@@ -199,7 +204,7 @@ impl<E: Engine> Core<E> {
         let mut honest = self.effects.revoke();
         self.shard.on_feedback(now, Feedback::WriteFailed, &mut self.effects);
         host.release(&mut honest);
-        host.release(&mut self.effects.after_written);
+        self.release(now, host);
     }
 
     /// Runs the store until nothing is left to be done without the disk.

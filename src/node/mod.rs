@@ -13,5 +13,5 @@ pub mod startup;
 pub use control::{Control, ControlConfig, ControlEffects, ControlInput, Fatal, LinkId, Route, Terms};
 pub use drain::{ColdRead, Core, Host};
 pub use effects::{ClientRef, Effects, Feedback, HintCommand, Output, PeerRef, Purpose, ShardInput, Standing};
-pub use queue::{InboxLimits, InputQueue};
+pub use queue::{Class, InboxLimits, InputQueue, Pressure};
 pub use shard::{Shard, ShardConfig, ShardCounters, request_slot};

@@ -6,29 +6,143 @@
 //! | answers | peers' answers | the newest is dropped and counted; the request is sent again or times out |
 //! | requests | clients' and peers' requests | handed back: the sender answers "overloaded" at once |
 //!
-//! They are taken in this order, so that overload starves neither acknowledgements nor the news that end it.
+//! They are taken in this order, so that overload starves neither acknowledgements nor the news that end it. Requests are
+//! refused by their [`Class`], what nobody waits for first. Both counts and bytes are bounded; an empty queue takes any one
+//! input, however long, so that none is refused for ever.
 
 use std::collections::VecDeque;
 
 use super::effects::ShardInput;
+use crate::api::Request;
+use crate::message::{Found, PeerAnswer, PeerRequest};
 
 /// How much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InboxLimits {
     /// Requests of clients and peers.
     pub requests: usize,
+    /// Bytes of them.
+    pub request_bytes: usize,
     /// Answers of peers.
     pub answers: usize,
+    /// Bytes of them.
+    pub answer_bytes: usize,
 }
 
-/// Answers that may wait, for each request that may: a request asks several replicas.
-const ANSWERS_PER_REQUEST: usize = 8;
+/// Answers that may wait, for each request that may: each of `max_inflight` requests asks up to four replicas, and what is
+/// with a peer is bounded.
+const ANSWERS_PER_REQUEST: usize = 2;
 
 impl InboxLimits {
-    /// For a shard that may have `max_inflight` requests of clients under way, and takes as many of peers.
-    pub fn of(max_inflight: usize) -> InboxLimits {
+    /// For a shard that may have `max_inflight` requests of clients under way, and takes as many of peers; requests may hold
+    /// `bytes`, and answers as much again.
+    pub fn of(max_inflight: usize, bytes: usize) -> InboxLimits {
         let requests = max_inflight.saturating_mul(2);
-        InboxLimits { requests, answers: requests.saturating_mul(ANSWERS_PER_REQUEST) }
+        let answers = requests.saturating_mul(ANSWERS_PER_REQUEST);
+        InboxLimits { requests, request_bytes: bytes, answers, answer_bytes: bytes }
+    }
+}
+
+/// How short of memory the process is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// There is enough.
+    #[default]
+    Low,
+    /// Little is left: background work and hedges are refused.
+    High,
+    /// None is left: clients are refused too.
+    Over,
+}
+
+/// Who waits for a request, those who can wait best first: under load they are refused in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Nobody: it comes again.
+    Background,
+    /// Somebody whose answer is on its way from another replica as well.
+    Hedge,
+    /// A client of this node, which has no answer of anybody yet.
+    Client,
+    /// A client of a peer, which has done its part of the work already.
+    Peer,
+}
+
+impl Class {
+    /// The class of a request; of any other input the last to be refused.
+    pub fn of(input: &ShardInput) -> Class {
+        match input {
+            ShardInput::Client { .. } => Class::Client,
+            ShardInput::Peer { request: PeerRequest::Replicate(replicate), .. } if replicate.reason.is_background() => {
+                Class::Background
+            }
+            ShardInput::Peer { request: PeerRequest::Fetch(fetch), .. } if fetch.hedge => Class::Hedge,
+            _ => Class::Peer,
+        }
+    }
+
+    /// Eighths of the room that requests of this class may fill; what is beyond is kept for the classes above.
+    fn eighths(self, pressure: Pressure) -> usize {
+        match (self, pressure) {
+            (Class::Background | Class::Hedge, Pressure::High | Pressure::Over) | (Class::Client, Pressure::Over) => 0,
+            (Class::Background, Pressure::Low) => 4,
+            (Class::Hedge, Pressure::Low) => 6,
+            (Class::Client, _) => 7,
+            (Class::Peer, _) => 8,
+        }
+    }
+}
+
+impl ShardInput {
+    /// About how many bytes it holds: values and objects, and a little for what is around them.
+    pub fn bytes(&self) -> usize {
+        const AROUND: usize = 256;
+        let carried = match self {
+            ShardInput::Client { request: Request::Put(put), .. } => put.value.as_ref().map_or(0, bytes::Bytes::len),
+            ShardInput::Peer { request: PeerRequest::Coordinate(coordinate), .. } => {
+                coordinate.put.value.as_ref().map_or(0, bytes::Bytes::len)
+            }
+            ShardInput::Peer { request: PeerRequest::Replicate(replicate), .. } => replicate.object.encoded_len(),
+            ShardInput::Answer { answer: PeerAnswer::Fetched(fetched), .. } => {
+                match fetched.outcome.as_ref().map(|held| &held.found) {
+                    Ok(Found::Object(object)) => object.encoded_len(),
+                    _ => 0,
+                }
+            }
+            ShardInput::Answer { answer: PeerAnswer::Ranged(ranged), .. } => {
+                let items = ranged.outcome.as_ref().map_or(&[][..], |(page, _)| &page.items);
+                items.iter().map(|item| item.object.encoded_len()).sum()
+            }
+            _ => 0,
+        };
+        AROUND + carried
+    }
+}
+
+/// Inputs in their order, with their bytes.
+#[derive(Debug, Default)]
+struct Waiting {
+    inputs: VecDeque<ShardInput>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Whether one more input of so many bytes is within `count` inputs and `bytes` bytes. Where there is any room at
+    /// all, an empty queue has it.
+    fn has_room(&self, more: usize, count: usize, bytes: usize) -> bool {
+        count > 0 && self.inputs.is_empty() || self.inputs.len() < count && self.bytes + more <= bytes
+    }
+
+    fn push(&mut self, input: ShardInput, bytes: usize) {
+        self.bytes += bytes;
+        self.inputs.push_back(input);
+    }
+
+    fn take(&mut self, into: &mut Vec<ShardInput>, max: usize) {
+        let room = max.saturating_sub(into.len()).min(self.inputs.len());
+        let from = into.len();
+        into.extend(self.inputs.drain(..room));
+        self.bytes -= into[from..].iter().map(ShardInput::bytes).sum::<usize>();
     }
 }
 
@@ -37,26 +151,46 @@ impl InboxLimits {
 pub struct InputQueue {
     limits: InboxLimits,
     notices: VecDeque<ShardInput>,
-    answers: VecDeque<ShardInput>,
-    requests: VecDeque<ShardInput>,
+    answers: Waiting,
+    requests: Waiting,
 }
 
 impl InputQueue {
     /// Empty.
     pub fn new(limits: InboxLimits) -> InputQueue {
-        InputQueue { limits, notices: VecDeque::new(), answers: VecDeque::new(), requests: VecDeque::new() }
+        InputQueue { limits, notices: VecDeque::new(), answers: Waiting::default(), requests: Waiting::default() }
     }
 
-    /// Takes requests from the front of `inputs` while there is room; what is left there is refused.
-    pub fn push_requests(&mut self, inputs: &mut Vec<ShardInput>) {
-        let taken = self.limits.requests.saturating_sub(self.requests.len()).min(inputs.len());
-        self.requests.extend(inputs.drain(..taken));
+    /// Takes those of `inputs` for which there is room, in order; what is left there is refused.
+    pub fn push_requests(&mut self, inputs: &mut Vec<ShardInput>, pressure: Pressure) {
+        let InboxLimits { requests, request_bytes, .. } = self.limits;
+        let mut refused = Vec::new();
+        for input in inputs.drain(..) {
+            let (eighths, bytes) = (Class::of(&input).eighths(pressure), input.bytes());
+            // A few requests are rounded in their favour: where one may wait, one of each class may.
+            let (count, most) = ((requests * eighths).div_ceil(8), request_bytes / 8 * eighths);
+            if self.requests.has_room(bytes, count, most) {
+                self.requests.push(input, bytes);
+            } else {
+                refused.push(input);
+            }
+        }
+        inputs.append(&mut refused);
     }
 
     /// Takes answers from the front of `inputs` while there is room; what is left there is lost.
     pub fn push_answers(&mut self, inputs: &mut Vec<ShardInput>) {
-        let taken = self.limits.answers.saturating_sub(self.answers.len()).min(inputs.len());
-        self.answers.extend(inputs.drain(..taken));
+        let InboxLimits { answers, answer_bytes, .. } = self.limits;
+        let mut lost = Vec::new();
+        for input in inputs.drain(..) {
+            let bytes = input.bytes();
+            if lost.is_empty() && self.answers.has_room(bytes, answers, answer_bytes) {
+                self.answers.push(input, bytes);
+            } else {
+                lost.push(input);
+            }
+        }
+        inputs.append(&mut lost);
     }
 
     /// Takes what may not be lost.
@@ -66,47 +200,125 @@ impl InputQueue {
 
     /// Moves inputs to `into` until that holds `max`.
     pub fn take(&mut self, into: &mut Vec<ShardInput>, max: usize) {
-        for queue in [&mut self.notices, &mut self.answers, &mut self.requests] {
-            let room = max.saturating_sub(into.len()).min(queue.len());
-            into.extend(queue.drain(..room));
-        }
+        let room = max.saturating_sub(into.len()).min(self.notices.len());
+        into.extend(self.notices.drain(..room));
+        self.answers.take(into, max);
+        self.requests.take(into, max);
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.notices.is_empty() && self.answers.is_empty() && self.requests.is_empty()
+        self.notices.is_empty() && self.answers.inputs.is_empty() && self.requests.inputs.is_empty()
     }
 
     /// Requests that wait.
     pub fn requests(&self) -> usize {
-        self.requests.len()
+        self.requests.inputs.len()
+    }
+
+    /// Bytes of the requests and answers that wait.
+    pub fn bytes(&self) -> usize {
+        self.answers.bytes + self.requests.bytes
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::types::NodeId;
+    use std::sync::Arc;
 
-    fn links(nodes: std::ops::Range<u64>) -> Vec<ShardInput> {
-        nodes.map(|node| ShardInput::Link { node: NodeId(node), up: true }).collect()
+    use super::*;
+    use crate::api;
+    use crate::message::{Address, Coordinate, Fetch, Reason, Replicate, Replicated};
+    use crate::node::{ClientRef, PeerRef};
+    use crate::types::{Bucket, Key, NodeId, PartitionId, RingVersion, Round, Time, WriteId};
+    use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
+
+    fn address() -> Address {
+        let key = Key::new("k").unwrap();
+        Address { ring: RingVersion(1), partition: PartitionId(0), bucket: Bucket::default(), key }
+    }
+
+    fn client(id: u64, bytes: usize) -> ShardInput {
+        let header = api::PutHeader {
+            bucket: Bucket::default(),
+            key: Key::new("k").unwrap(),
+            write_id: WriteId(1),
+            context: None,
+            delete: false,
+            w: None,
+            pw: None,
+            dw: None,
+            strict: false,
+            deadline: api::Deadline::default(),
+        };
+        let request = Request::Put(api::Put { header, value: Some(vec![0; bytes].into()) });
+        ShardInput::Client { from: ClientRef { lane: 1, id }, arrived: Time::ZERO, request }
+    }
+
+    fn peer(id: u64, request: PeerRequest) -> ShardInput {
+        ShardInput::Peer { from: PeerRef { node: NodeId(1), lane: 2, id }, request }
+    }
+
+    fn replicate(id: u64, reason: Reason) -> ShardInput {
+        let dot = Dot { actor: Actor(1), counter: 1 };
+        let body = Body::Value(vec![0; 100].into());
+        let sibling = Sibling { dot, write_id: WriteId(1), node: NodeId(1), wall_ms: 0, body };
+        let object = Arc::new(Object::update(None, &CausalContext::default(), sibling));
+        let to = address();
+        let round = Round::default();
+        peer(id, PeerRequest::Replicate(Replicate { to, reason, hint_for: None, sync: true, round, object }))
+    }
+
+    fn fetch(id: u64) -> ShardInput {
+        peer(id, PeerRequest::Fetch(Fetch { of: address(), known: None, stand_in: false, hedge: false }))
+    }
+
+    fn coordinate(id: u64) -> ShardInput {
+        let ShardInput::Client { request: Request::Put(put), .. } = client(id, 10) else { unreachable!() };
+        peer(id, PeerRequest::Coordinate(Coordinate { ring: RingVersion(1), partition: PartitionId(0), put }))
+    }
+
+    fn answer(id: u64) -> ShardInput {
+        let answer = PeerAnswer::Replicated(Replicated { outcome: Ok(true) });
+        ShardInput::Answer { from: NodeId(1), id, answer }
     }
 
     fn ids(inputs: &[ShardInput]) -> Vec<u64> {
         let id = |input: &ShardInput| match input {
             ShardInput::Link { node, .. } => node.0,
+            ShardInput::Client { from, .. } => from.id,
+            ShardInput::Peer { from, .. } => from.id,
+            ShardInput::Answer { id, .. } => *id,
             other => panic!("{other:?} was never put in"),
         };
         inputs.iter().map(id).collect()
     }
 
+    fn queue(requests: usize, request_bytes: usize) -> InputQueue {
+        InputQueue::new(InboxLimits { requests, request_bytes, answers: 2, answer_bytes: 1 << 20 })
+    }
+
+    /// Offers requests of one kind until one is refused; how many wait then.
+    #[track_caller]
+    fn fills(queue: &mut InputQueue, pressure: Pressure, one: impl Fn(u64) -> ShardInput) -> usize {
+        for id in 0..1000 {
+            let mut inputs = vec![one(id)];
+            queue.push_requests(&mut inputs, pressure);
+            if !inputs.is_empty() {
+                return queue.requests();
+            }
+        }
+        panic!("there is no bound");
+    }
+
     #[test]
     fn a_full_queue_of_requests_hands_back_and_starves_no_answer() {
-        let mut queue = InputQueue::new(InboxLimits { requests: 2, answers: 2 });
-        let (mut requests, mut answers) = (links(1..5), links(11..14));
-        queue.push_requests(&mut requests);
+        let mut queue = queue(2, 1 << 20);
+        let mut requests: Vec<_> = (1..5).map(fetch).collect();
+        let mut answers: Vec<_> = (11..14).map(answer).collect();
+        queue.push_requests(&mut requests, Pressure::Low);
         queue.push_answers(&mut answers);
-        queue.push_notice(links(21..22).remove(0));
+        queue.push_notice(ShardInput::Link { node: NodeId(21), up: true });
         assert_eq!((ids(&requests), ids(&answers), queue.requests()), (vec![3, 4], vec![13], 2));
         let mut taken = Vec::new();
         queue.take(&mut taken, 4);
@@ -114,6 +326,61 @@ mod tests {
         taken.clear();
         queue.take(&mut taken, 4);
         assert_eq!(ids(&taken), [2]);
-        assert!(queue.is_empty());
+        assert!(queue.is_empty() && queue.bytes() == 0);
+    }
+
+    #[test]
+    fn who_can_wait_is_refused_first_and_a_peers_work_for_its_client_last() {
+        let mut queue = queue(16, 1 << 20);
+        assert_eq!(fills(&mut queue, Pressure::Low, |id| replicate(id, Reason::Hint)), 8);
+        assert_eq!(fills(&mut queue, Pressure::Low, |id| client(id, 10)), 14);
+        assert_eq!(fills(&mut queue, Pressure::Low, |id| replicate(id, Reason::Hint)), 14);
+        assert_eq!(fills(&mut queue, Pressure::Low, coordinate), 16);
+        assert_eq!(fills(&mut queue, Pressure::Low, |id| replicate(id, Reason::Write)), 16);
+        let mut taken = Vec::new();
+        queue.take(&mut taken, 3);
+        assert_eq!(fills(&mut queue, Pressure::Low, |id| client(id, 10)), 14, "there is room for one");
+        assert_eq!(fills(&mut queue, Pressure::Low, |id| replicate(id, Reason::Repair)), 16);
+    }
+
+    #[test]
+    fn of_a_batch_each_is_judged_by_its_class() {
+        let mut queue = queue(2, 1 << 20);
+        let mut batch =
+            vec![replicate(1, Reason::Hint), replicate(2, Reason::Hint), client(3, 10), client(4, 10), fetch(5)];
+        queue.push_requests(&mut batch, Pressure::Low);
+        assert_eq!(ids(&batch), [2, 4, 5]);
+    }
+
+    #[test]
+    fn bytes_are_bounded_as_counts_are() {
+        let mut queue = queue(1000, 16 << 10);
+        // 7/8 of 16 KiB hold ten values of 1 KiB and what is around them
+        assert_eq!(fills(&mut queue, Pressure::Low, |id| client(id, 1024)), 11);
+        assert!(queue.bytes() <= 14 << 10);
+        let before = queue.requests();
+        assert!(fills(&mut queue, Pressure::Low, |id| replicate(id, Reason::Write)) > before);
+        assert!(queue.bytes() <= 16 << 10);
+    }
+
+    #[test]
+    fn an_empty_queue_takes_what_is_longer_than_it() {
+        let mut queue = queue(4, 1000);
+        assert_eq!(fills(&mut queue, Pressure::Low, |id| client(id, 1 << 20)), 1);
+        let mut taken = Vec::new();
+        queue.take(&mut taken, 10);
+        assert_eq!((taken.len(), queue.bytes()), (1, 0));
+    }
+
+    #[test]
+    fn short_of_memory_it_sheds_what_can_wait_and_out_of_it_clients_too() {
+        for (pressure, hints, clients) in [(Pressure::Low, 8, 14), (Pressure::High, 0, 14), (Pressure::Over, 0, 0)] {
+            let of = |one: &dyn Fn(u64) -> ShardInput| fills(&mut queue(16, 1 << 20), pressure, one);
+            assert_eq!(of(&|id| replicate(id, Reason::Hint)), hints, "{pressure:?}");
+            assert_eq!(of(&|id| client(id, 10)), clients, "{pressure:?}");
+            assert_eq!(of(&coordinate), 16, "{pressure:?}");
+            assert_eq!(of(&|id| replicate(id, Reason::Write)), 16, "{pressure:?}");
+            assert_eq!(of(&fetch), 16, "{pressure:?}");
+        }
     }
 }

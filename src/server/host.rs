@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tracing::warn;
-
 use super::clock::Clock;
 use super::disk::Disk;
 use super::inbox::Inbox;
@@ -19,9 +17,6 @@ use crate::net::{Lane, SendError};
 use crate::node::{ColdRead, Host, Output};
 use crate::storage::StorageError;
 use crate::types::{BatchNumber, NodeId};
-
-/// The code with which a client's link is closed that does not take its answers.
-const CLOSE_SLOW_CLIENT: u32 = 2;
 
 /// One shard's host.
 pub struct ShardHost {
@@ -103,14 +98,14 @@ impl ShardHost {
         self.lanes.look_up(batches.keys().copied().collect::<Vec<_>>().into_iter(), |number, accepted| {
             let Some(frames) = batches.remove(&number) else { return };
             match accepted {
-                Some(accepted) => send_to_accepted(&accepted, frames, tick, &self.lanes),
+                Some(accepted) => send_to_accepted(number, &accepted, frames, tick, &self.lanes),
                 None => LaneCounters::add(&self.lanes.counters.dropped_gone, frames.len() as u64),
             }
         });
     }
 }
 
-fn send_to_accepted(Accepted { lane, other }: &Accepted, frames: Vec<RawFrame>, tick: u64, lanes: &Lanes) {
+fn send_to_accepted(number: u64, Accepted { lane, other }: &Accepted, frames: Vec<RawFrame>, tick: u64, lanes: &Lanes) {
     match other {
         Other::Peer => drop(send(lane, frames, lanes)),
         Other::Client(client) => {
@@ -122,9 +117,7 @@ fn send_to_accepted(Accepted { lane, other }: &Accepted, frames: Vec<RawFrame>, 
             let refused = refused.chain(full.iter().map(|frame| (frame.id, ApiError::Overloaded)));
             let errors = refused.map(|(id, error)| encode_response(id, tick, &Response::error(error))).collect();
             if takes_none || lane.try_send(errors) == Err(SendError::Full) {
-                warn!(client = %client.link.identity(), "closed: it does not take its answers");
-                LaneCounters::add(&lanes.counters.closed_clients, 1);
-                client.link.close(CLOSE_SLOW_CLIENT, "you do not take your answers");
+                lanes.close_slow(number);
             }
         }
     }

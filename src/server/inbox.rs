@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use crate::node::{InboxLimits, InputQueue, ShardInput};
+use crate::node::{InboxLimits, InputQueue, Pressure, ShardInput};
 
 /// What an inbox has seen, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct InboxCounters {
     pub dropped: u64,
     /// Requests that wait now.
     pub waiting: u64,
+    /// Bytes of the requests and answers that wait now.
+    pub bytes: u64,
 }
 
 /// See the module. Filled from any thread, emptied by the shard's.
@@ -48,11 +50,11 @@ impl Inbox {
         }
     }
 
-    /// Takes requests from the front of `inputs` while there is room; what is left there is refused.
-    pub fn push_requests(&self, inputs: &mut Vec<ShardInput>) {
+    /// Takes those of `inputs` for which there is room; what is left there is refused.
+    pub fn push_requests(&self, inputs: &mut Vec<ShardInput>, pressure: Pressure) {
         let mut state = self.lock();
         if !state.closed {
-            state.queue.push_requests(inputs);
+            state.queue.push_requests(inputs, pressure);
         }
         self.wake(state);
         self.refused.fetch_add(inputs.len() as u64, Ordering::Relaxed);
@@ -107,11 +109,12 @@ impl Inbox {
 
     /// What it has seen.
     pub fn counters(&self) -> InboxCounters {
-        InboxCounters {
-            refused: self.refused.load(Ordering::Relaxed),
-            dropped: self.dropped.load(Ordering::Relaxed),
-            waiting: self.lock().queue.requests() as u64,
-        }
+        let (waiting, bytes) = {
+            let state = self.lock();
+            (state.queue.requests() as u64, state.queue.bytes() as u64)
+        };
+        let (refused, dropped) = (self.refused.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed));
+        InboxCounters { refused, dropped, waiting, bytes }
     }
 
     /// The shard has done what it has taken; `busy`: and has something under way.
@@ -161,13 +164,16 @@ mod tests {
 
     #[test]
     fn a_full_queue_of_requests_hands_back_and_starves_no_answer() {
-        let inbox = Inbox::new(InboxLimits { requests: 2, answers: 2 });
+        let inbox = Inbox::new(InboxLimits { requests: 2, request_bytes: 1 << 20, answers: 2, answer_bytes: 1 << 20 });
         let mut requests = links(1..5);
-        inbox.push_requests(&mut requests);
+        inbox.push_requests(&mut requests, Pressure::Low);
         assert_eq!(ids(&requests), [3, 4]);
         inbox.push_answers(&mut links(11..14));
         inbox.push_notice(link(21));
-        assert_eq!(inbox.counters(), InboxCounters { refused: 2, dropped: 1, waiting: 2 });
+        assert_eq!(
+            inbox.counters(),
+            InboxCounters { refused: 2, dropped: 1, waiting: 2, bytes: inbox.counters().bytes }
+        );
         let mut taken = Vec::new();
         assert!(inbox.take(&mut taken, 4, None));
         assert_eq!(ids(&taken), [21, 11, 12, 1]);
@@ -178,11 +184,11 @@ mod tests {
 
     #[test]
     fn a_closed_inbox_is_emptied_first() {
-        let inbox = Inbox::new(InboxLimits { requests: 2, answers: 2 });
-        inbox.push_requests(&mut links(1..2));
+        let inbox = Inbox::new(InboxLimits { requests: 2, request_bytes: 1 << 20, answers: 2, answer_bytes: 1 << 20 });
+        inbox.push_requests(&mut links(1..2), Pressure::Low);
         inbox.close();
         let mut late = links(2..3);
-        inbox.push_requests(&mut late);
+        inbox.push_requests(&mut late, Pressure::Low);
         assert_eq!(ids(&late), [2], "a closed inbox takes no requests");
         let mut taken = Vec::new();
         assert!(inbox.take(&mut taken, 8, None));
@@ -192,14 +198,14 @@ mod tests {
 
     #[test]
     fn a_waiting_shard_is_woken() {
-        let inbox = Inbox::new(InboxLimits { requests: 2, answers: 2 });
+        let inbox = Inbox::new(InboxLimits { requests: 2, request_bytes: 1 << 20, answers: 2, answer_bytes: 1 << 20 });
         std::thread::scope(|scope| {
             let taker = scope.spawn(|| {
                 let mut taken = Vec::new();
                 while inbox.take(&mut taken, 8, None) {}
                 ids(&taken)
             });
-            inbox.push_requests(&mut links(1..2));
+            inbox.push_requests(&mut links(1..2), Pressure::Low);
             inbox.close();
             assert_eq!(taker.join().unwrap(), [1]);
         });

@@ -5,10 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use arc_swap::ArcSwap;
+use tracing::warn;
 
+use super::stalled::Standing;
 use crate::frame::raw::FrameLimits;
 use crate::net::{Lane, Link};
 use crate::types::NodeId;
+
+/// The code with which a client's link is closed that does not take its answers.
+const CLOSE_SLOW_CLIENT: u32 = 2;
 
 /// Who is at the other end of an accepted lane.
 #[derive(Clone, Debug)]
@@ -154,6 +159,29 @@ impl Lanes {
         let accepted = self.accepted.read().expect("a panic ends the process before the lock is met again");
         let dialed = self.routes.iter().map(|routes| routes.load().values().map(Lane::queued_bytes).sum::<usize>());
         accepted.values().map(|accepted| accepted.lane.queued_bytes()).sum::<usize>() + dialed.sum::<usize>()
+    }
+
+    /// How the clients' lanes stand.
+    pub fn clients(&self) -> Vec<Standing> {
+        let accepted = self.accepted.read().expect("a panic ends the process before the lock is met again");
+        let clients = accepted.iter().filter(|(_, accepted)| matches!(accepted.other, Other::Client(_)));
+        let standing = |(number, Accepted { lane, .. }): (&u64, &Accepted)| Standing {
+            lane: *number,
+            queued: lane.queued_bytes(),
+            progress: lane.progress(),
+        };
+        clients.map(standing).collect()
+    }
+
+    /// Closes a client, link and all, that does not take its answers.
+    pub fn close_slow(&self, number: u64) {
+        self.look_up(std::iter::once(number), |_, accepted| {
+            if let Some(Accepted { other: Other::Client(client), .. }) = accepted {
+                warn!(client = %client.link.identity(), "closed: it does not take its answers");
+                LaneCounters::add(&self.counters.closed_clients, 1);
+                client.link.close(CLOSE_SLOW_CLIENT, "you do not take your answers");
+            }
+        });
     }
 
     /// Takes nothing more to be sent; what is queued goes out.

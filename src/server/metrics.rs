@@ -11,13 +11,14 @@ use super::board::Board;
 use super::disk::Disk;
 use super::lanes::Lanes;
 use super::latency::{BOUNDS, Latencies, Operation};
+use super::memory::Memory;
 use super::read_pool::ReadCounters;
 use super::shard::Shards;
 use crate::api::Phase;
 use crate::net::Endpoint;
 
 /// Counters of shards: name, what it counts.
-const SHARD_COUNTERS: [(&str, &str); 34] = [
+const SHARD_COUNTERS: [(&str, &str); 36] = [
     ("dynkv_requests_total", "Requests of clients that shards took up"),
     ("dynkv_requests_overloaded_total", "Requests of clients that shards refused as too many"),
     ("dynkv_requests_expired_total", "Requests of clients older than their deadline on arrival"),
@@ -42,6 +43,8 @@ const SHARD_COUNTERS: [(&str, &str); 34] = [
     ("dynkv_answers_late_total", "Answers of replicas after the client's"),
     ("dynkv_answers_stray_total", "Answers of replicas to nothing known"),
     ("dynkv_replica_requests_resent_total", "Requests sent to a replica once more"),
+    ("dynkv_replica_requests_withheld_total", "Requests not sent, as a peer had too many or did not answer"),
+    ("dynkv_breaker_openings_total", "Times that a peer has stopped being asked because it did not answer"),
     ("dynkv_objects_merged_total", "Objects of peers merged"),
     ("dynkv_peer_requests_refused_total", "Requests of peers refused"),
     ("dynkv_hints_written_total", "Hints given for nodes that missed a write"),
@@ -55,17 +58,20 @@ const SHARD_COUNTERS: [(&str, &str); 34] = [
 ];
 
 /// Gauges of shards.
-const SHARD_GAUGES: [(&str, &str); 6] = [
+const SHARD_GAUGES: [(&str, &str); 9] = [
     ("dynkv_requests_in_flight", "Requests of clients waiting for an answer"),
     ("dynkv_requests_lingering", "Requests answered, with replicas still to be heard"),
     ("dynkv_operations_parked", "Operations waiting for the disk"),
     ("dynkv_inbox_requests", "Requests waiting in a shard's queue"),
+    ("dynkv_inbox_bytes", "Bytes of the requests and answers waiting in a shard's queue"),
+    ("dynkv_replica_requests_in_flight", "Requests that peers have and have not answered"),
+    ("dynkv_breakers_open", "Peers that are not asked because they do not answer"),
     ("dynkv_hints", "Keys kept for other nodes"),
     ("dynkv_hint_bytes", "Bytes of the objects kept for other nodes"),
 ];
 
 /// Counters of the whole node.
-const NODE_COUNTERS: [(&str, &str); 18] = [
+const NODE_COUNTERS: [(&str, &str); 19] = [
     ("dynkv_frames_sent_total", "Frames sent by shards"),
     ("dynkv_frames_dropped_full_total", "Frames dropped because their lane was full"),
     ("dynkv_frames_dropped_gone_total", "Frames dropped because their lane was gone"),
@@ -84,10 +90,11 @@ const NODE_COUNTERS: [(&str, &str); 18] = [
     ("dynkv_storage_syncs_covered_total", "Syncs that another one had covered"),
     ("dynkv_storage_background_errors_total", "Failures of the engine's background work"),
     ("dynkv_storage_reads_refused_total", "Reads refused because too many waited for the disk"),
+    ("dynkv_memory_exhausted_total", "Times that clients began to be refused for lack of memory"),
 ];
 
 /// Gauges of the whole node.
-const NODE_GAUGES: [(&str, &str); 19] = [
+const NODE_GAUGES: [(&str, &str); 22] = [
     ("dynkv_ready", "1 if the node takes requests"),
     ("dynkv_read_only", "1 if the node takes no writes"),
     ("dynkv_ring_version", "The ring that the node follows"),
@@ -107,6 +114,9 @@ const NODE_GAUGES: [(&str, &str); 19] = [
     ("dynkv_storage_cache_bytes", "Bytes in the block cache"),
     ("dynkv_storage_pending_compaction_bytes", "Bytes that compaction has yet to rewrite"),
     ("dynkv_storage_writes_stalled", "1 while writes wait for compaction"),
+    ("dynkv_memory_resident_bytes", "Memory of the process"),
+    ("dynkv_memory_limit_bytes", "Memory that the process may take (limits.memory)"),
+    ("dynkv_memory_pressure", "0: enough memory; 1: background work is refused; 2: clients too"),
 ];
 
 /// From a request's arrival to the release of its answer, by operation.
@@ -143,6 +153,8 @@ pub struct Sources {
     pub reads: Arc<ReadCounters>,
     /// Status.
     pub board: Arc<Board>,
+    /// Memory.
+    pub memory: Arc<Memory>,
     /// Links.
     pub endpoint: Endpoint,
 }
@@ -230,6 +242,8 @@ impl Metrics {
                 core.late_answers,
                 core.stray_answers,
                 core.resent,
+                core.withheld,
+                core.breaker_openings,
                 core.merged,
                 core.refused,
                 core.hints_written,
@@ -241,8 +255,17 @@ impl Metrics {
                 inbox.refused,
                 inbox.dropped,
             ];
-            let gauges =
-                [core.in_flight, core.lingering, core.parked, inbox.waiting, core.hints_waiting, core.hint_bytes];
+            let gauges = [
+                core.in_flight,
+                core.lingering,
+                core.parked,
+                inbox.waiting,
+                inbox.bytes,
+                core.with_peers,
+                core.breakers_open,
+                core.hints_waiting,
+                core.hint_bytes,
+            ];
             SHARD_COUNTERS.iter().zip(counters).for_each(|((name, _), value)| self.counter(name, label(), value));
             SHARD_GAUGES.iter().zip(gauges).for_each(|((name, _), value)| self.gauge(name, label(), value as f64));
             self.publish_latencies(index, &shard.latencies, published);
@@ -271,7 +294,7 @@ impl Metrics {
     }
 
     fn publish_node(&self) {
-        let Sources { lanes, disk, reads, board, endpoint, .. } = &self.sources;
+        let Sources { lanes, disk, reads, board, memory, endpoint, .. } = &self.sources;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (sync, stats, net, lane) = (disk.sync_counters(), disk.stats(), endpoint.counters(), &lanes.counters);
         let counters = [
@@ -293,6 +316,7 @@ impl Metrics {
             sync.covered,
             stats.background_errors,
             load(&reads.refused),
+            memory.overs(),
         ];
         let status = board.status();
         let (clients, peers) = lanes.count();
@@ -316,6 +340,9 @@ impl Metrics {
             stats.cache_bytes as f64,
             stats.pending_compaction_bytes as f64,
             stats.writes_stalled as f64,
+            memory.resident() as f64,
+            memory.cap() as f64,
+            f64::from(memory.pressure() as u8),
         ];
         NODE_COUNTERS.iter().zip(counters).for_each(|((name, _), value)| self.counter(name, Vec::new(), value));
         NODE_GAUGES.iter().zip(gauges).for_each(|((name, _), value)| self.gauge(name, Vec::new(), value));

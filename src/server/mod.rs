@@ -9,6 +9,7 @@
 //! | `lanes.rs`, `inbox.rs` | what shards send on; what waits for them |
 //! | `shard.rs`, `host.rs`, `read_pool.rs` | the shards' threads, what their drains call, and the readers |
 //! | `disk.rs`, `mark.rs` | one lock for syncs, the verdict on writes; what tells a kill from a power loss |
+//! | `memory.rs`, `stalled.rs` | the cap on memory; clients that do not read |
 //! | `board.rs`, `http.rs`, `metrics.rs`, `latency.rs` | what the node shows of itself |
 //! | `birth_terms.rs`, `sizes.rs`, `own_files.rs`, `shards_start.rs`, `local_ranges.rs` | smaller concepts |
 //!
@@ -31,6 +32,7 @@ mod latency;
 mod listener;
 mod local_ranges;
 mod mark;
+mod memory;
 mod metrics;
 mod own_files;
 mod read_pool;
@@ -41,6 +43,7 @@ mod shards_start;
 mod shutdown;
 mod sinks;
 mod sizes;
+mod stalled;
 mod startup;
 mod supervise;
 #[cfg(test)]

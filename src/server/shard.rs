@@ -57,9 +57,10 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// So many shards, which share the room for `max_inflight` requests of clients and as many of peers.
-    pub fn new(count: u16, max_inflight: usize) -> Shards {
-        let limits = InboxLimits::of(Shards::share(count, max_inflight));
+    /// So many shards, which share the room for `max_inflight` requests of clients and as many of peers; each may have
+    /// `bytes` of them waiting, and as much of answers.
+    pub fn new(count: u16, max_inflight: usize, bytes: usize) -> Shards {
+        let limits = InboxLimits::of(Shards::share(count, max_inflight), bytes);
         let shard = || {
             Arc::new(Shard {
                 inbox: Arc::new(Inbox::new(limits)),
@@ -94,6 +95,11 @@ impl Shards {
     /// Whether none has anything to do.
     pub fn are_idle(&self) -> bool {
         self.shards.iter().all(|shard| shard.is_idle())
+    }
+
+    /// Bytes of requests and answers that wait, over all.
+    pub fn queued_bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.inbox.counters().bytes).sum()
     }
 
     /// Ends their threads, once they have done what waits for them.

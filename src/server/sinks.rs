@@ -10,15 +10,17 @@ use super::board::Board;
 use super::clock::Clock;
 use super::control::ControlEvent;
 use super::lanes::{Client, LaneCounters, Lanes};
+use super::memory::Memory;
 use super::shard::Shards;
 use crate::api::{ApiError, Reply, Request, Response, RingReply};
 use crate::frame::codec::{
     DecodeError, decode_answer, decode_client_request, decode_control, decode_request, encode_answer, encode_response,
 };
+use crate::frame::kind::Kind;
 use crate::frame::raw::RawFrame;
 use crate::message::Refusal;
 use crate::net::{FrameSink, Lane, LaneClosed, Link};
-use crate::node::{ClientRef, LinkId, PeerRef, ShardInput};
+use crate::node::{ClientRef, LinkId, PeerRef, Pressure, ShardInput};
 use crate::ring::RingView;
 use crate::types::NodeId;
 
@@ -35,6 +37,8 @@ pub struct Switch {
     pub lanes: Arc<Lanes>,
     /// The ring and the status.
     pub board: Arc<Board>,
+    /// How short of memory the process is.
+    pub memory: Arc<Memory>,
     /// Requests that one client's lane may have under way.
     pub max_inflight: u64,
 }
@@ -142,6 +146,11 @@ impl ClientSink {
     }
 }
 
+/// Whether a frame asks for more than the listener knows by itself.
+fn is_data(frame: &RawFrame) -> bool {
+    !matches!(Kind::of(frame.kind), Some(Kind::Ring | Kind::Status) | None)
+}
+
 fn ring_reply(view: &RingView) -> Response {
     let reply = RingReply { cluster: view.cluster(), version: view.version() };
     Response { result: Ok(Reply::Ring(reply)), values: vec![view.layout().encode().into()] }
@@ -152,7 +161,8 @@ impl FrameSink for ClientSink {
         if self.own.is_refused() {
             return;
         }
-        let Switch { clock, shards, lanes, board, .. } = &*self.switch;
+        let Switch { clock, shards, lanes, board, memory, .. } = &*self.switch;
+        let pressure = memory.pressure();
         let ring = board.ring();
         let mut replies = Vec::new();
         let mut reply = |id, response: &Response| replies.push(encode_response(id, clock.time().as_micros(), response));
@@ -160,6 +170,11 @@ impl FrameSink for ClientSink {
         let mut inputs = self.sorted.lock().expect("a panic ends the process before the lock is met again");
         for frame in frames.drain(..) {
             let id = frame.id;
+            if pressure == Pressure::Over && is_data(&frame) {
+                overloaded += 1;
+                reply(id, &Response::error(ApiError::Overloaded));
+                continue;
+            }
             let request = match decode_client_request(frame) {
                 Ok(request) => request,
                 Err(err) => {
@@ -178,7 +193,7 @@ impl FrameSink for ClientSink {
         // the lane is known to the shards' hosts once it is known here
         self.own.lane();
         for (shard, inputs) in shards.all().iter().zip(inputs.iter_mut()).filter(|(_, inputs)| !inputs.is_empty()) {
-            shard.inbox.push_requests(inputs);
+            shard.inbox.push_requests(inputs, pressure);
             for refused in inputs.drain(..) {
                 if let ShardInput::Client { from, .. } = refused {
                     overloaded += 1;
@@ -227,7 +242,8 @@ impl FrameSink for PeerSink {
         if self.own.is_refused() {
             return;
         }
-        let Switch { shards, lanes, board, .. } = &*self.switch;
+        let Switch { shards, lanes, board, memory, .. } = &*self.switch;
+        let pressure = memory.pressure();
         let is_born = board.ring().is_some();
         let mut replies = Vec::new();
         let mut overloaded = 0;
@@ -248,7 +264,7 @@ impl FrameSink for PeerSink {
         }
         self.own.lane();
         for (shard, inputs) in shards.all().iter().zip(inputs.iter_mut()).filter(|(_, inputs)| !inputs.is_empty()) {
-            shard.inbox.push_requests(inputs);
+            shard.inbox.push_requests(inputs, pressure);
             for refused in inputs.drain(..) {
                 if let ShardInput::Peer { from, request } = refused {
                     overloaded += 1;

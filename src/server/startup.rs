@@ -25,12 +25,14 @@ use super::http::Http;
 use super::lanes::Lanes;
 use super::listener::Listener;
 use super::mark::Mark;
+use super::memory::{Memory, MemoryWatch, resident};
 use super::metrics::{Metrics, Sources};
 use super::own_files::{PidFile, make_dir, reset_state};
 use super::read_pool::ReadPool;
 use super::shard::{Shards, Surroundings};
 use super::shards_start::ShardsStart;
 use super::sinks::Switch;
+use super::stalled::StallWatch;
 use super::supervise::{OnEnd, Supervisor};
 use super::{Server, ServerError, sizes};
 use crate::config::{Config, Origins};
@@ -46,6 +48,12 @@ use crate::types::{DiskId, NodeId, Nonce};
 const WATCH_DISK: Duration = Duration::from_secs(1);
 /// The thread that looks at the disk; it ends when its stop channel closes.
 pub const DISK_WATCH_THREAD: &str = "disk watch";
+/// The process's memory is looked at this often.
+const WATCH_MEMORY: Duration = Duration::from_millis(100);
+/// Looks at memory between two looks for clients that do not read.
+const LOOKS_PER_STALL: u32 = 10;
+/// The thread that looks at memory and lanes; it ends likewise.
+pub const MEMORY_WATCH_THREAD: &str = "memory watch";
 /// The thread that syncs each interval; it ends likewise.
 pub const SYNC_THREAD: &str = "interval sync";
 /// The name of the read pool's threads.
@@ -182,9 +190,10 @@ impl Parts {
         let max_inflight = config.net.max_inflight as usize;
         let switch = Arc::new(Switch {
             clock,
-            shards: Arc::new(Shards::new(config.node.shards, max_inflight)),
+            shards: Arc::new(Shards::new(config.node.shards, max_inflight, sizes::inbox_bytes(config))),
             lanes: Arc::new(Lanes::new(config.node.shards, sizes::frame(config))),
             board,
+            memory: Arc::new(Memory::new(sizes::memory(config))),
             max_inflight: max_inflight as u64,
         });
         let (sender, events) = mpsc::channel(MAX_EVENTS);
@@ -206,6 +215,21 @@ impl Parts {
                 if let Some(verdict) = watch.look(&disk) {
                     switch.board.set_read_only(verdict.clone());
                     switch.shards.notify(&ShardInput::ReadOnly(verdict));
+                }
+            });
+        })?;
+        let (switch, clock, ticks) = (self.switch.clone(), self.clock, stop.clone());
+        supervisor.thread(MEMORY_WATCH_THREAD, OnEnd::StopNode, move || {
+            let (mut watch, mut stalls, mut looks) = (MemoryWatch::default(), StallWatch::default(), 0);
+            every(WATCH_MEMORY, &ticks, || {
+                let queued = switch.shards.queued_bytes() + switch.lanes.queued_bytes() as u64;
+                if let Some(resident) = resident() {
+                    watch.look(clock.time(), resident, queued, &switch.memory);
+                }
+                looks += 1;
+                if looks % LOOKS_PER_STALL == 0 {
+                    let stalled = stalls.look(clock.time(), switch.lanes.clients().into_iter());
+                    stalled.into_iter().for_each(|lane| switch.lanes.close_slow(lane));
                 }
             });
         })?;
@@ -234,6 +258,7 @@ impl Parts {
             disk: self.disk.clone(),
             reads: reads.counters().clone(),
             board: self.switch.board.clone(),
+            memory: self.switch.memory.clone(),
             endpoint: endpoint.clone(),
         }
     }

@@ -135,6 +135,8 @@ marks! {
     Parked: Probe "operation parked for a cold read",
     /// A put that was handed to a primary.
     Forwarded: Probe "put forwarded",
+    /// A node stopped asking a peer that did not answer.
+    LeftAlone: Probe "silent peer left alone",
     /// A put that was coordinated without a slot.
     Unowned: Probe "put coordinated without a slot",
     /// A retry that was recognised.

@@ -13,7 +13,7 @@ use super::world::{Event, HeldRead, Reads, World};
 use crate::api::{ApiError, Response};
 use crate::gossip::Verdict;
 use crate::message::Refusal;
-use crate::node::{ColdRead, ControlEffects, ControlInput, Output, Route, ShardInput};
+use crate::node::{ColdRead, ControlEffects, ControlInput, Output, Pressure, Route, ShardInput};
 use crate::storage::{Batch, Engine, Family, OpFailure};
 use crate::types::Time;
 
@@ -56,7 +56,7 @@ impl<D: Disk> World<D> {
         match input {
             input @ (ShardInput::Client { .. } | ShardInput::Peer { .. }) => {
                 inputs.push(input);
-                inbox.push_requests(&mut inputs);
+                inbox.push_requests(&mut inputs, Pressure::Low);
             }
             input @ ShardInput::Answer { .. } => {
                 inputs.push(input);

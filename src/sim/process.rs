@@ -13,6 +13,9 @@ use crate::node::{Control, ControlConfig, Core, Fatal, InboxLimits, InputQueue, 
 use crate::storage::{Batch, Engine, Family};
 use crate::types::{BatchNumber, DiskId, Generation, NodeId, Nonce, Now, Time};
 
+/// Bytes that may wait in an inbox: more than any schedule sends.
+const INBOX_BYTES: usize = 64 << 20;
+
 /// What a node is configured with.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -205,7 +208,7 @@ impl<D: Disk> Node<D> {
         self.trust_lost = start.stored > Generation(0) && start.run.trusted_since == start.run.generation;
         let lane = |shard| {
             let config = ShardConfig { shard, shards: self.config.shards, ..self.config.shard.clone() };
-            let inbox = InputQueue::new(InboxLimits::of(config.max_inflight));
+            let inbox = InputQueue::new(InboxLimits::of(config.max_inflight, INBOX_BYTES));
             let core = Core::new(config, start.identity.node, engine.clone(), rng.random());
             Lane { core, inbox, woken: false, timer: None, busy: Time::ZERO }
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dynkv::api::{self, ApiError, Deadline, Request};
 use dynkv::message::{PeerAnswer, Replicated};
-use dynkv::node::ShardInput;
+use dynkv::node::{ShardCounters, ShardInput};
 use dynkv::sim::{Reads, World};
 use dynkv::storage::MemoryConfig;
 use dynkv::types::Bucket;
@@ -36,8 +36,9 @@ fn more_requests_than_may_wait_are_refused_and_nothing_leaks() {
     let overloaded =
         asked.iter().filter_map(|id| world.answer(*id)).filter(|answer| answer.result == Err(ApiError::Overloaded));
     assert_eq!(overloaded.count(), 46);
-    // The inbox holds twice as many as may be in flight, and hands the others back; the shard refuses the rest.
-    assert_eq!(world.count(0, |counters| counters.overloaded), 4);
+    // The inbox holds twice as many as may be in flight, keeps an eighth for peers, and hands the others back; the shard
+    // refuses the rest.
+    assert_eq!(world.count(0, |counters| counters.overloaded), 3);
     world.run_for(Duration::from_secs(3));
     assert!(asked.iter().all(|id| world.answers[id].answers.len() == 1));
     assert_eq!(in_flight(&world), 0);
@@ -195,4 +196,69 @@ fn a_question_for_the_node_is_no_shards() {
     assert_eq!(world.ask(0, Request::Get(expired.clone())).refused(), ApiError::Expired);
     expired.deadline.remaining_ms = 100;
     world.ask(0, Request::Get(expired)).found();
+}
+
+/// Three nodes, of which the third hears the first and is not heard by it: for three seconds only its silence tells.
+fn silent_peer(max_inflight: usize) -> World {
+    let mut plan = Plan::new(3);
+    plan.shards = vec![1, 1, 1];
+    plan.shard.max_inflight = max_inflight;
+    let mut world = plan.born();
+    world.cut_one_way(2, 0);
+    world
+}
+
+/// A put at the first node every ten milliseconds, `count` times; all are acknowledged by two of three.
+fn put_steadily(world: &mut World, count: u128, first: u128) {
+    for id in first..first + count {
+        let asked = world.begin(0, put(&format!("k{id}"), "v", id).w(2));
+        world.run_for(Duration::from_millis(10));
+        assert!(world.answer(asked).is_some_and(|answer| answer.result.is_ok()), "{:?}", world.answer(asked));
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_answer_is_left_alone_probed_and_taken_back() {
+    let mut world = silent_peer(256);
+    put_steadily(&mut world, 80, 1);
+    assert_eq!(world.count(0, |counters| counters.breakers_open), 0, "not yet");
+    put_steadily(&mut world, 120, 100);
+    let count = |world: &World| {
+        (world.count(0, |counters| counters.breaker_openings), world.count(0, |counters| counters.withheld))
+    };
+    let (openings, withheld) = count(&world);
+    assert!((1..=3).contains(&openings), "{openings}");
+    assert!(withheld > 80, "{withheld} of 120 were not sent to it");
+    world.mend();
+    // At the end of its rest it is asked once, and answers.
+    world.run_for(Duration::from_millis(900));
+    put_steadily(&mut world, 100, 300);
+    assert_eq!(world.count(0, |counters| counters.breakers_open), 0);
+    let before = count(&world);
+    put_steadily(&mut world, 100, 500);
+    assert_eq!(count(&world), before, "it is asked as ever");
+}
+
+#[test]
+fn what_is_not_answered_is_sent_again_ever_more_rarely() {
+    let mut world = silent_peer(256);
+    let id = world.begin(0, put("k", "v", 1).w(3));
+    let resent = [200, 200, 400, 200, 800].map(|ms| {
+        world.run_for(Duration::from_millis(ms));
+        world.count(0, |counters| counters.resent)
+    });
+    assert_eq!(resent, [0, 1, 1, 2, 2], "at 300, 900 and 2100 ms");
+    world.wait(id).refused();
+}
+
+/// What is with one peer is bounded, and takes no room from what is with another.
+#[test]
+fn a_peer_that_is_full_starves_no_other() {
+    let mut world = silent_peer(4);
+    put_steadily(&mut world, 8, 1);
+    assert_eq!((world.count(0, |counters| counters.with_peers), world.count(0, |counters| counters.withheld)), (8, 0));
+    put_steadily(&mut world, 8, 100);
+    let count = |which: fn(&ShardCounters) -> u64| world.count(0, which);
+    assert_eq!(count(|counters| counters.with_peers), 8, "twice as many as may be in flight");
+    assert_eq!((count(|counters| counters.withheld), count(|counters| counters.breaker_openings)), (8, 0));
 }

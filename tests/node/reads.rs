@@ -39,8 +39,8 @@ fn behind(mut plan: Plan, act: impl FnOnce(&mut World, &[usize])) -> (World, Vec
     world.ask(primaries[0], put("k", "old", 1).w(3)).receipt();
     world.withhold = 1.0;
     act(&mut world, &primaries);
-    // The put is over, and sends nothing any more.
-    world.run_for(PATIENCE + Duration::from_millis(10));
+    // The put is over and sends nothing any more, and whoever seemed silent may be asked again.
+    world.run_for(PATIENCE + Duration::from_secs(10));
     world.withhold = 0.0;
     (world, primaries)
 }

@@ -1,5 +1,7 @@
 //! `status`
 
+mod views;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use serde::Serialize;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::{Columns, Format, Out};
+use views::Views;
 
 /// Show the cluster's nodes and how they are.
 ///
@@ -22,8 +25,13 @@ use super::output::{Columns, Format, Out};
 EXAMPLES
   dynkv-cli status
   dynkv-cli status -o wide
+  dynkv-cli status --views
   dynkv-cli status -o json | jq '.members[] | select(.state != \"UN\")'")]
-pub struct Args {}
+pub struct Args {
+    /// Show what every node says of every other one.
+    #[arg(long)]
+    views: bool,
+}
 
 #[derive(Serialize)]
 struct Document {
@@ -71,7 +79,7 @@ struct Row {
 
 type Answers = Vec<(String, Result<StatusReply, ClientError>)>;
 
-pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
+pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let client = context.open()?;
     // a cluster that is not born has no ring, and still a status
     let ring = client.refresh_ring().await;
@@ -86,7 +94,10 @@ pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let document = assemble(&answers);
     let mut out = context.out();
     let format = context.table_format();
-    if format.is_json() {
+    if args.views {
+        let views = Views::of(&answers);
+        if format.is_json() { out.json(format, &views)? } else { views.print(&mut out)? }
+    } else if format.is_json() {
         out.json(format, &document)?;
     } else {
         print(&document, format, &mut out)?;
@@ -285,7 +296,7 @@ mod tests {
 
     use super::*;
 
-    fn member(id: u64, up: bool, ring: &str) -> MemberStatus {
+    pub fn member(id: u64, up: bool, ring: &str) -> MemberStatus {
         MemberStatus {
             node: NodeId(id),
             name: format!("n{id}"),
@@ -303,7 +314,7 @@ mod tests {
         }
     }
 
-    fn reply(id: u64, members: Vec<MemberStatus>) -> StatusReply {
+    pub fn reply(id: u64, members: Vec<MemberStatus>) -> StatusReply {
         StatusReply {
             node: NodeId(id),
             name: format!("n{id}"),
@@ -320,7 +331,7 @@ mod tests {
         }
     }
 
-    fn lost() -> Result<StatusReply, ClientError> {
+    pub fn lost() -> Result<StatusReply, ClientError> {
         Err(ClientError::Unreachable { tried: vec!["h:2: no".into()] })
     }
 

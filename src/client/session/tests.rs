@@ -318,6 +318,43 @@ fn refusal(kind: u8) -> ApiError {
     }
 }
 
+/// A node that refuses at once: each session asks a bounded number of times until its deadline, and a thousand that were
+/// refused in one moment do not come back in one.
+#[test]
+fn a_storm_of_refusals_is_spread_and_asks_little() {
+    let mut asks: Vec<Vec<u64>> = vec![Vec::new(); 21];
+    for seed in 0..1000 {
+        let mut session = Session::new(ms(0), Patience::default(), true, (0..3).map(Target).collect(), seed);
+        let (mut now, mut effects) = (ms(0), Vec::new());
+        session.start(now, &mut effects);
+        let mut count = 0;
+        loop {
+            match effects.pop() {
+                Some(Effect::Ask { attempt, .. }) => {
+                    asks[count].push(now.as_micros());
+                    count += 1;
+                    let refusal = Input::Answered { attempt, response: Response::error(ApiError::Overloaded) };
+                    let refusal = if seed % 2 == 0 { refusal } else { Input::Full { attempt } };
+                    session.handle(now, refusal, &mut effects);
+                }
+                Some(Effect::Answer(_)) => break,
+                None => {
+                    now = session.poll_timeout().unwrap();
+                    session.handle(now, Input::Timeout, &mut effects);
+                }
+            }
+        }
+        assert!((8..=20).contains(&count), "{count} attempts in five seconds");
+    }
+    for (attempt, mut times) in asks.into_iter().enumerate().skip(1).take(7) {
+        times.sort_unstable();
+        let chunks = times.chunk_by(|a, b| a / 1000 == b / 1000);
+        let most = chunks.map(<[u64]>::len).max().unwrap();
+        let pause_ms = 10 << attempt;
+        assert!(most <= 1000 * 4 / pause_ms + 8, "attempt {attempt}: {most} of {} in one millisecond", times.len());
+    }
+}
+
 proptest! {
     /// Whatever happens in whatever order: one answer, not after the deadline, no target asked twice at once, and a write
     /// that may have been taken is never called refused or unreachable.

@@ -55,6 +55,10 @@ pub struct ShardCounters {
     pub stray_answers: u64,
     /// Requests sent to a replica once more.
     pub resent: u64,
+    /// Requests to replicas not sent, as a peer had too many or did not answer.
+    pub withheld: u64,
+    /// Times that a peer has stopped being asked because it did not answer.
+    pub breaker_openings: u64,
     /// Objects of peers merged.
     pub merged: u64,
     /// Requests of peers refused.
@@ -79,6 +83,10 @@ pub struct ShardCounters {
     pub in_flight: u64,
     /// Requests answered, of which some replica has not been heard.
     pub lingering: u64,
+    /// Requests that are with peers and not answered.
+    pub with_peers: u64,
+    /// Peers that are not asked because they do not answer.
+    pub breakers_open: u64,
     /// Operations that wait for the disk.
     pub parked: u64,
 }

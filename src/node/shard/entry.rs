@@ -154,4 +154,6 @@ pub(super) struct Entry {
     pub deadline: Time,
     /// When something is to be done about it: the deadline, or the next attempt.
     pub wake: Time,
+    /// Attempts whose time is over.
+    pub attempts: u32,
 }

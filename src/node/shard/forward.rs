@@ -80,6 +80,7 @@ impl Shard {
         let Some(Entry { work: Work::Forward(_), .. }) = self.entries.get(&entry) else { return None };
         let Some(Entry { work: Work::Forward(forward), wake, .. }) = self.entries.remove(&entry) else { return None };
         self.timers.remove(&(wake, entry));
+        self.peers.on_ended(entry);
         self.waiting -= 1;
         Some(*forward)
     }

@@ -15,6 +15,7 @@
 //!
 //! A request to a replica carries `entry << 8 | slot` as its id, so that an answer finds its entry and its slot by itself.
 
+mod config;
 mod counters;
 mod entry;
 mod forward;
@@ -23,6 +24,7 @@ mod hints;
 mod memory;
 mod outcome;
 mod page;
+mod peers;
 mod put;
 mod repair;
 mod replica;
@@ -37,54 +39,20 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+pub use config::ShardConfig;
 pub use counters::ShardCounters;
 
 use self::entry::{Entry, Work};
 use self::memory::WriteMemory;
-use super::effects::{Effects, Feedback, Purpose, ShardInput, Standing};
-use crate::antientropy::config::HintsConfig;
+use self::peers::Peers;
+use super::effects::{Effects, Feedback, Output, Purpose, ShardInput, Standing};
 use crate::antientropy::{Handoff, Settings};
 use crate::message::{PeerAnswer, Refusal};
-use crate::quorum::{HedgeAfter, Level, ReplyTimes};
+use crate::quorum::ReplyTimes;
 use crate::ring::{RingView, Slot};
 use crate::storage::{OpFailure, Outcome, Task};
 use crate::types::{Generation, NodeId, Now, Time};
 use crate::version::{Actor, ContextSealer, Trust};
-
-/// What a shard is told at its start.
-#[derive(Clone, Debug)]
-pub struct ShardConfig {
-    /// Its index in the node.
-    pub shard: u16,
-    /// How many shards the node has: which partitions are this one's, and its part of what they share.
-    pub shards: u16,
-    /// Requests of clients that may wait for an answer at a time; more are `Overloaded`.
-    pub max_inflight: usize,
-    /// Siblings that a write may leave.
-    pub max_siblings: u32,
-    /// Bytes of a value.
-    pub max_value: usize,
-    /// R where a request names none.
-    pub r: Level,
-    /// W where a request names none.
-    pub w: Level,
-    /// Other nodes stand in for primaries that cannot be reached, unless a request forbids it.
-    pub sloppy: bool,
-    /// A write is by default durable at W replicas before it is acknowledged.
-    pub sync_by_default: bool,
-    /// How long a request may take that names no deadline; write ids are remembered twice as long.
-    pub request_timeout: Duration,
-    /// After which a replica that has not answered is asked again.
-    pub attempt_timeout: Duration,
-    /// How likely a get asks all replicas, so that all that are behind are repaired: 0 to 1.
-    pub read_repair_chance: f64,
-    /// When a get asks one replica more than it needs.
-    pub hedge_after: HedgeAfter,
-    /// The cluster's secret, for context tokens.
-    pub secret: [u8; 32],
-    /// The node's, for what is kept for others.
-    pub hints: HintsConfig,
-}
 
 /// Write ids remembered at most, whatever their age.
 const MAX_REMEMBERED: usize = 1 << 20;
@@ -92,6 +60,10 @@ const MAX_REMEMBERED: usize = 1 << 20;
 const LINGERING_PER_INFLIGHT: usize = 4;
 /// Answers to a request with this entry's id are of no interest: nobody waits for an asynchronous repair.
 const UNTRACKED: u64 = 0;
+/// Requests that may be with one peer, for each request that may wait for an answer: what a peer's shard takes.
+const WITH_PEER_PER_INFLIGHT: usize = 2;
+/// An attempt waits at most this many times as long as the first: two to the power of it.
+const MAX_DOUBLINGS: u32 = 4;
 /// The longest deadline that a client is granted.
 const MAX_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -107,6 +79,7 @@ pub struct Shard {
     reachable: BTreeSet<NodeId>,
     /// Members that this node holds for dead.
     convicted: BTreeSet<NodeId>,
+    peers: Peers,
     entries: BTreeMap<u64, Entry>,
     timers: BTreeSet<(Time, u64)>,
     /// Puts by write id, while they are under way.
@@ -137,6 +110,8 @@ pub struct Shard {
     own_hints: hints::OwnHints,
     /// The wall clock at the last input.
     wall_ms: u64,
+    /// When the input came that is being handled.
+    time: Time,
     next_entry: u64,
     rng: StdRng,
     counters: ShardCounters,
@@ -155,6 +130,7 @@ impl Shard {
             sealer: ContextSealer::new(&config.secret),
             memory: WriteMemory::new(config.request_timeout * 2, MAX_REMEMBERED),
             reply_times: ReplyTimes::new(config.hedge_after, config.attempt_timeout),
+            peers: Peers::new(config.max_inflight.saturating_mul(WITH_PEER_PER_INFLIGHT), config.attempt_timeout),
             config,
             node,
             view: None,
@@ -175,6 +151,7 @@ impl Shard {
             lingering: VecDeque::new(),
             waiting: 0,
             wall_ms: 0,
+            time: Time::ZERO,
             next_entry: 0,
             rng,
             counters: ShardCounters::default(),
@@ -191,6 +168,10 @@ impl Shard {
     pub fn counters(&self) -> ShardCounters {
         ShardCounters {
             in_flight: self.waiting as u64,
+            with_peers: self.peers.asked() as u64,
+            withheld: self.peers.withheld(),
+            breakers_open: self.peers.open() as u64,
+            breaker_openings: self.peers.openings(),
             lingering: self.entries.len().saturating_sub(self.waiting + self.handing_off) as u64,
             ..self.hint_counters()
         }
@@ -208,7 +189,7 @@ impl Shard {
 
     /// Takes what happened. [`ShardInput::Fetched`] and [`ShardInput::Paged`] concern the store and are taken by the drain.
     pub fn handle(&mut self, now: Now, input: ShardInput, fx: &mut Effects) {
-        self.wall_ms = now.wall_ms;
+        (self.wall_ms, self.time) = (now.wall_ms, now.time);
         match input {
             ShardInput::Client { from, arrived, request } => self.handle_client(now, from, arrived, request, fx),
             ShardInput::Peer { from, request } => self.handle_peer(now, from, request, fx),
@@ -216,6 +197,7 @@ impl Shard {
             ShardInput::Link { node, up } => {
                 if up {
                     self.reachable.insert(node);
+                    self.peers.on_link(node);
                 } else {
                     self.reachable.remove(&node);
                 }
@@ -295,7 +277,20 @@ impl Shard {
         }
     }
 
+    /// Requests that are about to leave: those to a peer that is not to be asked now are taken out, as though they had been
+    /// lost on their way. What they are for is sent again, or done without them.
+    pub fn on_leaving(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        let Shard { peers, rng, .. } = self;
+        outputs.retain(|output| match output {
+            // Nobody waits for its answer, so silence on it says nothing.
+            Output::Request { node, id, .. } if *id >> 8 == UNTRACKED => peers.may_send(*node, now.time),
+            Output::Request { node, id, .. } => peers.on_sent(*node, *id, now.time, rng),
+            Output::Answer { .. } | Output::Respond { .. } => true,
+        });
+    }
+
     fn handle_answer(&mut self, now: Now, from: NodeId, id: u64, answer: PeerAnswer, fx: &mut Effects) {
+        self.peers.on_answer(from, id);
         let (entry, slot) = (id >> 8, request_slot(id));
         if entry == UNTRACKED {
             return;
@@ -336,11 +331,16 @@ impl Shard {
             self.timers.pop_first();
             let Some(known) = self.entries.get_mut(&entry) else { continue };
             if known.deadline <= now.time {
+                self.peers.on_timeout(entry, now.time, &mut self.rng);
                 self.on_deadline(now, entry, fx);
                 continue;
             }
-            known.wake = known.deadline.min(now.time + self.config.attempt_timeout);
+            // What is slow is not cured by more of the same work.
+            known.attempts += 1;
+            let wait = self.config.attempt_timeout * (1 << known.attempts.min(MAX_DOUBLINGS));
+            known.wake = known.deadline.min(now.time + wait);
             self.timers.insert((known.wake, entry));
+            self.peers.on_timeout(entry, now.time, &mut self.rng);
             match &known.work {
                 Work::Put(_) => self.on_put_attempt_timeout(entry, fx),
                 Work::Get(_) => self.on_get_timer(now, entry, fx),
@@ -386,7 +386,7 @@ impl Shard {
         let entry = self.next_entry;
         let wake = wake.min(deadline);
         self.timers.insert((wake, entry));
-        self.entries.insert(entry, Entry { work, deadline, wake });
+        self.entries.insert(entry, Entry { work, deadline, wake, attempts: 0 });
         entry
     }
 
@@ -403,6 +403,7 @@ impl Shard {
         self.hint_for_missing(entry);
         let Some(Entry { work, wake, .. }) = self.entries.remove(&entry) else { return };
         self.timers.remove(&(wake, entry));
+        self.peers.on_ended(entry);
         match work {
             Work::Put(put) if self.writes.get(&put.write_id) == Some(&entry) => {
                 self.writes.remove(&put.write_id);
@@ -436,9 +437,12 @@ impl Shard {
         self.view.as_ref().filter(|_| self.standing.trust.generation > Generation(0))
     }
 
-    /// Whether a request to this node is likely to be answered.
+    /// Whether a request to this node is likely to be answered: there is a lane to it, and it has not been silent.
     fn is_usable(&self, node: NodeId) -> bool {
-        node == self.node || self.reachable.contains(&node) && !self.convicted.contains(&node)
+        node == self.node
+            || self.reachable.contains(&node)
+                && !self.convicted.contains(&node)
+                && !self.peers.is_silent(node, self.time)
     }
 
     /// The name of a node, for people.

@@ -119,7 +119,7 @@ impl Shard {
         deadline: Time,
         fx: &mut Effects,
     ) -> Result<(), ApiError> {
-        let Some(Entry { work: Work::Put(put), deadline: until, wake }) = self.entries.get_mut(&entry) else {
+        let Some(Entry { work: Work::Put(put), deadline: until, wake, .. }) = self.entries.get_mut(&entry) else {
             unreachable!("write ids under way point at puts");
         };
         if put.hash != hash || put.place.key != checked.place.key {

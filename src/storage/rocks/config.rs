@@ -44,6 +44,12 @@ impl Default for RocksConfig {
 }
 
 impl RocksConfig {
+    /// Bytes that all memtables take at most.
+    pub fn memtable_bytes(&self) -> u64 {
+        // three of objects, and three of a quarter for each of the three other families
+        (self.write_buffer_bytes as u64).saturating_mul(21) / 4
+    }
+
     /// Options of the database as a whole.
     pub(super) fn database(&self) -> Options {
         let mut options = Options::default();

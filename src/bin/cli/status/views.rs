@@ -1,0 +1,139 @@
+//! `status --views`: what every node says of every other one.
+
+use dynkv::api::MemberStatus;
+use serde::Serialize;
+
+use super::super::exit::Failure;
+use super::super::output::{Columns, Out};
+use super::{Answers, natural};
+
+/// What one node holds of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Opinion {
+    /// It is the node itself.
+    Itself,
+    /// It has a live link to it.
+    Up,
+    /// It has none.
+    NoLink,
+    /// It does not know it.
+    Unknown,
+}
+
+impl Opinion {
+    fn of(from: &str, member: &MemberStatus) -> Opinion {
+        match member {
+            _ if member.name == from => Opinion::Itself,
+            member if member.up => Opinion::Up,
+            _ => Opinion::NoLink,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Opinion::Itself => "-",
+            Opinion::Up => "up",
+            Opinion::NoLink => "no link",
+            Opinion::Unknown => "unknown",
+        }
+    }
+}
+
+/// One node's opinions, in the order of the members.
+#[derive(Debug, PartialEq, Serialize)]
+struct View {
+    from: String,
+    /// Of each member, if the node has answered.
+    of: Option<Vec<Opinion>>,
+    /// Why it has not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// The matrix of opinions.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Views {
+    members: Vec<String>,
+    views: Vec<View>,
+    /// Whether all have answered and hold each other to be up.
+    agree: bool,
+}
+
+impl Views {
+    /// What the answers say.
+    pub fn of(answers: &Answers) -> Views {
+        let replies = || answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+        let all = replies().flat_map(|reply| reply.members.iter().map(|member| (&member.name, &member.address)));
+        let mut named: Vec<(String, String)> = all.map(|(name, address)| (name.clone(), address.clone())).collect();
+        named.sort_by_key(|(name, _)| natural(name));
+        named.dedup_by(|a, b| a.0 == b.0);
+        let view =
+            |(address, answer): &(String, Result<dynkv::api::StatusReply, dynkv::client::ClientError>)| match answer {
+                Ok(reply) => {
+                    let of = |(name, _): &(String, String)| {
+                        let member = reply.members.iter().find(|member| &member.name == name);
+                        member.map_or(Opinion::Unknown, |member| Opinion::of(&reply.name, member))
+                    };
+                    View { from: reply.name.clone(), of: Some(named.iter().map(of).collect()), reason: None }
+                }
+                Err(error) => {
+                    let name = named.iter().find(|(_, known)| known == address).map_or(address, |(name, _)| name);
+                    View { from: name.clone(), of: None, reason: Some(error.to_string()) }
+                }
+            };
+        let mut views: Vec<View> = answers.iter().map(view).collect();
+        views.sort_by_key(|view| natural(&view.from));
+        let is_good = |opinion: &Opinion| matches!(opinion, Opinion::Itself | Opinion::Up);
+        let agree = views.iter().all(|view| view.of.as_ref().is_some_and(|of| of.iter().all(is_good)));
+        Views { members: named.into_iter().map(|(name, _)| name).collect(), views, agree }
+    }
+
+    /// A row for who says it, a column for whom it is about.
+    pub fn print(&self, out: &mut Out) -> Result<(), Failure> {
+        let headings: Vec<&str> =
+            std::iter::once("SAYS \\ OF").chain(self.members.iter().map(String::as_str)).collect();
+        let mut columns = Columns::new(&headings);
+        for view in &self.views {
+            let said = |index: usize| view.of.as_ref().map_or("?", |of| of[index].word()).to_owned();
+            columns
+                .row(std::iter::once(view.from.clone()).chain((0..self.members.len()).map(said)).collect::<Vec<_>>());
+        }
+        columns.print(out)?;
+        for view in &self.views {
+            if let Some(reason) = &view.reason {
+                out.line(format!("no answer from {}: {reason}", view.from))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{lost, member, reply};
+    use super::*;
+
+    #[test]
+    fn each_row_is_what_one_node_says() {
+        use Opinion::{Itself, NoLink, Unknown, Up};
+        let one = reply(1, vec![member(1, true, "aa"), member(2, false, "aa"), member(10, true, "aa")]);
+        let ten = reply(10, vec![member(1, true, "aa"), member(10, true, "aa")]);
+        let answers = vec![("h:10".to_owned(), Ok(ten)), ("h:2".to_owned(), lost()), ("h:1".to_owned(), Ok(one))];
+        let views = Views::of(&answers);
+        assert_eq!(views.members, ["n1", "n2", "n10"]);
+        let rows: Vec<_> = views.views.iter().map(|view| (&*view.from, view.of.clone())).collect();
+        assert_eq!(
+            rows,
+            [("n1", Some(vec![Itself, NoLink, Up])), ("n2", None), ("n10", Some(vec![Up, Unknown, Itself]))]
+        );
+        assert!(!views.agree);
+    }
+
+    #[test]
+    fn nodes_that_all_reach_each_other_agree() {
+        let members = || vec![member(1, true, "aa"), member(2, true, "aa")];
+        let answers = vec![("h:1".to_owned(), Ok(reply(1, members()))), ("h:2".to_owned(), Ok(reply(2, members())))];
+        assert!(Views::of(&answers).agree);
+    }
+}
