@@ -87,7 +87,7 @@ impl Shard {
     /// Does what the machine wants done.
     pub(super) fn drive_get(&mut self, now: Now, entry: u64, fx: &mut Effects) {
         let Some(Entry { work: Work::Get(get), .. }) = self.entries.get(&entry) else { return };
-        let away: Vec<NodeId> = get.machine.nodes().filter(|node| !self.is_usable(*node)).collect();
+        let away: Vec<NodeId> = get.machine.nodes().filter(|node| !self.is_usable_to(entry, *node)).collect();
         let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
         get.begun = true;
         let GetStep { asks, repairs, verdict } = get.machine.step(|node| !away.contains(&node));

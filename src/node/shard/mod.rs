@@ -445,6 +445,12 @@ impl Shard {
                 && !self.peers.is_silent(node, self.time)
     }
 
+    /// The same for a request that may have been sent there: what probes a silent node does not give up on it for that.
+    fn is_usable_to(&self, entry: u64, node: NodeId) -> bool {
+        let is_heard = self.reachable.contains(&node) && !self.convicted.contains(&node);
+        self.is_usable(node) || is_heard && self.peers.is_asked(entry, node)
+    }
+
     /// The name of a node, for people.
     fn name_of(&self, node: NodeId) -> String {
         let member = self.view.as_ref().and_then(|view| view.layout().member(node));

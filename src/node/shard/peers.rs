@@ -177,6 +177,11 @@ impl Peers {
         self.openings
     }
 
+    /// Whether a request of this entry is with the node.
+    pub(super) fn is_asked(&self, entry: u64, node: NodeId) -> bool {
+        self.of(entry).any(|(_, asked)| asked == node)
+    }
+
     fn of(&self, entry: u64) -> impl Iterator<Item = (u64, NodeId)> {
         let (first, last) = ((entry << 8, NodeId(0)), (entry << 8 | 0xff, NodeId(u64::MAX)));
         self.asked.range(first..=last).copied()
@@ -185,16 +190,17 @@ impl Peers {
     /// Opens the breaker of a node that has been silent for too long.
     fn judge(&mut self, node: NodeId, now: Time, rng: &mut StdRng) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        let is_over = match (peer.breaker, peer.silent_since) {
-            (Breaker::Closed, Some(since)) => since + self.attempt * SILENT_ATTEMPTS <= now,
-            (Breaker::HalfOpen { since }, _) => since + self.attempt <= now,
-            (Breaker::Closed, None) | (Breaker::Open { .. }, _) => false,
+        let over = match (peer.breaker, peer.silent_since) {
+            (Breaker::Closed, Some(since)) => (since + self.attempt * SILENT_ATTEMPTS <= now).then_some(now),
+            // Its rest began when the probe failed, however long ago that was.
+            (Breaker::HalfOpen { since }, _) => Some(since + self.attempt).filter(|failed| *failed <= now),
+            (Breaker::Closed, None) | (Breaker::Open { .. }, _) => None,
         };
-        if is_over {
+        if let Some(failed) = over {
             let rest = self.attempt * FIRST_REST * (1 << peer.opened.min(MAX_DOUBLINGS));
             // From a half to the whole, so that not all peers ask again in one moment.
             let half = u64::try_from(rest.as_micros() / 2).unwrap_or(u64::MAX / 2);
-            let until = now + Duration::from_micros(half + rng.random_range(0..=half));
+            let until = failed + Duration::from_micros(half + rng.random_range(0..=half));
             peer.breaker = Breaker::Open { until };
             peer.opened += 1;
             self.openings += 1;
@@ -266,6 +272,18 @@ mod tests {
         assert_eq!((bench.peers.asked(), bench.peers.withheld()), (1, 1));
         bench.answer(A, second);
         assert_eq!(bench.peers.asked(), 1, "an answer to what has ended makes no room twice");
+    }
+
+    /// Nobody had anything to say to it since its probe failed: the first who has is not held up for that.
+    #[test]
+    fn a_failed_probe_is_a_matter_of_its_own_time() {
+        let mut bench = Bench::new(100);
+        let entry = bench.send(A, 0).unwrap();
+        bench.time_out(entry, 300);
+        let until = bench.rests_until(A, 300);
+        let probe = bench.send(A, until).unwrap();
+        bench.peers.on_ended(probe);
+        assert!(bench.send(A, until + 60_000).is_some());
     }
 
     #[test]
