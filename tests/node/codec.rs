@@ -285,6 +285,7 @@ fn control() -> impl Strategy<Value = ControlMessage> {
     let digest = || {
         let known = |(node, generation, version, heartbeat, synced): (u64, u64, u64, u64, u64)| Known {
             node: NodeId(node),
+            disk: dynkv::types::DiskId(node ^ heartbeat),
             generation: Generation(generation),
             version,
             heartbeat,

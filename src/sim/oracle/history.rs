@@ -111,6 +111,13 @@ pub enum Event {
         /// How many distinct replicas were asked for; 0 if that is not known.
         replicas: u8,
     },
+    /// A read demands to be shown at least what an operation before it led to: what that read showed, or that write.
+    Demanded {
+        /// The read.
+        op: OpId,
+        /// The answered read or acknowledged write before it.
+        after: OpId,
+    },
     /// A read was answered. A read that failed has no such event.
     Answered {
         /// The read.

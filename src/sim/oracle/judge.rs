@@ -80,10 +80,12 @@ impl<'h> Judge<'h> {
                 })?;
             }
             Event::Read { op, key, replicas } => self.ledger.on_read(self.now, *op, *key, *replicas),
+            Event::Demanded { op, after } => self.ledger.on_demand(*op, *after),
             Event::Answered { op, siblings, stood_in } => {
                 let key = self.ledger.read_key(*op);
                 let sight = Sight { read: Some(*op), at: self.now, event: index, key, siblings };
                 let answer = self.check_sight(sight)?;
+                self.check_session(*op, sight, &answer)?;
                 if let (None, Err(breach)) = (&self.missed, self.check_quorum(*op, sight, *stood_in, &answer)) {
                     self.missed = Some(breach);
                 }
@@ -276,6 +278,25 @@ impl<'h> Judge<'h> {
     fn has_lost(&self, write: &Write<'h>, ack: &Ack<'h>, holder: Holder) -> bool {
         let since = ack.begun.as_micros().saturating_sub(self.grace_us).max(write.begun.as_micros());
         self.losses.excuse(holder, write.key, Time::from_micros(since))
+    }
+
+    /// A session: a read that demands what an operation before it led to shows every write of that, or what replaced it.
+    fn check_session(&self, op: OpId, sight: Sight<'h>, answer: &Answer) -> Result<(), Breach> {
+        let record = self.ledger.key(sight.key);
+        let demand = self.ledger.demand(op).filter(|_| record.conflict == Conflict::Siblings);
+        let writes = |effects: &EffectSet| -> BTreeSet<WriteId> {
+            effects.iter().map(|effect| record.effects.write_of(effect)).collect()
+        };
+        let (Some(demand), seen) = (demand, writes(&answer.seen)) else { return Ok(()) };
+        match writes(demand).difference(&seen).next() {
+            None => Ok(()),
+            Some(&missed) => Err(Breach {
+                invariant: Invariant::Sessions,
+                key: sight.key,
+                writes: vec![missed],
+                evidence: format!("on key {}, {sight}, which demanded what had seen write {}", sight.key.0, Id(missed)),
+            }),
+        }
     }
 
     /// A quorum read: primaries of the answer and primaries that hold an acknowledged write have one in common, if together

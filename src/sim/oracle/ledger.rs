@@ -105,6 +105,8 @@ pub(super) struct Ledger<'h> {
     writes: Vec<Write<'h>>,
     by_id: BTreeMap<WriteId, usize>,
     ops: BTreeMap<OpId, Op>,
+    /// What reads demand to be shown.
+    demands: BTreeMap<OpId, EffectSet>,
 }
 
 impl<'h> Ledger<'h> {
@@ -116,7 +118,7 @@ impl<'h> Ledger<'h> {
             acked: Vec::new(),
         };
         let keys = history.keys.iter().map(record).collect();
-        Ledger { keys, writes: Vec::new(), by_id: BTreeMap::new(), ops: BTreeMap::new() }
+        Ledger { keys, writes: Vec::new(), by_id: BTreeMap::new(), ops: BTreeMap::new(), demands: BTreeMap::new() }
     }
 
     pub(super) fn key(&self, key: KeyId) -> &Record<'h> {
@@ -186,6 +188,17 @@ impl<'h> Ledger<'h> {
     pub(super) fn on_read(&mut self, at: Time, op: OpId, key: KeyId, replicas: u8) {
         self.key(key);
         self.begin(op, Op::Read { key, begun: at, replicas, answer: None });
+    }
+
+    /// A read demands what another operation led to.
+    pub(super) fn on_demand(&mut self, op: OpId, after: OpId) {
+        let (seen, _) = self.basis(op, self.read_key(op), after);
+        self.demands.insert(op, seen);
+    }
+
+    /// What a read demanded to be shown.
+    pub(super) fn demand(&self, op: OpId) -> Option<&EffectSet> {
+        self.demands.get(&op)
     }
 
     /// The acknowledged writes of a key.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Known, MOST_CONTEXTS, Pending, Workload, key_id, label_of};
+use super::{Known, Lent, MOST_CONTEXTS, Pending, Workload, Write, key_id, label_of};
 use crate::api::{Ack, ApiError, Receipt, Reply, Response, SiblingMeta};
 use crate::client::session::Outcome;
 use crate::sim::availability::{Availability, Promise};
@@ -93,7 +93,9 @@ impl Workload {
             } | Outcome::NoAnswer { .. }
                 | Outcome::Unreachable { .. }
         );
-        if !honest {
+        let stale = matches!(outcome, Outcome::Refused { error: ApiError::Stale { .. }, .. });
+        world.coverage.add(Mark::Stale, u64::from(stale));
+        if !honest && !stale {
             let evidence = || format!("{what} is answered by {outcome:?}");
             world.witness.breach(world.now, "honest answers", None, evidence);
         }
@@ -125,7 +127,13 @@ impl Workload {
                 self.remember(client, self.writes[write].key, known);
                 self.doubtful.entry(client).or_default().retain(|doubtful| *doubtful != write);
                 self.acked.insert(write);
-                acked(receipt, &world.primaries(&self.keys[self.writes[write].key]), &world.ids)
+                {
+                    let Write { key, since, .. } = self.writes[write];
+                    let by = holders(receipt, &world.primaries(&self.keys[key]), &world.ids);
+                    let lent = by.iter().filter(|holder| holder.heir.is_some());
+                    self.lent.extend(lent.map(|by| Lent { key, dot: receipt.dot, by: *by, since }));
+                    Ending::Acked { label: label_of(receipt.dot), by }
+                }
             }
             Outcome::Refused { error: ApiError::Indeterminate { .. }, .. } | Outcome::NoAnswer { .. } => {
                 self.doubtful.entry(client).or_default().push(write);
@@ -180,15 +188,15 @@ impl Workload {
     }
 }
 
-/// How a put ended of which the key's primaries are `slots`.
-fn acked(receipt: &Receipt, slots: &[usize], ids: &BTreeMap<NodeId, usize>) -> Ending {
+/// Who has a put of which the key's primaries are `slots`.
+fn holders(receipt: &Receipt, slots: &[usize], ids: &BTreeMap<NodeId, usize>) -> Vec<Holder> {
     let number = |node: usize| u16::try_from(node).expect("few nodes");
     let holder = |ack: &Ack| {
         let node = number(*ids.get(&ack.node).expect("members acknowledge"));
         let heir = ack.stand_in.then(|| number(slots[usize::from(ack.slot)]));
         Holder { node, synced: ack.synced, heir }
     };
-    Ending::Acked { label: label_of(receipt.dot), by: receipt.acks.iter().map(holder).collect() }
+    receipt.acks.iter().map(holder).collect()
 }
 
 /// What an answer shows; takes its values from those of the answer.
