@@ -117,6 +117,8 @@ marks! {
     Stale: Probe "read refused as stale",
     /// A key of which two sound replicas or more were compared in the end.
     Compared: Probe "replicas compared when healed",
+    /// A read that had its result made durable before it was answered.
+    Settled: Probe "read with blocking repair",
     /// A put that was not begun for want of nodes.
     PutUnavailable: Probe "put unavailable",
     /// A put that W replicas did not confirm.

@@ -71,7 +71,7 @@ pub(super) struct Lent {
 
 /// What a request under way is for.
 enum Pending {
-    Get { op: OpId, client: usize, key: usize, then: Option<Operation> },
+    Get { op: OpId, client: usize, key: usize, then: Option<Operation>, settles: Option<u8> },
     Scan { client: usize },
     Put { op: OpId, client: usize, write: usize, promise: Option<Promise> },
 }
@@ -224,7 +224,8 @@ impl Workload {
         });
         let what = format!("get {name}, r={}", operation.level);
         let call = self.call(world, client, &name, request, what, world.now, operation.salt);
-        self.pending.insert(call, Pending::Get { op, client, key, then });
+        let settles = operation.salt.is_multiple_of(17).then(|| REPLICAS - operation.level + 1);
+        self.pending.insert(call, Pending::Get { op, client, key, then, settles });
     }
 
     /// A page from the beginning of the key's partition: what it shows of each key was read as by a get.

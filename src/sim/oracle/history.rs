@@ -128,6 +128,13 @@ pub enum Event {
         /// and has nothing, so there is none of them in an answer without siblings.
         stood_in: u8,
     },
+    /// What an answered read showed was by then on the disks of so many replicas.
+    Settled {
+        /// The read.
+        op: OpId,
+        /// How many.
+        replicas: u8,
+    },
     /// A node lost its disk.
     Wiped {
         /// The node.

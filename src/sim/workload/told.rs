@@ -21,7 +21,14 @@ impl Workload {
     pub(in crate::sim) fn listen<D: Disk>(&mut self, world: &mut World<D>) {
         for (call, outcome) in world.clients.take_ended() {
             match self.pending.remove(&call).expect("a call that ends was begun here") {
-                Pending::Get { op, client, key, then } => self.on_read(world, op, client, key, then, outcome),
+                Pending::Get { op, client, key, then, settles } => {
+                    let answered = matches!(outcome, Outcome::Answered { .. });
+                    self.on_read(world, op, client, key, then, outcome);
+                    if let Some(replicas) = settles.filter(|_| answered) {
+                        self.note(world.now, Event::Settled { op, replicas });
+                        world.coverage.hit(Mark::Settled);
+                    }
+                }
                 Pending::Scan { client } => self.on_scanned(client, world, outcome),
                 Pending::Put { op, client, write, promise } => {
                     if let Some(promise) = promise.filter(|promise| world.still_holds(*promise)) {
