@@ -8,10 +8,12 @@
 //! | [`Where`] | [`WhereReply`] | | |
 //! | `Ring` | [`RingReply`] | | the encoded layout |
 //! | `Status` | [`StatusReply`] | | |
+//! | [`HintOrder`] | [`HintsOrdered`] | | |
 //!
 //! Any request may be answered by an [`ApiError`] instead.
 
 mod error;
+mod hints;
 mod shown;
 
 use std::time::Duration;
@@ -20,6 +22,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{ApiError, Retry};
+pub use self::hints::{HintOrder, HintStatus, HintsOrdered};
 pub use self::shown::{newest_of, siblings_of};
 pub use crate::quorum::Ack;
 use crate::quorum::Level;
@@ -145,6 +148,8 @@ pub enum Request {
     Ring,
     /// What this node knows of itself and the others.
     Status,
+    /// See [`HintOrder`].
+    Hints(HintOrder),
 }
 
 impl Request {
@@ -156,7 +161,7 @@ impl Request {
             Request::Put(put) => put.header.deadline = deadline,
             Request::Scan(scan) => scan.deadline = deadline,
             Request::Where(whereabouts) => whereabouts.deadline = deadline,
-            Request::Ring | Request::Status => {}
+            Request::Ring | Request::Status | Request::Hints(_) => {}
         }
         request
     }
@@ -359,6 +364,8 @@ pub struct StatusReply {
     pub free_bytes: u64,
     /// Every member, in the layout's order.
     pub members: Vec<MemberStatus>,
+    /// What it keeps for others, by target; whoever waits for nothing is not in it.
+    pub hints: Vec<HintStatus>,
 }
 
 /// An answer without its body.
@@ -376,6 +383,8 @@ pub enum Reply {
     Ring(RingReply),
     /// To a status.
     Status(StatusReply),
+    /// To an order about hints.
+    Hints(HintsOrdered),
 }
 
 /// What goes back to a client: the outcome and the values that it names, in order.

@@ -10,6 +10,7 @@ mod exists;
 mod exit;
 mod export;
 mod get;
+mod hints;
 mod import;
 mod nodes;
 mod output;
@@ -68,6 +69,8 @@ enum Verb {
     Status(status::Args),
     Ring(ring::Args),
     Nodes(nodes::Args),
+    // repair
+    Hints(hints::Args),
     // diagnosis
     Bench(bench::Args),
     // meta
@@ -114,6 +117,7 @@ async fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Status(args) => status::run(context, args).await,
         Verb::Ring(args) => ring::run(context, args).await,
         Verb::Nodes(args) => nodes::run(context, args).await,
+        Verb::Hints(args) => hints::run(context, args).await,
         Verb::Bench(args) => bench::run(context, args).await,
         Verb::Completions(args) => completions::run(context, &args),
         Verb::Version(args) => version::run(context, &args),
