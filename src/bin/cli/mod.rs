@@ -20,6 +20,7 @@ mod record;
 mod ring;
 mod scan;
 mod status;
+mod trace;
 mod version;
 mod whereabouts;
 
@@ -69,6 +70,7 @@ enum Verb {
     Ring(ring::Args),
     Nodes(nodes::Args),
     // diagnosis
+    Trace(trace::Args),
     Bench(bench::Args),
     // meta
     Completions(completions::Args),
@@ -114,6 +116,7 @@ async fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Status(args) => status::run(context, args).await,
         Verb::Ring(args) => ring::run(context, args).await,
         Verb::Nodes(args) => nodes::run(context, args).await,
+        Verb::Trace(args) => trace::run(context, args).await,
         Verb::Bench(args) => bench::run(context, args).await,
         Verb::Completions(args) => completions::run(context, &args),
         Verb::Version(args) => version::run(context, &args),

@@ -102,9 +102,11 @@ impl Shard {
     }
 
     /// This node, which has no slot of the key, stands in for one.
-    fn stand_in(&self, entry: u64, slot: Slot, fx: &mut Effects) {
+    fn stand_in(&mut self, entry: u64, slot: Slot, fx: &mut Effects) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
         let Some((_, object)) = &put.minted else { return };
+        let target = put.place.slots[usize::from(slot.0)];
+        self.tracer.on_stand_in(self.time, entry, slot, Some(target), self.node);
         let hints = vec![NewHint::counted(put.place.slots[usize::from(slot.0)], self.wall_ms)];
         let op = Op::Merge { object: object.clone(), hints };
         fx.tasks.push(Task { purpose: Purpose::StandIn { entry, slot }, key: put.place.key.clone(), op });
@@ -193,6 +195,7 @@ impl Shard {
         let hint = |(_, target): &(Slot, NodeId)| NewHint::uncounted(*target, self.wall_ms);
         let mut hints: Vec<NewHint> = fresh.iter().map(hint).collect();
         hints.retain(|_| self.may_hint_uncounted(bytes));
+        self.tracer.on_hints(entry, node, hints.iter().map(|hint| hint.target));
         if !hints.is_empty() {
             self.to_hint.push(Task { purpose: Purpose::KeepHints, key, op: Op::Merge { object, hints } });
         }
@@ -263,6 +266,7 @@ fn replicate(entry: u64, put: &PutEntry, slot: Slot, node: NodeId) -> Option<Out
         hint_for: stands_in.then(|| put.place.slots[usize::from(slot.0)]),
         sync: put.machine.quorum().must_sync(false, put.place.own.is_some()),
         round: Round::default(),
+        trace: false,
         object: object.clone(),
     };
     let request = PeerRequest::Replicate(replicate);
