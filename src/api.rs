@@ -15,6 +15,7 @@
 mod error;
 mod hints;
 mod shown;
+mod trace;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{ApiError, Retry};
 pub use self::hints::{HintOrder, HintStatus, HintsOrdered};
 pub use self::shown::{newest_of, siblings_of};
+pub use self::trace::{HandedOn, Role, Span, SpanOutcome, Timing, Trace, Why};
 pub use crate::quorum::Ack;
 use crate::quorum::Level;
 use crate::types::{Bucket, ClusterId, DiskId, Generation, Key, NodeId, PartitionId, RingVersion, WriteId};
@@ -63,6 +65,8 @@ pub struct Get {
     pub blocking_repair: bool,
     /// A context token of this key: the answer is at least that new.
     pub after: Option<Bytes>,
+    /// Say in the answer what became of it, step by step.
+    pub trace: bool,
     /// When to give up.
     pub deadline: Deadline,
 }
@@ -97,6 +101,8 @@ pub struct PutHeader {
     pub dw: Option<u8>,
     /// Write to primaries only: nobody stands in for one that is away.
     pub strict: bool,
+    /// Say in the answer what became of it, step by step.
+    pub trace: bool,
     /// When to give up.
     pub deadline: Deadline,
 }
@@ -153,6 +159,15 @@ pub enum Request {
 }
 
 impl Request {
+    /// Whether its answer is to carry a [`Trace`].
+    pub fn is_traced(&self) -> bool {
+        match self {
+            Request::Get(get) => get.trace,
+            Request::Put(put) => put.header.trace,
+            _ => false,
+        }
+    }
+
     /// The request as it is sent at one moment.
     pub fn with_deadline(&self, deadline: Deadline) -> Request {
         let mut request = self.clone();
@@ -394,16 +409,23 @@ pub struct Response {
     pub result: Result<Reply, ApiError>,
     /// The values, in the order in which the reply names them.
     pub values: Vec<Bytes>,
+    /// What became of a get or a put that asked for it, whether it succeeded or not.
+    pub trace: Option<Box<Trace>>,
 }
 
 impl Response {
+    /// An answer with its values.
+    pub fn of(result: Result<Reply, ApiError>, values: Vec<Bytes>) -> Response {
+        Response { result, values, trace: None }
+    }
+
     /// An answer that carries no values.
     pub fn plain(reply: Reply) -> Response {
-        Response { result: Ok(reply), values: Vec::new() }
+        Response::of(Ok(reply), Vec::new())
     }
 
     /// A refusal.
     pub fn error(error: ApiError) -> Response {
-        Response { result: Err(error), values: Vec::new() }
+        Response::of(Err(error), Vec::new())
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ApiError, Put, Receipt};
+use crate::api::{ApiError, Put, Receipt, Timing, Trace};
 use crate::gossip::{Known, MemberState};
 pub use crate::quorum::Found;
 use crate::storage::Page;
@@ -294,6 +294,8 @@ pub struct Replicate {
     pub sync: bool,
     /// The reaping round at which the sender read its store; the fence of reaping compares it.
     pub round: Round,
+    /// Its answer is to carry a [`Timing`].
+    pub trace: bool,
     /// The object.
     pub object: Arc<Object>,
 }
@@ -309,6 +311,8 @@ pub struct Fetch {
     pub stand_in: bool,
     /// The read may do without this answer: a loaded node does it last.
     pub hedge: bool,
+    /// Its answer is to carry a [`Timing`].
+    pub trace: bool,
 }
 
 /// Asks for a page of a partition, in key order.
@@ -356,6 +360,8 @@ pub enum Refusal {
 pub struct Replicated {
     /// Written (`true`: and on the disk), or why not.
     pub outcome: Result<bool, Refusal>,
+    /// If it was asked for.
+    pub timing: Option<Timing>,
 }
 
 /// The answer to a [`Fetch`].
@@ -363,6 +369,8 @@ pub struct Replicated {
 pub struct Fetched {
     /// What the replica holds, or why it does not say.
     pub outcome: Result<Held, Refusal>,
+    /// If it was asked for.
+    pub timing: Option<Timing>,
 }
 
 /// What a replica holds of a key.
@@ -397,6 +405,16 @@ pub enum PeerRequest {
 }
 
 impl PeerRequest {
+    /// Whether its answer is to say how long it took.
+    pub fn is_traced(&self) -> bool {
+        match self {
+            PeerRequest::Coordinate(coordinate) => coordinate.put.header.trace,
+            PeerRequest::Replicate(replicate) => replicate.trace,
+            PeerRequest::Fetch(fetch) => fetch.trace,
+            PeerRequest::Range(_) => false,
+        }
+    }
+
     /// The partition that it concerns, by which the receiver finds the shard.
     pub fn partition(&self) -> PartitionId {
         match self {
@@ -415,10 +433,10 @@ impl PeerRequest {
                     Refusal::Overloaded => ApiError::Overloaded,
                     other => ApiError::NotReady { reason: other.to_string() },
                 };
-                PeerAnswer::Coordinated(Coordinated { outcome: Err(error) })
+                PeerAnswer::Coordinated(Coordinated { outcome: Err(error), trace: None })
             }
-            PeerRequest::Replicate(_) => PeerAnswer::Replicated(Replicated { outcome: Err(why) }),
-            PeerRequest::Fetch(_) => PeerAnswer::Fetched(Fetched { outcome: Err(why) }),
+            PeerRequest::Replicate(_) => PeerAnswer::Replicated(Replicated { outcome: Err(why), timing: None }),
+            PeerRequest::Fetch(_) => PeerAnswer::Fetched(Fetched { outcome: Err(why), timing: None }),
             PeerRequest::Range(_) => PeerAnswer::Ranged(Ranged { outcome: Err(why) }),
         }
     }
@@ -442,4 +460,6 @@ pub enum PeerAnswer {
 pub struct Coordinated {
     /// What the client is told.
     pub outcome: Result<Receipt, ApiError>,
+    /// If the put asked for it.
+    pub trace: Option<Box<Trace>>,
 }

@@ -45,5 +45,7 @@ mod retries;
 mod scans;
 #[path = "node/sloppy.rs"]
 mod sloppy;
+#[path = "node/trace.rs"]
+mod trace;
 #[path = "node/writers.rs"]
 mod writers;

@@ -14,7 +14,7 @@ use super::hub::Hub;
 use super::mailbox::{Mailbox, Ticket};
 use super::routing::Routing;
 use super::session::{Attempt, Effect, Input, Outcome, Patience, Session, Target};
-use crate::api::{Reply, Request, Response};
+use crate::api::{Reply, Request, Response, Trace};
 use crate::types::Time;
 
 /// A request's result, and how it came about.
@@ -25,6 +25,8 @@ pub(super) struct Called {
     pub(super) from: String,
     pub(super) elapsed: Duration,
     pub(super) attempts: u32,
+    /// If it was asked for.
+    pub(super) trace: Option<Box<Trace>>,
 }
 
 /// One call under way. Dropping it takes back what waits for answers; what was sent may still be carried out.
@@ -37,6 +39,8 @@ struct Call<'a> {
     sent: Vec<(Attempt, Target, Arc<Connection>, u64)>,
     effects: Vec<Effect>,
     inputs: Vec<Input>,
+    /// What the nodes that were asked in vain have told of it.
+    traces: Vec<(Target, Box<Trace>)>,
 }
 
 /// Asks `targets`, best first, until one answers or the time is over.
@@ -67,6 +71,7 @@ pub(super) async fn call(
         sent: Vec::with_capacity(1),
         effects: Vec::with_capacity(1),
         inputs: Vec::new(),
+        traces: Vec::new(),
     };
     let outcome = call.run(now).await;
     let attempts = call.session.attempts();
@@ -99,10 +104,19 @@ impl Call<'_> {
                 self.on_timeout(now);
             }
             for input in inputs.drain(..) {
+                self.keep_trace(&input);
                 self.session.handle(now, input, &mut self.effects);
             }
             self.inputs = inputs;
         }
+    }
+
+    /// The session forgets the traces of failures.
+    fn keep_trace(&mut self, input: &Input) {
+        let Input::Answered { attempt, response } = input else { return };
+        let Some(trace) = response.trace.as_ref().filter(|_| response.result.is_err()) else { return };
+        let target = self.sent.iter().find(|(sent, ..)| sent == attempt).map(|(_, target, ..)| *target);
+        self.traces.extend(target.map(|target| (target, trace.clone())));
     }
 
     /// An attempt that made the session ask another node speaks against its own.
@@ -146,14 +160,20 @@ impl Call<'_> {
         }
     }
 
-    fn outcome(&self, outcome: Outcome, elapsed: Duration, attempts: u32) -> Result<Called, ClientError> {
+    fn outcome(&mut self, outcome: Outcome, elapsed: Duration, attempts: u32) -> Result<Called, ClientError> {
+        let traces = std::mem::take(&mut self.traces);
         let label = |target: &Target| self.routing.label(*target);
         match outcome {
-            Outcome::Answered { target, response: Response { result: Ok(reply), values } } => {
-                Ok(Called { reply, values, from: label(&target), elapsed, attempts })
+            Outcome::Answered { target, response: Response { result: Ok(reply), values, trace } } => {
+                Ok(Called { reply, values, from: label(&target), elapsed, attempts, trace })
             }
-            Outcome::Answered { target, response: Response { result: Err(error), .. } }
-            | Outcome::Refused { target, error } => Err(ClientError::Refused { node: label(&target), error }),
+            Outcome::Answered { target, response: Response { result: Err(error), trace, .. } } => {
+                Err(ClientError::Refused { node: label(&target), error, trace })
+            }
+            Outcome::Refused { target, error } => {
+                let told = traces.into_iter().rfind(|(of, _)| *of == target);
+                Err(ClientError::Refused { node: label(&target), error, trace: told.map(|(_, trace)| trace) })
+            }
             Outcome::NoAnswer { asked } => {
                 let (timeout, asked) = (self.hub.config.request_timeout, asked.iter().map(label).collect());
                 Err(match &*self.request {

@@ -82,17 +82,17 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn get(&self, bucket: &Bucket, key: &Key, options: GetOptions) -> Result<GetResult, ClientError> {
-        let GetOptions { r, pr, strict, blocking_repair, after } = options;
+        let GetOptions { r, pr, strict, blocking_repair, after, trace } = options;
         let (bucket_name, deadline) = (bucket.clone(), Deadline::default());
-        let get = Get { bucket: bucket_name, key: key.clone(), r, pr, strict, blocking_repair, after, deadline };
+        let get = Get { bucket: bucket_name, key: key.clone(), r, pr, strict, blocking_repair, after, trace, deadline };
         let request = Request::Get(get);
         let called = self.call_key(bucket, key, request).await?;
-        let Called { reply, values, from, elapsed, attempts } = called;
+        let Called { reply, values, from, elapsed, attempts, trace } = called;
         let Reply::Get(reply) = reply else { return Err(unexpected(from)) };
         let mut values = values.into_iter();
         let siblings = pair(&reply.siblings, &mut values, &from)?;
         let GetReply { context, acks, repaired, n, r, .. } = reply;
-        Ok(GetResult { siblings, context, acks, repaired, n, r, from, elapsed, attempts })
+        Ok(GetResult { siblings, context, acks, repaired, n, r, from, elapsed, attempts, trace })
     }
 
     /// Writes a key.
@@ -236,16 +236,27 @@ impl Client {
         value: Option<Bytes>,
         options: PutOptions,
     ) -> Result<PutResult, ClientError> {
-        let PutOptions { context, w, pw, dw, strict, write_id } = options;
+        let PutOptions { context, w, pw, dw, strict, write_id, trace } = options;
         let write_id = write_id.unwrap_or_else(|| self.new_write_id());
         let (bucket_name, delete, deadline) = (bucket.clone(), value.is_none(), Deadline::default());
         let key_name = key.clone();
-        let header =
-            PutHeader { bucket: bucket_name, key: key_name, write_id, context, delete, w, pw, dw, strict, deadline };
-        let Called { reply, from, elapsed, attempts, .. } =
+        let header = PutHeader {
+            bucket: bucket_name,
+            key: key_name,
+            write_id,
+            context,
+            delete,
+            w,
+            pw,
+            dw,
+            strict,
+            trace,
+            deadline,
+        };
+        let Called { reply, from, elapsed, attempts, trace, .. } =
             self.call_key(bucket, key, Request::Put(Put { header, value })).await?;
         let Reply::Put(receipt) = reply else { return Err(unexpected(from)) };
-        Ok(PutResult { receipt, write_id, elapsed, attempts })
+        Ok(PutResult { receipt, write_id, elapsed, attempts, trace })
     }
 
     pub(super) async fn call_key(&self, bucket: &Bucket, key: &Key, request: Request) -> Result<Called, ClientError> {

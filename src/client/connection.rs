@@ -203,6 +203,7 @@ mod tests {
             pw: None,
             dw: None,
             strict: false,
+            trace: false,
             deadline: Deadline::default(),
         };
         let put = Request::Put(Put { header, value: Some(Bytes::from(vec![0; 1000])) });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::api::{ApiError, Retry};
+use crate::api::{ApiError, Retry, Trace};
 use crate::net::NetError;
 use crate::types::NameError;
 
@@ -31,6 +31,8 @@ pub enum ClientError {
         node: String,
         /// What it said.
         error: ApiError,
+        /// What became of the request there, if that was asked for.
+        trace: Option<Box<Trace>>,
     },
     /// A write was sent, and nothing decisive came back.
     #[error(
@@ -116,6 +118,14 @@ impl ClientError {
         )
     }
 
+    /// What became of the request, if that was asked for and a node answered.
+    pub fn trace(&self) -> Option<&Trace> {
+        match self {
+            ClientError::Refused { trace, .. } => trace.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The kind.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -157,7 +167,7 @@ mod tests {
 
     #[test]
     fn kinds_and_retries() {
-        let refused = |error| ClientError::Refused { node: "n1".into(), error };
+        let refused = |error| ClientError::Refused { node: "n1".into(), error, trace: None };
         let asked = || vec!["n1 (h:1)".to_owned(), "n2 (h:2)".to_owned()];
         let timeout = Duration::from_secs(5);
         for (error, kind, retry, indeterminate) in [

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::api::{Ack, Receipt, SiblingMeta, WhereReply};
+use crate::api::{Ack, Receipt, SiblingMeta, Trace, WhereReply};
 use crate::quorum::Level;
 use crate::types::{Bucket, Key, NodeId, PartitionId, WriteId};
 
@@ -21,6 +21,8 @@ pub struct GetOptions {
     pub blocking_repair: bool,
     /// A context of this key, of an earlier read or write: the result is at least that new, or the read fails as stale.
     pub after: Option<Bytes>,
+    /// Have the answer say what became of the read, step by step.
+    pub trace: bool,
 }
 
 /// How a key is written.
@@ -40,6 +42,8 @@ pub struct PutOptions {
     /// Drawn if absent. To repeat a write whose fate is unknown, give the same id (of
     /// [`Client::new_write_id`](super::Client::new_write_id)) and the same value again: no twin is made.
     pub write_id: Option<WriteId>,
+    /// Have the answer say what became of the write, step by step.
+    pub trace: bool,
 }
 
 /// One of a key's concurrent values, or the tombstone of one.
@@ -72,6 +76,8 @@ pub struct GetResult {
     pub elapsed: Duration,
     /// Nodes asked.
     pub attempts: u32,
+    /// If it was asked for.
+    pub trace: Option<Box<Trace>>,
 }
 
 impl GetResult {
@@ -102,6 +108,8 @@ pub struct PutResult {
     pub elapsed: Duration,
     /// Nodes asked.
     pub attempts: u32,
+    /// If it was asked for.
+    pub trace: Option<Box<Trace>>,
 }
 
 /// Where a key lives, and what its replicas hold.

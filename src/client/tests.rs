@@ -198,7 +198,7 @@ async fn the_ring_is_learnt_and_its_members_are_asked() {
     let layout = Layout::birth(Partitions::default(), vec![member], [].into()).unwrap();
     let reply = RingReply { cluster: layout.cluster_id(), version: layout.version() };
     let values = vec![Bytes::from(layout.encode())];
-    let told = Response { result: Ok(Reply::Ring(reply)), values };
+    let told = Response::of(Ok(Reply::Ring(reply)), values);
     let not_ready = || Response::error(ApiError::NotReady { reason: "joining".into() });
     let seed = site.node("n1", move |request| match request {
         Request::Ring => Some(told.clone()),

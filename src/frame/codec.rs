@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kind::Kind;
 use super::raw::RawFrame;
-use crate::api::{self, ApiError, PutHeader, Reply, Request, Response};
+use crate::api::{self, ApiError, PutHeader, Reply, Request, Response, Timing, Trace};
 use crate::message::{
     Address, ControlMessage, Coordinate, Coordinated, Fetched, Found, Held, PeerAnswer, PeerRequest, Ranged, Reason,
     Refusal, Replicate, Replicated,
@@ -51,6 +51,7 @@ struct ReplicateHeader {
     hint_for: Option<NodeId>,
     sync: bool,
     round: Round,
+    trace: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -63,6 +64,7 @@ struct CoordinateHeader {
 #[derive(Serialize, Deserialize)]
 struct FetchedHeader {
     outcome: Result<(FoundHeader, Round, bool), Refusal>,
+    timing: Option<Timing>,
 }
 
 /// A [`Found`] whose object, if any, stands in the body.
@@ -89,6 +91,7 @@ struct ResponseHeader {
     tick: u64,
     result: Result<Reply, ApiError>,
     lengths: Vec<u32>,
+    trace: Option<Box<Trace>>,
 }
 
 /// The frame that opens a shard's lane: which of the dialer's shards, for logs.
@@ -215,9 +218,9 @@ pub fn encode_request(id: u64, request: &PeerRequest) -> RawFrame {
             let head = CoordinateHeader { ring: *ring, partition: *partition, put: put.header.clone() };
             frame(id, Kind::Coordinate, header(&head), put.value.clone().unwrap_or_default())
         }
-        PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, object }) => {
-            let (reason, hint_for, sync, round) = (*reason, *hint_for, *sync, *round);
-            let head = ReplicateHeader { to: to.clone(), reason, hint_for, sync, round };
+        PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, trace, object }) => {
+            let (reason, hint_for, sync, round, trace) = (*reason, *hint_for, *sync, *round, *trace);
+            let head = ReplicateHeader { to: to.clone(), reason, hint_for, sync, round, trace };
             frame(id, Kind::Replicate, header(&head), object.encode())
         }
         PeerRequest::Fetch(fetch) => frame(id, Kind::Fetch, header(fetch), Bytes::new()),
@@ -236,9 +239,9 @@ pub fn decode_request(frame: RawFrame) -> Result<PeerRequest, DecodeError> {
             Ok(PeerRequest::Coordinate(Coordinate { ring, partition, put: put_of(put, frame.body)? }))
         }
         Some(Kind::Replicate) => {
-            let ReplicateHeader { to, reason, hint_for, sync, round } = parse(&frame)?;
+            let ReplicateHeader { to, reason, hint_for, sync, round, trace } = parse(&frame)?;
             let object = Arc::new(object(frame.body)?);
-            Ok(PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, object }))
+            Ok(PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, trace, object }))
         }
         Some(Kind::Fetch) => {
             no_body(&frame)?;
@@ -265,7 +268,7 @@ pub fn encode_answer(id: u64, answer: &PeerAnswer) -> RawFrame {
     match answer {
         PeerAnswer::Coordinated(coordinated) => frame(id, Kind::Coordinated, header(coordinated), Bytes::new()),
         PeerAnswer::Replicated(replicated) => frame(id, Kind::Replicated, header(replicated), Bytes::new()),
-        PeerAnswer::Fetched(Fetched { outcome }) => {
+        PeerAnswer::Fetched(Fetched { outcome, timing }) => {
             let (outcome, body) = match outcome {
                 Ok(Held { found, round, rebuilding }) => {
                     let (found, body) = match found {
@@ -277,7 +280,7 @@ pub fn encode_answer(id: u64, answer: &PeerAnswer) -> RawFrame {
                 }
                 Err(refusal) => (Err(refusal.clone()), Bytes::new()),
             };
-            frame(id, Kind::Fetched, header(&FetchedHeader { outcome }), body)
+            frame(id, Kind::Fetched, header(&FetchedHeader { outcome, timing: *timing }), body)
         }
         PeerAnswer::Ranged(ranged) => encode_ranged(id, ranged),
     }
@@ -321,7 +324,8 @@ pub fn decode_answer(frame: RawFrame) -> Result<PeerAnswer, DecodeError> {
             Ok(PeerAnswer::Replicated(parse::<Replicated>(&frame)?))
         }
         Some(Kind::Fetched) => {
-            let outcome = match parse::<FetchedHeader>(&frame)?.outcome {
+            let FetchedHeader { outcome, timing } = parse(&frame)?;
+            let outcome = match outcome {
                 Ok((found, round, rebuilding)) => {
                     if !matches!(found, FoundHeader::Object) {
                         no_body(&frame)?;
@@ -335,7 +339,7 @@ pub fn decode_answer(frame: RawFrame) -> Result<PeerAnswer, DecodeError> {
                 }
                 Err(refusal) => Err(refusal),
             };
-            Ok(PeerAnswer::Fetched(Fetched { outcome }))
+            Ok(PeerAnswer::Fetched(Fetched { outcome, timing }))
         }
         Some(Kind::Ranged) => decode_ranged(frame),
         _ => Err(unexpected(&frame)),
@@ -415,7 +419,8 @@ pub fn encode_response(id: u64, tick: u64, response: &Response) -> RawFrame {
         .iter()
         .map(|value| u32::try_from(value.len()).expect("a value is shorter than a frame, which has a u32 length"))
         .collect();
-    let head = header(&ResponseHeader { tick, result: response.result.clone(), lengths });
+    let (result, trace) = (response.result.clone(), response.trace.clone());
+    let head = header(&ResponseHeader { tick, result, lengths, trace });
     let body = match response.values.as_slice() {
         [] => Bytes::new(),
         [value] => value.clone(),
@@ -436,9 +441,9 @@ pub fn decode_response(frame: RawFrame) -> Result<(u64, Response), DecodeError> 
     if Kind::of(frame.kind) != Some(Kind::Response) {
         return Err(unexpected(&frame));
     }
-    let ResponseHeader { tick, result, lengths } = parse(&frame)?;
+    let ResponseHeader { tick, result, lengths, trace } = parse(&frame)?;
     let mut body = frame.body;
     let values = lengths.into_iter().map(|len| split(&mut body, len)).collect::<Result<Vec<_>, _>>()?;
     nothing_left(&body)?;
-    Ok((tick, Response { result, values }))
+    Ok((tick, Response { result, values, trace }))
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::effects::{Effects, Feedback, Output, Purpose, ShardInput};
-use super::shard::{Shard, ShardConfig, ShardCounters};
+use super::shard::{Shard, ShardConfig, ShardCounters, Step};
 use crate::antientropy::{HintBacklog, Ticket};
 use crate::storage::{
     Done, Engine, HintSpec, OpFailure, Page, PageSpec, StorageError, Store, StoreLimits, Task, read_hint_page,
@@ -18,6 +18,8 @@ use crate::types::{BatchNumber, NodeId, Now, Time};
 
 /// What a drain needs of whoever runs it.
 pub trait Host {
+    /// The time now. Asked for only while a request is traced.
+    fn time(&mut self) -> Time;
     /// The batch is in the log, and nothing of it has been released: the moment to mark how far the log has come.
     fn written(&mut self, number: BatchNumber);
     /// These may leave. Drained by the host.
@@ -140,6 +142,7 @@ impl<E: Engine> Core<E> {
         }
         self.shard.on_feedback(now, Feedback::Gathered, &mut self.effects);
         self.run_tasks(now, host);
+        self.trace(Step::Stored, host);
         self.commit(now, host);
         // The end of a put may leave hints to be written: they go in a batch of their own, and lead to no further ones.
         if !self.effects.tasks.is_empty() {
@@ -156,6 +159,7 @@ impl<E: Engine> Core<E> {
                 if let Some(number) = number {
                     host.written(number);
                 }
+                self.trace(Step::Written { syncs: self.effects.sync }, host);
                 self.release(now, host);
                 self.settle(now, host);
             }
@@ -181,6 +185,9 @@ impl<E: Engine> Core<E> {
             self.revoke(now, host);
             return;
         }
+        if sync {
+            self.trace(Step::Synced, host);
+        }
         self.confirm(now, host);
     }
 
@@ -188,7 +195,9 @@ impl<E: Engine> Core<E> {
     fn confirm(&mut self, now: Now, host: &mut impl Host) {
         let synced = std::mem::take(&mut self.effects.sync);
         self.shard.on_feedback(now, Feedback::Committed { synced }, &mut self.effects);
-        host.release(&mut self.effects.after_durable);
+        let mut durable = std::mem::take(&mut self.effects.after_durable);
+        self.let_go(&mut durable, host);
+        self.effects.after_durable = durable;
         self.release(now, host);
     }
 
@@ -196,14 +205,31 @@ impl<E: Engine> Core<E> {
     fn release(&mut self, now: Now, host: &mut impl Host) {
         self.effects.unbound.append(&mut self.effects.after_written);
         self.shard.on_leaving(now, &mut self.effects.unbound);
-        host.release(&mut self.effects.unbound);
+        let mut outputs = std::mem::take(&mut self.effects.unbound);
+        self.let_go(&mut outputs, host);
+        self.effects.unbound = outputs;
+    }
+
+    /// These leave; what belongs to a trace is dated.
+    fn let_go(&mut self, outputs: &mut Vec<Output>, host: &mut impl Host) {
+        if self.shard.is_tracing() && !outputs.is_empty() {
+            self.shard.trace_leaving(host.time(), outputs);
+        }
+        host.release(outputs);
+    }
+
+    fn trace(&mut self, step: Step, host: &mut impl Host) {
+        if self.shard.is_tracing() {
+            self.shard.trace_step(step, host.time());
+        }
     }
 
     /// Takes back what rests on a batch that could not be written, or not be synced.
     fn revoke(&mut self, now: Now, host: &mut impl Host) {
         let mut honest = self.effects.revoke();
+        self.trace(Step::Failed, host);
         self.shard.on_feedback(now, Feedback::WriteFailed, &mut self.effects);
-        host.release(&mut honest);
+        self.let_go(&mut honest, host);
         self.release(now, host);
     }
 
@@ -230,6 +256,7 @@ impl<E: Engine> Core<E> {
                 self.shard.on_feedback(now, Feedback::Hinted(hinted), &mut self.effects);
             }
             for done in std::mem::take(&mut self.done) {
+                self.shard.trace_done(&done);
                 self.shard.on_feedback(now, Feedback::Done(done), &mut self.effects);
             }
         }

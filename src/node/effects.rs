@@ -48,6 +48,8 @@ pub enum ShardInput {
     Peer {
         /// Who.
         from: PeerRef,
+        /// When the frame was taken from the network, if the request is traced.
+        arrived: Option<Time>,
         /// What.
         request: PeerRequest,
     },
@@ -268,8 +270,10 @@ fn revoked(output: Output) -> Option<Output> {
         Output::Request { .. } => None,
         Output::Answer { to, answer } => {
             let answer = match answer {
-                PeerAnswer::Replicated(_) => PeerAnswer::Replicated(Replicated { outcome: Err(Refusal::Storage) }),
-                PeerAnswer::Fetched(_) => PeerAnswer::Fetched(Fetched { outcome: Err(Refusal::Storage) }),
+                PeerAnswer::Replicated(_) => {
+                    PeerAnswer::Replicated(Replicated { outcome: Err(Refusal::Storage), timing: None })
+                }
+                PeerAnswer::Fetched(_) => PeerAnswer::Fetched(Fetched { outcome: Err(Refusal::Storage), timing: None }),
                 PeerAnswer::Ranged(_) => PeerAnswer::Ranged(Ranged { outcome: Err(Refusal::Storage) }),
                 PeerAnswer::Coordinated(mut coordinated) => {
                     coordinated.outcome = coordinated.outcome.and_then(|receipt| Err(indeterminate(receipt.w)));

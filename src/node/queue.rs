@@ -249,6 +249,7 @@ mod tests {
             pw: None,
             dw: None,
             strict: false,
+            trace: false,
             deadline: api::Deadline::default(),
         };
         let request = Request::Put(api::Put { header, value: Some(vec![0; bytes].into()) });
@@ -256,7 +257,7 @@ mod tests {
     }
 
     fn peer(id: u64, request: PeerRequest) -> ShardInput {
-        ShardInput::Peer { from: PeerRef { node: NodeId(1), lane: 2, id }, request }
+        ShardInput::Peer { from: PeerRef { node: NodeId(1), lane: 2, id }, arrived: None, request }
     }
 
     fn replicate(id: u64, reason: Reason) -> ShardInput {
@@ -266,11 +267,14 @@ mod tests {
         let object = Arc::new(Object::update(None, &CausalContext::default(), sibling));
         let to = address();
         let round = Round::default();
-        peer(id, PeerRequest::Replicate(Replicate { to, reason, hint_for: None, sync: true, round, object }))
+        peer(
+            id,
+            PeerRequest::Replicate(Replicate { to, reason, hint_for: None, sync: true, round, trace: false, object }),
+        )
     }
 
     fn fetch(id: u64) -> ShardInput {
-        peer(id, PeerRequest::Fetch(Fetch { of: address(), known: None, stand_in: false, hedge: false }))
+        peer(id, PeerRequest::Fetch(Fetch { of: address(), known: None, stand_in: false, hedge: false, trace: false }))
     }
 
     fn coordinate(id: u64) -> ShardInput {
@@ -279,7 +283,7 @@ mod tests {
     }
 
     fn answer(id: u64) -> ShardInput {
-        let answer = PeerAnswer::Replicated(Replicated { outcome: Ok(true) });
+        let answer = PeerAnswer::Replicated(Replicated { outcome: Ok(true), timing: None });
         ShardInput::Answer { from: NodeId(1), id, answer }
     }
 

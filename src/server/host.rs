@@ -16,7 +16,7 @@ use crate::frame::raw::RawFrame;
 use crate::net::{Lane, SendError};
 use crate::node::{ColdRead, Host, Output};
 use crate::storage::StorageError;
-use crate::types::{BatchNumber, NodeId};
+use crate::types::{BatchNumber, NodeId, Time};
 
 /// One shard's host.
 pub struct ShardHost {
@@ -37,6 +37,10 @@ pub struct ShardHost {
 }
 
 impl Host for ShardHost {
+    fn time(&mut self) -> Time {
+        self.clock.time()
+    }
+
     fn written(&mut self, number: BatchNumber) {
         self.number = number;
         self.disk.written(number);

@@ -181,7 +181,7 @@ fn is_data(frame: &RawFrame) -> bool {
 
 fn ring_reply(view: &RingView) -> Response {
     let reply = RingReply { cluster: view.cluster(), version: view.version() };
-    Response { result: Ok(Reply::Ring(reply)), values: vec![view.layout().encode().into()] }
+    Response::of(Ok(Reply::Ring(reply)), vec![view.layout().encode().into()])
 }
 
 impl FrameSink for ClientSink {
@@ -281,7 +281,8 @@ impl FrameSink for PeerSink {
             match decode_request(frame) {
                 Ok(request) if is_born => {
                     let shard = shards.index_of(request.partition());
-                    inputs[shard].push(ShardInput::Peer { from, request });
+                    let arrived = request.is_traced().then(|| self.switch.clock.time());
+                    inputs[shard].push(ShardInput::Peer { from, arrived, request });
                 }
                 Ok(request) => replies.push(encode_answer(from.id, &request.refuse(Refusal::NotReady))),
                 Err(err) => {
@@ -294,7 +295,7 @@ impl FrameSink for PeerSink {
         for (shard, inputs) in shards.all().iter().zip(inputs.iter_mut()).filter(|(_, inputs)| !inputs.is_empty()) {
             shard.inbox.push_requests(inputs, pressure);
             for refused in inputs.drain(..) {
-                if let ShardInput::Peer { from, request } = refused {
+                if let ShardInput::Peer { from, request, .. } = refused {
                     overloaded += 1;
                     replies.push(encode_answer(from.id, &request.refuse(Refusal::Overloaded)));
                 }

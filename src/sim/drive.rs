@@ -77,7 +77,7 @@ impl<D: Disk> World<D> {
             ShardInput::Client { from, .. } => {
                 Output::Respond { to: from, response: Response::error(ApiError::Overloaded) }
             }
-            ShardInput::Peer { from, request } => {
+            ShardInput::Peer { from, request, .. } => {
                 Output::Answer { to: from, answer: request.refuse(Refusal::Overloaded) }
             }
             _ => unreachable!("only requests are handed back"),
@@ -121,7 +121,7 @@ impl<D: Disk> World<D> {
         let mut inputs = Vec::new();
         lane.inbox.take(&mut inputs, node.batch);
         let (taken, left) = (inputs.len(), !lane.inbox.is_empty());
-        let mut host = DrainHost::new(&node.disk, &self.witness.promises, &mut node.survived);
+        let mut host = DrainHost::new(now.time, &node.disk, &self.witness.promises, &mut node.survived);
         host.die_after = node.die_after;
         host.sync_failure_ends = node.sync_failure_ends;
         lane.core.drain(now, &mut inputs, &mut host);

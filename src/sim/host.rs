@@ -5,7 +5,7 @@ use super::witness::{Promise, Promises};
 use crate::message::PeerAnswer;
 use crate::node::{ColdRead, Host, Output, PeerRef};
 use crate::storage::{Engine, StorageError};
-use crate::types::BatchNumber;
+use crate::types::{BatchNumber, Time};
 
 /// A moment in a drain at which a process may die.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +21,8 @@ pub enum Step {
 /// One drain's surroundings.
 pub(super) struct DrainHost<'a, D> {
     pub(super) disk: &'a D,
+    /// When the drain runs.
+    pub(super) now: Time,
     /// What peers have asked to be on the disk before it is acknowledged.
     pub(super) promises: &'a Promises,
     /// Acknowledgements that left too early.
@@ -41,9 +43,15 @@ pub(super) struct DrainHost<'a, D> {
 }
 
 impl<'a, D: Disk> DrainHost<'a, D> {
-    pub(super) fn new(disk: &'a D, promises: &'a Promises, survived: &'a mut Option<BatchNumber>) -> DrainHost<'a, D> {
+    pub(super) fn new(
+        now: Time,
+        disk: &'a D,
+        promises: &'a Promises,
+        survived: &'a mut Option<BatchNumber>,
+    ) -> DrainHost<'a, D> {
         DrainHost {
             disk,
+            now,
             promises,
             broken: Vec::new(),
             survived,
@@ -77,6 +85,10 @@ impl<'a, D: Disk> DrainHost<'a, D> {
 }
 
 impl<D: Disk> Host for DrainHost<'_, D> {
+    fn time(&mut self) -> Time {
+        self.now
+    }
+
     fn written(&mut self, number: BatchNumber) {
         *self.survived = Some(number);
         self.step(Step::Written);

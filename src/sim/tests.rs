@@ -59,6 +59,7 @@ fn put(key: &str, write: u128) -> Put {
         pw: None,
         dw: None,
         strict: false,
+        trace: false,
         deadline: Deadline::after(Duration::from_secs(1), 0),
     };
     Put { header, value: Some("a value".into()) }
@@ -272,6 +273,7 @@ fn a_read_sees_what_a_put_wrote() {
         r: Some(Level::Number(2)),
         pr: None,
         strict: false,
+        trace: false,
         blocking_repair: false,
         after: None,
         deadline: Deadline::after(Duration::from_secs(1), 0),

@@ -264,7 +264,8 @@ impl<D: Disk> World<D> {
                 let request = codec::decode_request(frame).expect("its peer encoded it");
                 self.witness.promises.ask(&from, &request);
                 let shard = usize::from(request.partition().0) % process.lanes.len();
-                self.input(to, shard, ShardInput::Peer { from, request });
+                let arrived = request.is_traced().then(|| self.clock(to).time);
+                self.input(to, shard, ShardInput::Peer { from, arrived, request });
             }
             (Lane::Client, _) => unreachable!("clients have no links"),
         }

@@ -218,6 +218,7 @@ impl Workload {
             r: Some(Level::Number(operation.level)),
             pr: None,
             strict: operation.salt.is_multiple_of(11),
+            trace: operation.salt.is_multiple_of(13),
             blocking_repair: operation.salt.is_multiple_of(17),
             after: seen.map(|(context, _)| context),
             deadline: Deadline::default(),
@@ -283,6 +284,7 @@ impl Workload {
             pw,
             dw,
             strict: operation.salt.is_multiple_of(11),
+            trace: operation.salt.is_multiple_of(13),
             deadline: Deadline::default(),
         };
         let easy = self.plan.sloppy && self.plan.max_inflight >= availability::ROOM && !header.strict;

@@ -30,6 +30,7 @@ pub fn put(name: &str, value: &str, id: u128) -> Put {
         pw: None,
         dw: None,
         strict: false,
+        trace: false,
         deadline: within(PATIENCE),
     };
     Put { header, value: Some(Bytes::copy_from_slice(value.as_bytes())) }
@@ -48,6 +49,7 @@ pub trait With: Sized {
     fn dw(self, dw: u8) -> Self;
     fn pw(self, pw: u8) -> Self;
     fn strict(self) -> Self;
+    fn traced(self) -> Self;
     fn after(self, context: &Bytes) -> Self;
     fn within(self, patience: Duration) -> Self;
     fn bucket(self, bucket: &str) -> Self;
@@ -68,6 +70,10 @@ impl With for Put {
     }
     fn strict(mut self) -> Put {
         self.header.strict = true;
+        self
+    }
+    fn traced(mut self) -> Put {
+        self.header.trace = true;
         self
     }
     fn after(mut self, context: &Bytes) -> Put {
@@ -95,6 +101,7 @@ pub fn get_of(bucket: &str, name: &str, r: u8) -> Request {
         r: Some(Level::Number(r)),
         pr: None,
         strict: false,
+        trace: false,
         blocking_repair: false,
         after: None,
         deadline: within(PATIENCE),
@@ -105,6 +112,7 @@ pub fn get_of(bucket: &str, name: &str, r: u8) -> Request {
 pub trait ReadWith: Sized {
     fn pr(self, pr: u8) -> Self;
     fn strict(self) -> Self;
+    fn traced(self) -> Self;
     fn blocking(self) -> Self;
     fn after(self, token: &Bytes) -> Self;
 }
@@ -116,6 +124,10 @@ impl ReadWith for Request {
     }
     fn strict(mut self) -> Request {
         get_in(&mut self).strict = true;
+        self
+    }
+    fn traced(mut self) -> Request {
+        get_in(&mut self).trace = true;
         self
     }
     fn blocking(mut self) -> Request {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dynkv::api::{
-    self, ApiError, Deadline, GetReply, HintKept, HintOrder, HintStatus, HintsOrdered, Holding, Phase, Receipt, Reply,
-    Request, Response, ScanItem, ScanReply, SiblingMeta, StatusReply, WhereReply,
+    self, ApiError, Deadline, GetReply, HandedOn, HintKept, HintOrder, HintStatus, HintsOrdered, Holding, Phase,
+    Receipt, Reply, Request, Response, Role, ScanItem, ScanReply, SiblingMeta, Span, SpanOutcome, StatusReply, Timing,
+    Trace, WhereReply, Why,
 };
 use dynkv::frame::codec;
 use dynkv::frame::raw::RawFrame;
@@ -77,20 +78,21 @@ fn object() -> impl Strategy<Value = Object> {
 
 fn put() -> impl Strategy<Value = api::Put> {
     let header = (bucket(), key(), any::<u128>(), proptest::option::of(bytes()), deadline());
-    let quorum = (level(), level(), proptest::option::of(0u8..=16), any::<bool>());
-    (header, quorum, proptest::option::of(bytes())).prop_map(|(header, (w, pw, dw, strict), value)| {
+    let quorum = (level(), level(), proptest::option::of(0u8..=16), any::<(bool, bool)>());
+    (header, quorum, proptest::option::of(bytes())).prop_map(|(header, (w, pw, dw, (strict, trace)), value)| {
         let (bucket, key, write_id, context, deadline) = header;
         let delete = value.is_none();
         let write_id = WriteId(write_id);
-        let header = api::PutHeader { bucket, key, write_id, context, delete, w, pw, dw, strict, deadline };
+        let header = api::PutHeader { bucket, key, write_id, context, delete, w, pw, dw, strict, trace, deadline };
         api::Put { header, value }
     })
 }
 
 fn client_request() -> impl Strategy<Value = Request> {
-    let get = (bucket(), key(), (level(), level()), any::<(bool, bool)>(), proptest::option::of(bytes()), deadline());
-    let get = get.prop_map(|(bucket, key, (r, pr), (strict, blocking_repair), after, deadline)| {
-        Request::Get(api::Get { bucket, key, r, pr, strict, blocking_repair, after, deadline })
+    let get =
+        (bucket(), key(), (level(), level()), any::<(bool, bool, bool)>(), proptest::option::of(bytes()), deadline());
+    let get = get.prop_map(|(bucket, key, (r, pr), (strict, blocking_repair, trace), after, deadline)| {
+        Request::Get(api::Get { bucket, key, r, pr, strict, blocking_repair, after, trace, deadline })
     });
     let scan = (bucket(), any::<(u16, u32, bool)>(), proptest::option::of(bytes()), bytes(), level(), deadline());
     let scan = scan.prop_map(|(bucket, (partition, limit, keys_only), after, prefix, r, deadline)| {
@@ -122,14 +124,15 @@ fn peer_request() -> impl Strategy<Value = PeerRequest> {
         PeerRequest::Coordinate(Coordinate { ring: RingVersion(ring), partition: PartitionId(partition), put })
     });
     let reason = prop_oneof![Just(Reason::Write), Just(Reason::Repair), Just(Reason::Hint)];
-    let replicate = (address(), reason, any::<(Option<u64>, bool, u64)>(), object());
-    let replicate = replicate.prop_map(|(to, reason, (hint_for, sync, round), object)| {
+    let replicate = (address(), reason, any::<(Option<u64>, bool, u64, bool)>(), object());
+    let replicate = replicate.prop_map(|(to, reason, (hint_for, sync, round, trace), object)| {
         let (hint_for, round, object) = (hint_for.map(NodeId), Round(round), Arc::new(object));
-        PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, object })
+        PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, trace, object })
     });
-    let fetch = (address(), proptest::option::of(digest()), any::<(bool, bool)>());
-    let fetch =
-        fetch.prop_map(|(of, known, (stand_in, hedge))| PeerRequest::Fetch(Fetch { of, known, stand_in, hedge }));
+    let fetch = (address(), proptest::option::of(digest()), any::<(bool, bool, bool)>());
+    let fetch = fetch.prop_map(|(of, known, (stand_in, hedge, trace))| {
+        PeerRequest::Fetch(Fetch { of, known, stand_in, hedge, trace })
+    });
     let range = (address(), bytes(), proptest::option::of(bytes()), any::<u32>());
     let range = range.prop_map(|(at, prefix, after, limit)| {
         let Address { ring, partition, bucket, .. } = at;
@@ -176,6 +179,39 @@ fn receipt() -> impl Strategy<Value = Receipt> {
     })
 }
 
+fn timing() -> impl Strategy<Value = Option<Timing>> {
+    let timing = any::<(u64, u64)>().prop_map(|(queue_us, store_us)| Timing { queue_us, store_us });
+    proptest::option::of(timing)
+}
+
+fn trace() -> impl Strategy<Value = Option<Box<Trace>>> {
+    let role = prop_oneof![Just(Role::Own), Just(Role::Primary), Just(Role::StandIn)];
+    let why = [Why::First, Why::Hedge, Why::StandIn, Why::Widened, Why::Repair, Why::Coordinate];
+    let outcome = prop_oneof![
+        Just(SpanOutcome::Counted),
+        Just(SpanOutcome::SameDigest),
+        Just(SpanOutcome::Heard),
+        ".{0,8}".prop_map(|reason| SpanOutcome::Refused { reason }),
+    ];
+    let times = (any::<(u64, Option<u64>)>(), proptest::collection::vec(any::<u64>(), 0..3), timing());
+    let span = (any::<(u64, u8, Option<u64>)>(), role, proptest::sample::select(why.to_vec()), times);
+    let span = (span, proptest::option::of(outcome)).prop_map(|((ids, role, why, times), outcome)| {
+        let ((node, slot, hint_for), ((asked_us, answered_us), again_us, timing)) = (ids, times);
+        let (node, hint_for) = (NodeId(node), hint_for.map(NodeId));
+        Span { node, slot, role, why, asked_us, again_us, answered_us, timing, outcome, hint_for }
+    });
+    let phases = any::<(u64, u64, Option<u64>, Option<u64>, Option<u64>, u64, Option<(u64, u64)>)>();
+    let trace = (phases, proptest::collection::vec(span, 0..4)).prop_map(|(phases, spans)| {
+        let (coordinator, queued_us, store_us, written_us, synced_us, answered_us, handed_on) = phases;
+        let handed_on =
+            handed_on.map(|(by, sent_us)| HandedOn { by: NodeId(by), queued_us, sent_us, answered_us: sent_us });
+        let hints = spans.iter().map(|span| HintKept { holder: NodeId(1), target: span.node }).collect();
+        let coordinator = NodeId(coordinator);
+        Trace { coordinator, handed_on, queued_us, store_us, written_us, synced_us, answered_us, spans, hints }
+    });
+    proptest::option::of(trace.prop_map(Box::new))
+}
+
 fn page() -> impl Strategy<Value = Page> {
     let item = (any::<(u16, u64)>(), bucket(), key(), object());
     let item = item.prop_map(|((partition, token), bucket, key, object)| {
@@ -198,11 +234,12 @@ fn peer_answer() -> impl Strategy<Value = PeerAnswer> {
         rebuilding,
     });
     prop_oneof![
-        proptest::result::maybe_ok(receipt(), api_error())
-            .prop_map(|outcome| PeerAnswer::Coordinated(Coordinated { outcome })),
-        proptest::result::maybe_ok(any::<bool>(), refusal())
-            .prop_map(|outcome| PeerAnswer::Replicated(Replicated { outcome })),
-        proptest::result::maybe_ok(held, refusal()).prop_map(|outcome| PeerAnswer::Fetched(Fetched { outcome })),
+        (proptest::result::maybe_ok(receipt(), api_error()), trace())
+            .prop_map(|(outcome, trace)| PeerAnswer::Coordinated(Coordinated { outcome, trace })),
+        (proptest::result::maybe_ok(any::<bool>(), refusal()), timing())
+            .prop_map(|(outcome, timing)| PeerAnswer::Replicated(Replicated { outcome, timing })),
+        (proptest::result::maybe_ok(held, refusal()), timing())
+            .prop_map(|(outcome, timing)| PeerAnswer::Fetched(Fetched { outcome, timing })),
         proptest::result::maybe_ok((page(), any::<bool>()), refusal())
             .prop_map(|outcome| PeerAnswer::Ranged(Ranged { outcome })),
     ]
@@ -221,14 +258,14 @@ fn response() -> impl Strategy<Value = Response> {
         let (siblings, values): (Vec<_>, Vec<_>) = siblings.into_iter().unzip();
         let repaired = vec![NodeId(n.into())];
         let reply = GetReply { siblings, context, acks: Vec::new(), repaired, n, r };
-        Response { result: Ok(Reply::Get(reply)), values: values.into_iter().flatten().collect() }
+        Response::of(Ok(Reply::Get(reply)), values.into_iter().flatten().collect())
     });
     let scan = (proptest::collection::vec((key(), sibling(), bytes()), 0..4), proptest::option::of(bytes()));
     let scan = scan.prop_map(|(items, next)| {
         let values = items.iter().filter_map(|(_, (_, value), _)| value.clone()).collect();
         let item = |(key, (meta, _), context)| ScanItem { key, siblings: vec![meta], context };
         let items = items.into_iter().map(item).collect();
-        Response { result: Ok(Reply::Scan(ScanReply { items, next })), values }
+        Response::of(Ok(Reply::Scan(ScanReply { items, next })), values)
     });
     let whereabouts = (any::<(u64, u16, u64)>(), sibling()).prop_map(|((token, partition, node), (meta, _))| {
         let version = Holding::Version { digest: "00ff".into(), siblings: vec![meta] };
@@ -241,7 +278,8 @@ fn response() -> impl Strategy<Value = Response> {
     let hints = any::<(u64, u64, u64)>()
         .prop_map(|(hints, counted, bytes)| Response::plain(Reply::Hints(HintsOrdered { hints, counted, bytes })));
     let status = proptest::collection::vec(hint_status(), 0..4).prop_map(status);
-    prop_oneof![get, scan, whereabouts, put, hints, status, api_error().prop_map(Response::error)]
+    let response = prop_oneof![get, scan, whereabouts, put, hints, status, api_error().prop_map(Response::error)];
+    (response, trace()).prop_map(|(response, trace)| Response { trace, ..response })
 }
 
 fn hint_status() -> impl Strategy<Value = HintStatus> {

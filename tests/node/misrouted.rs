@@ -59,8 +59,11 @@ fn answer(view: &Arc<RingView>, node: NodeId, request: PeerRequest) -> PeerAnswe
     let trust = Trust { generation: Generation(1), trusted_since: Generation(1), granted: true };
     let from = PeerRef { node: NodeId(99), lane: 1, id: 1 };
     let standing = Standing { node, trust, rebuilding: false };
-    let mut inputs =
-        vec![ShardInput::Standing(standing), ShardInput::Ring(view.clone()), ShardInput::Peer { from, request }];
+    let mut inputs = vec![
+        ShardInput::Standing(standing),
+        ShardInput::Ring(view.clone()),
+        ShardInput::Peer { from, arrived: None, request },
+    ];
     let mut host = Outbox::new(engine);
     core.drain(Now { time: Time::from_micros(1), wall_ms: 1 }, &mut inputs, &mut host);
     match host.outputs.as_slice() {
@@ -81,6 +84,7 @@ fn coordinate(view: &Arc<RingView>, partition: PartitionId) -> Result<(), ApiErr
         pw: None,
         dw: None,
         strict: false,
+        trace: false,
         deadline: Deadline::after(Duration::from_secs(1), 0),
     };
     let put = Put { header, value: Some("v".into()) };
@@ -118,9 +122,9 @@ fn a_stand_in_keeps_copies_for_primaries_only_and_a_primary_for_nobody() {
         };
         let object = Arc::new(Object::update(None, &CausalContext::default(), sibling));
         let (reason, sync, round) = (Reason::Write, false, Round::default());
-        let request = PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, object });
+        let request = PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, trace: false, object });
         match answer(&view, node, request) {
-            PeerAnswer::Replicated(Replicated { outcome }) => outcome,
+            PeerAnswer::Replicated(Replicated { outcome, .. }) => outcome,
             other => panic!("{other:?}"),
         }
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dynkv::node::{ColdRead, Host, Output};
 use dynkv::storage::{Engine, MemoryEngine, StorageError};
-use dynkv::types::BatchNumber;
+use dynkv::types::{BatchNumber, Time};
 
 /// Keeps what a drain releases.
 pub struct Outbox {
@@ -20,6 +20,10 @@ impl Outbox {
 }
 
 impl Host for Outbox {
+    fn time(&mut self) -> Time {
+        Time::ZERO
+    }
+
     fn written(&mut self, _: BatchNumber) {}
 
     fn release(&mut self, outputs: &mut Vec<Output>) {

@@ -146,7 +146,7 @@ fn an_answer_that_nobody_asked_for_counts_for_nothing() {
     let id = world.begin(0, put("k", "v", 1).w(1).dw(0));
     world.run_for(Duration::from_millis(1));
     for (slot, node) in world.replicas("k").0.into_iter().enumerate() {
-        let answer = PeerAnswer::Replicated(Replicated { outcome: Ok(true) });
+        let answer = PeerAnswer::Replicated(Replicated { outcome: Ok(true), timing: None });
         let input = ShardInput::Answer { from: world.nodes[node].id(), id: 1 << 8 | slot as u64, answer };
         world.input(0, 0, input);
     }
@@ -189,6 +189,7 @@ fn a_question_for_the_node_is_no_shards() {
         r: None,
         pr: None,
         strict: false,
+        trace: false,
         blocking_repair: false,
         after: None,
         deadline: Deadline::default(),

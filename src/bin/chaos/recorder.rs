@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_refused_write_must_not_surface_and_a_doubtful_one_may() {
-        let refused = ClientError::Refused { node: "n1".into(), error: ApiError::Overloaded };
+        let refused = ClientError::Refused { node: "n1".into(), error: ApiError::Overloaded, trace: None };
         let doubtful = ClientError::Indeterminate { timeout: Duration::from_secs(5), asked: Vec::new() };
         for (error, failure, expected) in
             [(refused, Failure::Refused, Some(Invariant::NoPhantom)), (doubtful, Failure::Unknown, None)]
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn what_this_load_cannot_deserve_is_dishonest() {
-        let refused = |error| ClientError::Refused { node: "n1".into(), error };
+        let refused = |error| ClientError::Refused { node: "n1".into(), error, trace: None };
         for error in [refused(ApiError::WriteIdReused), ClientError::NoEndpoints] {
             assert_eq!(Failure::of(&error), Failure::Dishonest, "{error}");
         }

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn errors_have_their_codes() {
-        let refused = |error| Exit::from(&ClientError::Refused { node: "n1".into(), error });
+        let refused = |error| Exit::from(&ClientError::Refused { node: "n1".into(), error, trace: None });
         for usage in [
             ApiError::BadRequest { reason: String::new() },
             ApiError::UnknownBucket { bucket: String::new(), known: String::new() },

@@ -13,6 +13,7 @@ use super::exit::{Exit, Failure};
 use super::output::{Format, Out, count, ms, ms_number};
 use super::quorum::ReadQuorum;
 use super::record::{AckRecord, KeyRecord, acks, names, time};
+use super::trace::{self, TraceRecord};
 
 /// Read keys.
 ///
@@ -26,6 +27,7 @@ EXAMPLES
   dynkv-cli get cart:7 --context-out ctx && dynkv-cli put cart:7 new -c @ctx
   dynkv-cli get cart:7 --after @ctx                 # nothing older than what was seen or written before
   dynkv-cli get cart:7 --repair blocking            # whoever reads next sees this, too
+  dynkv-cli get cart:7 --trace                      # and who was asked when, and where the time went
   dynkv-cli get a b c -o jsonl")]
 pub struct Args {
     /// The keys.
@@ -53,6 +55,19 @@ pub struct Args {
     /// Write the context to this file, for `put -c @FILE`.
     #[arg(long, value_name = "FILE")]
     context_out: Option<PathBuf>,
+    /// Show who was asked when, and where the time went; in a pipe on stderr, in JSON as `trace`.
+    #[arg(long)]
+    trace: bool,
+    /// It was asked for by the verb `trace`: the value's bytes are not what is wanted.
+    #[arg(skip)]
+    trace_only: bool,
+}
+
+impl Args {
+    /// As `trace get` has it.
+    pub fn traced(self) -> Args {
+        Args { trace: true, trace_only: true, ..self }
+    }
 }
 
 /// When replicas that are behind are brought up to date.
@@ -90,6 +105,8 @@ struct Document<'a> {
     from: &'a str,
     attempts: u32,
     ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<TraceRecord>,
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -100,7 +117,12 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     if args.after.is_some() && keys.len() > 1 {
         return Err(Failure::usage("--after takes the context of one key: get one at a time"));
     }
-    let format = context.format(Format::Table, if keys.len() > 1 { Format::Jsonl } else { Format::Raw });
+    let in_pipe = match keys.len() {
+        _ if args.trace_only => Format::Table,
+        1 => Format::Raw,
+        _ => Format::Jsonl,
+    };
+    let format = context.format(Format::Table, in_pipe);
     let client = context.connect().await?;
     let mut out = context.out();
     let (mut missing, mut failed) = (0, Vec::new());
@@ -141,10 +163,16 @@ async fn one(
         strict: args.strict,
         blocking_repair: args.repair == Repair::Blocking,
         after: args.after.as_deref().map(parse_context).transpose()?,
+        trace: args.trace,
         ..args.quorum.options()
     };
-    let found = client.get(bucket, key, options).await;
-    let mut found = found.map_err(|error| Failure::about(format!("get {name}"), &error))?;
+    let mut found = match client.get(bucket, key, options).await {
+        Ok(found) => found,
+        Err(error) => {
+            trace::print_failed(client, &name, &error, format, out)?;
+            return Err(Failure::about(format!("get {name}"), &error));
+        }
+    };
     let choice = args.siblings.unwrap_or(if format == Format::Raw { Siblings::Fail } else { Siblings::All });
     choose(&mut found, choice, &name)?;
     // not before: a context that covers what was not shown would let the next write remove it unseen
@@ -160,6 +188,7 @@ async fn one(
             (Some(token), true) => format!("deleted (context {})", show_context(token)),
             _ => "not found".to_owned(),
         };
+        trace::print(client, found.trace.as_deref(), format, out)?;
         out.flush()?;
         Failure::new(Exit::NotFound, format!("{name}: {what}")).report();
         return Ok(Exit::NotFound);
@@ -174,6 +203,7 @@ async fn one(
         }
         Format::Json | Format::Jsonl => {}
     }
+    trace::print(client, found.trace.as_deref(), format, out)?;
     Ok(Exit::Ok)
 }
 
@@ -230,6 +260,7 @@ pub fn document(
         from: &found.from,
         attempts: found.attempts,
         ms: ms_number(found.elapsed),
+        trace: found.trace.as_deref().map(|trace| TraceRecord::new(client, trace)),
     };
     out.json(format, &document)
 }
@@ -302,6 +333,7 @@ mod tests {
             from: String::new(),
             elapsed: Duration::ZERO,
             attempts: 1,
+            trace: None,
         }
     }
 

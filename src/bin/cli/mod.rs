@@ -21,6 +21,7 @@ mod record;
 mod ring;
 mod scan;
 mod status;
+mod trace;
 mod version;
 mod whereabouts;
 
@@ -72,6 +73,7 @@ enum Verb {
     // repair
     Hints(hints::Args),
     // diagnosis
+    Trace(trace::Args),
     Bench(bench::Args),
     // meta
     Completions(completions::Args),
@@ -118,6 +120,7 @@ async fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Ring(args) => ring::run(context, args).await,
         Verb::Nodes(args) => nodes::run(context, args).await,
         Verb::Hints(args) => hints::run(context, args).await,
+        Verb::Trace(args) => trace::run(context, args).await,
         Verb::Bench(args) => bench::run(context, args).await,
         Verb::Completions(args) => completions::run(context, &args),
         Verb::Version(args) => version::run(context, &args),

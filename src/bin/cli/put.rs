@@ -15,6 +15,7 @@ use super::get;
 use super::output::{Format, Out, ms, ms_number};
 use super::quorum::WriteQuorum;
 use super::record::{AckRecord, acks, durability, names};
+use super::trace::{self, TraceRecord};
 
 /// Write a key.
 ///
@@ -25,6 +26,7 @@ use super::record::{AckRecord, acks, durability, names};
 EXAMPLES
   dynkv-cli put cart:7 '{\"apples\": 2}'
   dynkv-cli put cart:7 @cart.json -c @ctx           # the value from a file, the context from another
+  dynkv-cli put cart:7 '{}' --trace                 # and who was asked when, and where the time went
   generate | dynkv-cli put report -w all --dw 3     # the value from stdin, on all replicas' disks")]
 pub struct Args {
     /// The key.
@@ -48,6 +50,16 @@ pub struct Args {
     /// Read the key afterwards and print what is there; in JSON as a second document.
     #[arg(long)]
     return_body: bool,
+    /// Show who was asked when, and where the time went; in JSON as `trace`.
+    #[arg(long)]
+    trace: bool,
+}
+
+impl Args {
+    /// As `trace put` has it.
+    pub fn traced(self) -> Args {
+        Args { trace: true, ..self }
+    }
 }
 
 pub fn parse_write_id(text: &str) -> Result<WriteId, String> {
@@ -69,6 +81,8 @@ struct Document<'a> {
     write_id: String,
     attempts: u32,
     ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<TraceRecord>,
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -77,11 +91,18 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let value = value(args.value.as_deref())?;
     let client = context.connect().await?;
     let write_id = args.write_id.unwrap_or_else(|| client.new_write_id());
-    let options = dynkv::client::PutOptions { context: token, write_id: Some(write_id), ..args.quorum.options() };
+    let (trace, write) = (args.trace, Some(write_id));
+    let options = dynkv::client::PutOptions { context: token, write_id: write, trace, ..args.quorum.options() };
     let bucket = &args.bucket.bucket;
     let done = client.put(bucket, &key, value, options).await;
-    let done = done.map_err(|error| failed(format_args!("put {}", args.name), write_id, &error))?;
     let mut out = context.out();
+    let done = match done {
+        Ok(done) => done,
+        Err(error) => {
+            trace::print_failed(&client, &args.name, &error, context.table_format(), &mut out)?;
+            return Err(failed(format_args!("put {}", args.name), write_id, &error));
+        }
+    };
     print(context, &client, bucket.as_str(), &args.name, &done, &mut out)?;
     if args.return_body {
         let found = client.get(bucket, &key, Default::default()).await;
@@ -134,14 +155,16 @@ pub fn print(
                 write_id: done.write_id.to_string(),
                 attempts: done.attempts,
                 ms: ms_number(done.elapsed),
+                trace: done.trace.as_deref().map(|trace| TraceRecord::new(client, trace)),
             },
         );
     }
     if format == Format::Raw {
-        return out.line(token);
+        out.line(token)?;
+        return trace::print(client, done.trace.as_deref(), format, out);
     }
     if context.quiet() {
-        return Ok(());
+        return trace::print(client, done.trace.as_deref(), format, out);
     }
     let tries = if done.attempts > 1 { format!("  {} attempts", done.attempts) } else { String::new() };
     out.line(format!(
@@ -151,7 +174,8 @@ pub fn print(
         names(&records),
         durability(&records),
         ms(done.elapsed),
-    ))
+    ))?;
+    trace::print(client, done.trace.as_deref(), format, out)
 }
 
 /// The value that an argument stands for.

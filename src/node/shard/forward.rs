@@ -58,7 +58,10 @@ impl Shard {
         let origin = Origin::Client(client);
         let checked = Checked { place, quorum: machine.quorum(), client: context };
         let w = checked.quorum.w();
-        let Err(error) = self.coordinate(now, origin, put, checked, deadline, fx) else { return };
+        self.tracer.resume(entry);
+        let coordinated = self.coordinate(now, origin, put, checked, deadline, fx);
+        self.tracer.taken_up();
+        let Err(error) = coordinated else { return };
         // What this node refuses, the silent one may have done.
         let error = if silent { self.in_doubt(to, w) } else { error };
         answer_put(origin, Err(error), fx);

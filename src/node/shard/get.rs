@@ -108,9 +108,14 @@ impl Shard {
     fn ask(&mut self, now: Now, entry: u64, ask: Ask, fx: &mut Effects) {
         let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
         let Ask { slot, node, known, stand_in, hedge, again } = ask;
+        if self.tracer.is_on() {
+            let enough = get.machine.tally().counted() >= get.machine.quorum().r();
+            self.tracer.on_ask(entry, slot, node, enough);
+        }
         if node == self.node {
             // It has no slot of the key, and stands in: it reads its own store, once.
             if !again {
+                self.tracer.on_stand_in(now.time, entry, slot, None, node);
                 fx.tasks.push(Task { purpose: Purpose::Read(entry), key: get.place.key.clone(), op: Op::Read });
             }
             return;
@@ -120,7 +125,7 @@ impl Shard {
         }
         self.counters.resent += u64::from(again);
         self.counters.hedges_sent += u64::from(hedge);
-        let request = PeerRequest::Fetch(Fetch { of: get.place.address.clone(), known, stand_in, hedge });
+        let request = PeerRequest::Fetch(Fetch { of: get.place.address.clone(), known, stand_in, hedge, trace: false });
         fx.after_written.push(Output::Request { node, id: request_id(entry, slot), request });
     }
 
@@ -273,7 +278,7 @@ impl Shard {
                 let (siblings, values) = object.as_ref().map(|object| shown(&get.place, object)).unwrap_or_default();
                 let context = object.map(|object| self.seal(&get.place, object.context()));
                 let reply = GetReply { siblings, context, acks, repaired, n: quorum.n(), r: quorum.r() };
-                Response { result: Ok(Reply::Get(reply)), values }
+                Response::of(Ok(Reply::Get(reply)), values)
             }
             GetVerdict::Timeout { replies } => {
                 Response::error(ApiError::ReadTimeout { replies, r: quorum.needed(), detail: missing() })

@@ -96,6 +96,7 @@ impl Shard {
                             hint_for: None,
                             sync: true,
                             round: Round::default(),
+                            trace: false,
                             object: object.clone(),
                         };
                         let request = PeerRequest::Replicate(replicate);

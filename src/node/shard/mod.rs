@@ -30,6 +30,7 @@ mod repair;
 mod replica;
 mod replicate;
 mod request;
+mod trace;
 mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -45,6 +46,8 @@ pub use counters::ShardCounters;
 use self::entry::{Entry, Work};
 use self::memory::WriteMemory;
 use self::peers::Peers;
+pub use self::trace::Step;
+use self::trace::Tracer;
 use super::effects::{Effects, Feedback, Output, Purpose, ShardInput, Standing};
 use crate::antientropy::{Handoff, Settings};
 use crate::message::{PeerAnswer, Refusal};
@@ -80,6 +83,7 @@ pub struct Shard {
     /// Members that this node holds for dead.
     convicted: BTreeSet<NodeId>,
     peers: Peers,
+    tracer: Tracer,
     entries: BTreeMap<u64, Entry>,
     timers: BTreeSet<(Time, u64)>,
     /// Puts by write id, while they are under way.
@@ -134,6 +138,7 @@ impl Shard {
             config,
             node,
             view: None,
+            tracer: Tracer::default(),
             standing: Standing { node, trust: nothing, rebuilding: false },
             read_only: None,
             draining: false,
@@ -192,7 +197,7 @@ impl Shard {
         (self.wall_ms, self.time) = (now.wall_ms, now.time);
         match input {
             ShardInput::Client { from, arrived, request } => self.handle_client(now, from, arrived, request, fx),
-            ShardInput::Peer { from, request } => self.handle_peer(now, from, request, fx),
+            ShardInput::Peer { from, arrived, request } => self.handle_peer(now, from, arrived, request, fx),
             ShardInput::Answer { from, id, answer } => self.handle_answer(now, from, id, answer, fx),
             ShardInput::Link { node, up } => {
                 if up {
@@ -292,6 +297,7 @@ impl Shard {
     fn handle_answer(&mut self, now: Now, from: NodeId, id: u64, answer: PeerAnswer, fx: &mut Effects) {
         self.peers.on_answer(from, id);
         let (entry, slot) = (id >> 8, request_slot(id));
+        self.tracer.on_answer(now.time, entry, slot, from, &answer);
         if entry == UNTRACKED {
             return;
         }
@@ -386,6 +392,7 @@ impl Shard {
         let entry = self.next_entry;
         let wake = wake.min(deadline);
         self.timers.insert((wake, entry));
+        self.trace_entered(entry, &work);
         self.entries.insert(entry, Entry { work, deadline, wake, attempts: 0 });
         entry
     }

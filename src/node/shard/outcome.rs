@@ -96,11 +96,11 @@ pub(super) fn store_error(failure: &OpFailure) -> ApiError {
 pub(super) fn answer_put(origin: Origin, outcome: Result<Receipt, ApiError>, fx: &mut Effects) {
     match origin {
         Origin::Client(client) => {
-            let response = Response { result: outcome.map(Reply::Put), values: Vec::new() };
+            let response = Response::of(outcome.map(Reply::Put), Vec::new());
             respond(client, response, fx);
         }
         Origin::Peer(to) => {
-            let answer = PeerAnswer::Coordinated(Coordinated { outcome });
+            let answer = PeerAnswer::Coordinated(Coordinated { outcome, trace: None });
             fx.after_written.push(Output::Answer { to, answer });
         }
     }

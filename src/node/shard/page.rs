@@ -145,7 +145,7 @@ impl Shard {
                 values.append(&mut bodies);
             }
         }
-        Response { result: Ok(Reply::Scan(ScanReply { items, next })), values }
+        Response::of(Ok(Reply::Scan(ScanReply { items, next })), values)
     }
 }
 

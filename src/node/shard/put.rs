@@ -135,6 +135,7 @@ impl Shard {
             self.timers.insert((*wake, entry));
         }
         put.origins.push(origin);
+        self.tracer.on_entered(entry);
         let verdict = put.machine.on_joined(checked.quorum);
         if verdict.is_none() && put.minted.is_some() {
             self.replicate_again(entry, fx);

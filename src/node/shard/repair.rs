@@ -38,6 +38,7 @@ impl Shard {
                 hint_for: None,
                 sync,
                 round: Round::default(),
+                trace: false,
                 object: object.clone(),
             };
             let id = request_id(if sync { entry } else { UNTRACKED }, slot);

@@ -16,7 +16,17 @@ use crate::types::{NodeId, Now, Round, Time};
 use crate::version::Digest;
 
 impl Shard {
-    pub(super) fn handle_peer(&mut self, now: Now, from: PeerRef, request: PeerRequest, fx: &mut Effects) {
+    pub(super) fn handle_peer(
+        &mut self,
+        now: Now,
+        from: PeerRef,
+        arrived: Option<Time>,
+        request: PeerRequest,
+        fx: &mut Effects,
+    ) {
+        if let Some(arrived) = arrived {
+            self.tracer.on_peer(now.time, from, arrived, &request);
+        }
         match request {
             PeerRequest::Coordinate(coordinate) => self.on_coordinate(now, from, coordinate, fx),
             PeerRequest::Replicate(replicate) => self.on_replicate(from, replicate, fx),
@@ -85,7 +95,7 @@ impl Shard {
             Ok(Outcome::Merged { incoming }) => {
                 self.counters.merged += 1;
                 self.memory.learn(now.time, &incoming);
-                let answer = PeerAnswer::Replicated(Replicated { outcome: Ok(sync) });
+                let answer = PeerAnswer::Replicated(Replicated { outcome: Ok(sync), timing: None });
                 let output = Output::Answer { to: asker, answer };
                 fx.sync |= sync;
                 if sync { fx.after_durable.push(output) } else { fx.after_written.push(output) }
@@ -97,7 +107,7 @@ impl Shard {
 
     fn refuse_replicate(&mut self, to: PeerRef, refusal: Refusal, fx: &mut Effects) {
         self.counters.refused += 1;
-        let answer = PeerAnswer::Replicated(Replicated { outcome: Err(refusal) });
+        let answer = PeerAnswer::Replicated(Replicated { outcome: Err(refusal), timing: None });
         fx.after_written.push(Output::Answer { to, answer });
     }
 
@@ -116,7 +126,7 @@ impl Shard {
                     (Some(object), _) => Found::Object(object),
                 };
                 let held = Held { found, round: Round::default(), rebuilding: self.standing.rebuilding };
-                let answer = PeerAnswer::Fetched(Fetched { outcome: Ok(held) });
+                let answer = PeerAnswer::Fetched(Fetched { outcome: Ok(held), timing: None });
                 fx.after_written.push(Output::Answer { to: asker, answer });
             }
             Ok(_) => unreachable!("a read ends in Read"),
@@ -126,7 +136,7 @@ impl Shard {
 
     fn refuse_fetch(&mut self, to: PeerRef, refusal: Refusal, fx: &mut Effects) {
         self.counters.refused += 1;
-        let answer = PeerAnswer::Fetched(Fetched { outcome: Err(refusal) });
+        let answer = PeerAnswer::Fetched(Fetched { outcome: Err(refusal), timing: None });
         fx.after_written.push(Output::Answer { to, answer });
     }
 
@@ -166,6 +176,7 @@ impl Shard {
             self.counters.refused += 1;
             answer_put(origin, Err(error), fx);
         }
+        self.tracer.taken_up();
     }
 
     fn coordinate_for_peer(

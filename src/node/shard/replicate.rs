@@ -102,9 +102,11 @@ impl Shard {
     }
 
     /// This node, which has no slot of the key, stands in for one.
-    fn stand_in(&self, entry: u64, slot: Slot, fx: &mut Effects) {
+    fn stand_in(&mut self, entry: u64, slot: Slot, fx: &mut Effects) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
         let Some((_, object)) = &put.minted else { return };
+        let target = put.place.slots[usize::from(slot.0)];
+        self.tracer.on_stand_in(self.time, entry, slot, Some(target), self.node);
         let hints = vec![NewHint::counted(put.place.slots[usize::from(slot.0)], self.wall_ms)];
         let op = Op::Merge { object: object.clone(), hints };
         fx.tasks.push(Task { purpose: Purpose::StandIn { entry, slot }, key: put.place.key.clone(), op });
@@ -192,6 +194,7 @@ impl Shard {
         let bytes = object.encoded_len();
         let kept: Vec<(Slot, NodeId)> = fresh.into_iter().filter(|_| self.may_hint_uncounted(bytes)).collect();
         let hints = kept.iter().map(|(_, target)| NewHint::uncounted(*target, self.wall_ms)).collect();
+        self.tracer.on_hints(entry, node, kept.iter().map(|(_, target)| *target));
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
         put.hinted.extend(kept.iter().map(|(slot, _)| *slot));
         if !kept.is_empty() {
@@ -264,6 +267,7 @@ fn replicate(entry: u64, put: &PutEntry, slot: Slot, node: NodeId) -> Option<Out
         hint_for: stands_in.then(|| put.place.slots[usize::from(slot.0)]),
         sync: put.machine.quorum().must_sync(false, put.place.own.is_some()),
         round: Round::default(),
+        trace: false,
         object: object.clone(),
     };
     let request = PeerRequest::Replicate(replicate);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::entry::Place;
+use super::entry::{Origin, Place};
 use super::{MAX_DEADLINE, Shard};
 use crate::api::{ApiError, Deadline, Request, Response};
 use crate::message::Address;
@@ -36,6 +36,9 @@ impl Shard {
         request: Request,
         fx: &mut Effects,
     ) {
+        if request.is_traced() {
+            self.tracer.begin(now.time, Origin::Client(from), arrived);
+        }
         if let Err(error) = self.take_up(now, from, arrived, request, fx) {
             match &error {
                 ApiError::Overloaded => self.counters.overloaded += 1,
@@ -45,6 +48,7 @@ impl Shard {
             }
             respond(from, Response::error(error), fx);
         }
+        self.tracer.taken_up();
     }
 
     fn take_up(

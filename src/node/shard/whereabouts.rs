@@ -39,7 +39,8 @@ impl Shard {
     pub(super) fn ask_where(&mut self, entry: u64, again: bool, fx: &mut Effects) {
         let Some(Entry { work: Work::Where(asked), .. }) = self.entries.get(&entry) else { return };
         for (slot, node) in asked.open().filter(|(slot, _)| Some(*slot) != asked.place.own) {
-            let fetch = Fetch { of: asked.place.address.clone(), known: None, stand_in: false, hedge: false };
+            let fetch =
+                Fetch { of: asked.place.address.clone(), known: None, stand_in: false, hedge: false, trace: false };
             self.counters.resent += u64::from(again);
             let request = PeerRequest::Fetch(fetch);
             fx.after_written.push(Output::Request { node, id: request_id(entry, slot), request });

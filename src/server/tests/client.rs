@@ -117,6 +117,7 @@ pub fn put(key: &str, value: &str) -> Request {
         pw: None,
         dw: None,
         strict: false,
+        trace: false,
         deadline: deadline(),
     };
     Request::Put(Put { header, value: Some(Bytes::from(value.to_owned())) })
@@ -130,6 +131,7 @@ pub fn get(key: &str) -> Request {
         r: None,
         pr: None,
         strict: false,
+        trace: false,
         blocking_repair: false,
         after: None,
         deadline: deadline(),

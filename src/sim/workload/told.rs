@@ -50,7 +50,9 @@ impl Workload {
         outcome: Outcome,
     ) {
         let (reply, values) = match outcome {
-            Outcome::Answered { response: Response { result: Ok(Reply::Get(reply)), values }, .. } => (reply, values),
+            Outcome::Answered { response: Response { result: Ok(Reply::Get(reply)), values, .. }, .. } => {
+                (reply, values)
+            }
             outcome => return self.check_unread(world, "a get", &outcome),
         };
         let siblings = shown(&reply.siblings, &mut values.into_iter());
@@ -64,7 +66,9 @@ impl Workload {
 
     fn on_scanned<D: Disk>(&mut self, client: usize, world: &mut World<D>, outcome: Outcome) {
         let (reply, values) = match outcome {
-            Outcome::Answered { response: Response { result: Ok(Reply::Scan(reply)), values }, .. } => (reply, values),
+            Outcome::Answered { response: Response { result: Ok(Reply::Scan(reply)), values, .. }, .. } => {
+                (reply, values)
+            }
             outcome => return self.check_unread(world, "a scan", &outcome),
         };
         let mut values = values.into_iter();
