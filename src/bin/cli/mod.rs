@@ -8,8 +8,10 @@ mod delete;
 mod encoding;
 mod exists;
 mod exit;
+mod explain;
 mod export;
 mod get;
+mod health;
 mod hints;
 mod import;
 mod nodes;
@@ -72,6 +74,8 @@ enum Verb {
     // repair
     Hints(hints::Args),
     // diagnosis
+    Health(health::Args),
+    Explain(explain::Args),
     Bench(bench::Args),
     // meta
     Completions(completions::Args),
@@ -118,6 +122,8 @@ async fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Ring(args) => ring::run(context, args).await,
         Verb::Nodes(args) => nodes::run(context, args).await,
         Verb::Hints(args) => hints::run(context, args).await,
+        Verb::Health(args) => health::run(context, args).await,
+        Verb::Explain(args) => explain::run(context, args).await,
         Verb::Bench(args) => bench::run(context, args).await,
         Verb::Completions(args) => completions::run(context, &args),
         Verb::Version(args) => version::run(context, &args),
