@@ -8,11 +8,13 @@
 //! | [`Where`] | [`WhereReply`] | | |
 //! | `Ring` | [`RingReply`] | | the encoded layout |
 //! | `Status` | [`StatusReply`] | | |
+//! | [`Explain`] | [`ExplainReply`] | | |
 //! | [`HintOrder`] | [`HintsOrdered`] | | |
 //!
 //! Any request may be answered by an [`ApiError`] instead.
 
 mod error;
+mod explain;
 mod hints;
 mod shown;
 mod trace;
@@ -23,6 +25,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{ApiError, Retry};
+pub use self::explain::{Explain, ExplainReply};
 pub use self::hints::{HintOrder, HintStatus, HintsOrdered};
 pub use self::shown::{newest_of, siblings_of};
 pub use self::trace::{HandedOn, Role, Span, SpanOutcome, Timing, Trace, Why};
@@ -156,6 +159,8 @@ pub enum Request {
     Status,
     /// See [`HintOrder`].
     Hints(HintOrder),
+    /// See [`Explain`].
+    Explain(Explain),
 }
 
 impl Request {
@@ -176,7 +181,7 @@ impl Request {
             Request::Put(put) => put.header.deadline = deadline,
             Request::Scan(scan) => scan.deadline = deadline,
             Request::Where(whereabouts) => whereabouts.deadline = deadline,
-            Request::Ring | Request::Status | Request::Hints(_) => {}
+            Request::Ring | Request::Status | Request::Hints(_) | Request::Explain(_) => {}
         }
         request
     }
@@ -377,6 +382,8 @@ pub struct StatusReply {
     pub disk_bytes: u64,
     /// Free bytes of its file system.
     pub free_bytes: u64,
+    /// Bytes of its file system; 0 if that is not known.
+    pub capacity_bytes: u64,
     /// Every member, in the layout's order.
     pub members: Vec<MemberStatus>,
     /// What it keeps for others, by target; whoever waits for nothing is not in it.
@@ -397,9 +404,11 @@ pub enum Reply {
     /// To a ring.
     Ring(RingReply),
     /// To a status.
-    Status(StatusReply),
+    Status(Box<StatusReply>),
     /// To an order about hints.
     Hints(HintsOrdered),
+    /// To an explain.
+    Explain(Box<ExplainReply>),
 }
 
 /// What goes back to a client: the outcome and the values that it names, in order.

@@ -62,6 +62,13 @@ fn hints_are_not_dropped_by_accident() {
 }
 
 #[test]
+fn only_what_watches_can_wait_for_health() {
+    check_usage(&["health", "--exit-when-healthy"], "--watch");
+    check_usage(&["health", "--watch", "--exit-when-healthy", "--within", "soon"], "soon");
+    check_usage(&["explain", "k", "-w", "17"], "a number from 1 to 16");
+}
+
+#[test]
 fn a_cluster_must_be_named() {
     check_usage(&["get", "a"], "--cluster DIR/cluster.json (DYNKV_CLUSTER)");
     check_usage(&["get", "a", "-e", "nowhere"], "is not HOST:PORT");
@@ -92,7 +99,7 @@ fn help_and_version_and_completions_need_nothing() {
     assert_eq!(code, 0);
     for verb in [
         "get", "put", "delete", "exists", "scan", "batch", "import", "export", "where", "status", "ring", "hints",
-        "bench",
+        "health", "explain", "bench",
     ] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}");
         let (code, help, _) = cli(&[verb, "--help"]);

@@ -149,3 +149,23 @@ async fn a_scan_in_short_pieces_shows_every_key_once() -> Result<()> {
     assert_eq!(seen.len(), 100);
     Ok(())
 }
+
+#[tokio::test]
+async fn operators_see_what_is_missing_and_what_it_costs() -> Result<()> {
+    let mut nodes = Nodes::start(3, &settings(&[])).await?;
+    cli(&nodes, &["health", "--watch", "--exit-when-healthy", "--within", "30s"]).ends(0);
+    let well = cli(&nodes, &["-o", "json", "explain", "k"]).ends(0).json();
+    assert_eq!((&well["write"]["margin"], &well["schema"]), (&1.into(), &1.into()), "{well}");
+    cli(&nodes, &["hints", "flush", "--target", "n9"]).ends(2).complains("members are n1, n2, n3");
+    nodes.kill(2);
+    cli(&nodes, &["put", "k", "v"]).ends(0);
+    let kept = cli(&nodes, &["-o", "json", "hints", "list"]).ends(7).json();
+    assert_eq!((&kept["total"], &kept["hints"][0]["target"]), (&1.into(), &"n3".into()), "{kept}");
+    let ill = cli(&nodes, &["-o", "json", "health"]).ends(8).json();
+    assert_eq!((&ill["healthy"], &ill["hints"]), (&false.into(), &1.into()), "{ill}");
+    let short = cli(&nodes, &["-o", "json", "explain", "k", "-w", "all"]).ends(8).json();
+    assert_eq!((&short["write"]["succeeds"], &short["read"]["margin"]), (&false.into(), &0.into()), "{short}");
+    cli(&nodes, &["hints", "drop", "--target", "n3"]).ends(2).complains("--yes");
+    cli(&nodes, &["hints", "drop", "--target", "n3", "--yes"]).ends(7);
+    Ok(())
+}

@@ -226,7 +226,7 @@ impl Client {
     async fn status_of(&self, routing: Arc<Routing>, target: Target) -> Result<StatusReply, ClientError> {
         let Called { reply, from, .. } = call(&self.hub, routing, vec![target], Request::Status).await?;
         let Reply::Status(reply) = reply else { return Err(unexpected(from)) };
-        Ok(reply)
+        Ok(*reply)
     }
 
     async fn write(

@@ -4,10 +4,21 @@ use super::call::{Called, call};
 use super::client::{Client, unexpected};
 use super::error::ClientError;
 use super::join::{Boxed, join_all};
-use crate::api::{HintOrder, HintsOrdered, Reply, Request};
+use crate::api::{Explain, ExplainReply, HintOrder, HintsOrdered, Reply, Request};
 use crate::types::NodeId;
 
 impl Client {
+    /// Asks a node, a primary of the key if one can be reached, what a get and a put of it would come to now.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn explain(&self, explain: Explain) -> Result<ExplainReply, ClientError> {
+        let (bucket, key) = (explain.bucket.clone(), explain.key.clone());
+        let Called { reply, from, .. } = self.call_key(&bucket, &key, Request::Explain(explain)).await?;
+        let Reply::Explain(reply) = reply else { return Err(unexpected(from)) };
+        Ok(*reply)
+    }
+
     /// Orders what is to be done about the hints that these nodes keep, all at once; they answer before it is done. The
     /// results are in the order of `nodes`; [`ClientError::Unreachable`] for one that the ring does not name, without a try.
     pub async fn order_hints(&self, nodes: &[NodeId], order: HintOrder) -> Vec<Result<HintsOrdered, ClientError>> {

@@ -107,10 +107,6 @@ pub enum Input {
 
 /// What a session wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one or two live at a time, and a box would cost every request an allocation"
-)]
 pub enum Effect {
     /// Send the request to this node, with what is left until [`Session::server_deadline`].
     Ask {

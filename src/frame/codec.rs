@@ -387,6 +387,7 @@ pub fn encode_client_request(id: u64, request: &Request) -> RawFrame {
         Request::Ring => (Kind::Ring, Bytes::new(), Bytes::new()),
         Request::Status => (Kind::Status, Bytes::new(), Bytes::new()),
         Request::Hints(order) => (Kind::Hints, header(order), Bytes::new()),
+        Request::Explain(explain) => (Kind::Explain, header(explain), Bytes::new()),
     };
     frame(id, kind, header, body)
 }
@@ -408,6 +409,7 @@ pub fn decode_client_request(frame: RawFrame) -> Result<Request, DecodeError> {
         Some(Kind::Ring) => Ok(Request::Ring),
         Some(Kind::Status) => Ok(Request::Status),
         Some(Kind::Hints) => Ok(Request::Hints(parse(&frame)?)),
+        Some(Kind::Explain) => Ok(Request::Explain(parse(&frame)?)),
         _ => Err(unexpected(&frame)),
     }
 }

@@ -54,12 +54,14 @@ pub enum Kind {
     Status = 0x25,
     /// [`crate::api::HintOrder`].
     Hints = 0x26,
+    /// [`crate::api::Explain`].
+    Explain = 0x27,
     /// [`crate::api::Response`], to any of the requests.
     Response = 0xa0,
 }
 
 impl Kind {
-    const ALL: [Kind; 26] = [
+    const ALL: [Kind; 27] = [
         Kind::OpenControl,
         Kind::OpenShard,
         Kind::OpenClient,
@@ -85,6 +87,7 @@ impl Kind {
         Kind::Ring,
         Kind::Status,
         Kind::Hints,
+        Kind::Explain,
         Kind::Response,
     ];
 

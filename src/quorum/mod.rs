@@ -4,6 +4,7 @@
 //! R and W count distinct slots of the preference list, each by one node.
 
 pub mod config;
+mod explain;
 mod get;
 mod latency;
 mod level;
@@ -12,6 +13,7 @@ mod put;
 mod scan;
 mod tally;
 
+pub use explain::{Candidate, Condition, Verdict, explain_read, explain_write};
 pub use get::{Ask, Found, Get, GetStep, GetTerms, GetVerdict, Repair};
 pub use latency::{HedgeAfter, HedgeAfterError, ReplyTimes};
 pub use level::{Level, LevelError};

@@ -78,6 +78,7 @@ impl Board {
         status.uptime_s = self.clock.time().as_micros() / 1_000_000;
         (status.keys, status.disk_bytes, status.free_bytes) =
             (stats.estimated_keys, stats.disk_bytes, stats.free_bytes);
+        status.capacity_bytes = stats.capacity_bytes;
         status.hints = self.hints();
         if self.draining.load(Ordering::Acquire) {
             status.phase = Phase::Draining;

@@ -146,7 +146,7 @@ impl ClientSink {
         inputs: &mut [Vec<ShardInput>],
     ) -> Option<Response> {
         let partition = match &request {
-            Request::Status => return Some(Response::plain(Reply::Status(self.switch.board.status()))),
+            Request::Status => return Some(Response::plain(Reply::Status(Box::new(self.switch.board.status())))),
             _ if ring.is_none() => {
                 let reason = self.switch.board.not_ready().unwrap_or_else(|| "it is starting".to_owned());
                 return Some(Response::error(ApiError::NotReady { reason }));
@@ -156,6 +156,7 @@ impl ClientSink {
             Request::Get(get) => ring?.partition_of(&get.bucket, &get.key).0,
             Request::Put(put) => ring?.partition_of(&put.header.bucket, &put.header.key).0,
             Request::Where(asked) => ring?.partition_of(&asked.bucket, &asked.key).0,
+            Request::Explain(asked) => ring?.partition_of(&asked.bucket, &asked.key).0,
             Request::Scan(scan) => scan.partition,
         };
         let from = ClientRef { lane: self.number, id };

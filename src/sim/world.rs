@@ -339,6 +339,7 @@ impl<D: Disk> World<D> {
             Request::Get(get) => view.partition_of(&get.bucket, &get.key).0,
             Request::Put(put) => view.partition_of(&put.header.bucket, &put.header.key).0,
             Request::Where(place) => view.partition_of(&place.bucket, &place.key).0,
+            Request::Explain(explain) => view.partition_of(&explain.bucket, &explain.key).0,
             Request::Scan(scan) => scan.partition,
             Request::Ring | Request::Status | Request::Hints(_) => return 0,
         };

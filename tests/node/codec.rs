@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dynkv::api::{
-    self, ApiError, Deadline, GetReply, HandedOn, HintKept, HintOrder, HintStatus, HintsOrdered, Holding, Phase,
-    Receipt, Reply, Request, Response, Role, ScanItem, ScanReply, SiblingMeta, Span, SpanOutcome, StatusReply, Timing,
-    Trace, WhereReply, Why,
+    self, ApiError, Deadline, Explain, ExplainReply, GetReply, HandedOn, HintKept, HintOrder, HintStatus, HintsOrdered,
+    Holding, Phase, Receipt, Reply, Request, Response, Role, ScanItem, ScanReply, SiblingMeta, Span, SpanOutcome,
+    StatusReply, Timing, Trace, WhereReply, Why,
 };
 use dynkv::frame::codec;
 use dynkv::frame::raw::RawFrame;
@@ -16,7 +16,7 @@ use dynkv::message::{
     Hello, HelloAnswer, HelloRefusal, PeerAnswer, PeerRequest, Ping, Pong, Range, Ranged, Reason, Refusal, Replicate,
     Replicated,
 };
-use dynkv::quorum::{Ack, Level};
+use dynkv::quorum::{Ack, Candidate, Condition, Level, Verdict};
 use dynkv::sim::{from_bytes, to_bytes};
 use dynkv::storage::{Page, PageItem, object_key};
 use dynkv::types::{
@@ -107,7 +107,11 @@ fn client_request() -> impl Strategy<Value = Request> {
         target().prop_map(|target| HintOrder::Drop { target }),
     ];
     let plain = prop_oneof![Just(Request::Ring), Just(Request::Status), order.prop_map(Request::Hints)];
-    prop_oneof![get, put().prop_map(Request::Put), scan, whereabouts, plain]
+    let levels = (level(), level(), level(), level(), proptest::option::of(0u8..=16), any::<bool>());
+    let explain = (bucket(), key(), levels).prop_map(|(bucket, key, (r, pr, w, pw, dw, strict))| {
+        Request::Explain(Explain { bucket, key, r, pr, w, pw, dw, strict })
+    });
+    prop_oneof![get, put().prop_map(Request::Put), scan, whereabouts, plain, explain]
 }
 
 fn address() -> impl Strategy<Value = Address> {
@@ -278,7 +282,18 @@ fn response() -> impl Strategy<Value = Response> {
     let hints = any::<(u64, u64, u64)>()
         .prop_map(|(hints, counted, bytes)| Response::plain(Reply::Hints(HintsOrdered { hints, counted, bytes })));
     let status = proptest::collection::vec(hint_status(), 0..4).prop_map(status);
-    let response = prop_oneof![get, scan, whereabouts, put, hints, status, api_error().prop_map(Response::error)];
+    let explain = any::<(u64, u8, u8, bool)>().prop_map(|(node, n, slot, succeeds)| {
+        let (node, reason) = (NodeId(node), "unavailable".to_owned());
+        let verdict = Verdict { succeeds, reason, margin: n, asked: vec![(slot, node)] };
+        let primary = Candidate { node, slot: Some(slot), condition: Condition::Silent, rebuilding: succeeds };
+        let candidates = vec![primary, Candidate { slot: None, condition: Condition::Itself, ..primary }];
+        let (token, partition, read, write) = (7, PartitionId(1), verdict.clone(), verdict);
+        let (coordinator, r, w) = (node, (n, slot), (slot, n, n));
+        let reply = ExplainReply { node, coordinator, token, partition, n, r, w, candidates, read, write };
+        Response::plain(Reply::Explain(Box::new(reply)))
+    });
+    let response =
+        prop_oneof![get, scan, whereabouts, put, hints, status, explain, api_error().prop_map(Response::error)];
     (response, trace()).prop_map(|(response, trace)| Response { trace, ..response })
 }
 
@@ -290,7 +305,7 @@ fn hint_status() -> impl Strategy<Value = HintStatus> {
 }
 
 fn status(hints: Vec<HintStatus>) -> Response {
-    Response::plain(Reply::Status(StatusReply {
+    Response::plain(Reply::Status(Box::new(StatusReply {
         node: NodeId(1),
         name: "n1".into(),
         cluster: Some(ClusterId([7; 16])),
@@ -302,9 +317,10 @@ fn status(hints: Vec<HintStatus>) -> Response {
         keys: 2,
         disk_bytes: 3,
         free_bytes: 4,
+        capacity_bytes: 5,
         members: Vec::new(),
         hints,
-    }))
+    })))
 }
 
 fn member() -> impl Strategy<Value = MemberState> {

@@ -8,8 +8,10 @@ mod delete;
 mod encoding;
 mod exists;
 mod exit;
+mod explain;
 mod export;
 mod get;
+mod health;
 mod hints;
 mod import;
 mod nodes;
@@ -73,6 +75,8 @@ enum Verb {
     // repair
     Hints(hints::Args),
     // diagnosis
+    Health(health::Args),
+    Explain(explain::Args),
     Trace(trace::Args),
     Bench(bench::Args),
     // meta
@@ -120,6 +124,8 @@ async fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Ring(args) => ring::run(context, args).await,
         Verb::Nodes(args) => nodes::run(context, args).await,
         Verb::Hints(args) => hints::run(context, args).await,
+        Verb::Health(args) => health::run(context, args).await,
+        Verb::Explain(args) => explain::run(context, args).await,
         Verb::Trace(args) => trace::run(context, args).await,
         Verb::Bench(args) => bench::run(context, args).await,
         Verb::Completions(args) => completions::run(context, &args),

@@ -351,6 +351,7 @@ pub mod tests {
             keys: 7,
             disk_bytes: 9,
             free_bytes: 11,
+            capacity_bytes: 20,
             members,
             hints: Vec::new(),
         }

@@ -41,6 +41,7 @@ impl Control {
             keys: 0,
             disk_bytes: 0,
             free_bytes: 0,
+            capacity_bytes: 0,
             members,
             hints: Vec::new(),
         }

@@ -16,7 +16,7 @@ use crate::types::{NodeId, Now, Round, Time};
 use crate::version::Object;
 
 /// Stand-ins that one read asks at most: as many as a key can have slots.
-const MOST_STAND_INS: usize = 16;
+pub(super) const MOST_STAND_INS: usize = 16;
 
 impl Shard {
     pub(super) fn start_get(

@@ -18,6 +18,7 @@
 mod config;
 mod counters;
 mod entry;
+mod explain;
 mod forward;
 mod get;
 mod hints;

@@ -82,6 +82,7 @@ impl Shard {
                 let deadline = expiry(now, arrived, whereabouts.deadline)?;
                 self.start_where(now, from, whereabouts, deadline, fx)?;
             }
+            Request::Explain(explain) => self.explain(now, from, &explain, fx)?,
             Request::Ring | Request::Status | Request::Hints(_) => {
                 return Err(ApiError::BadRequest { reason: "a question for the node, not for a shard".into() });
             }

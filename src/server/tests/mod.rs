@@ -3,6 +3,7 @@
 mod client;
 mod cluster;
 mod faults;
+mod hints;
 mod lifecycle;
 
 use std::future::Future;

@@ -1,0 +1,251 @@
+//! Whether a cluster is well, from what its nodes say.
+
+use std::collections::BTreeSet;
+
+use bytesize::ByteSize;
+use dynkv::api::{Phase, StatusReply};
+use dynkv::client::ClientError;
+use dynkv::ring::RingView;
+use dynkv::types::NodeId;
+use serde::Serialize;
+
+use super::super::output::count;
+
+/// A disk with less than this part of it free is nearly full; writes end at `storage.min_free`, 5 % by default.
+const NEARLY_FULL_PERCENT: u64 = 10;
+
+type Answers = [(String, Result<StatusReply, ClientError>)];
+
+/// See the module.
+#[derive(Debug, Serialize)]
+pub struct Health {
+    pub healthy: bool,
+    pub nodes: Vec<Node>,
+    /// Partitions of buckets.
+    pub ranges: u64,
+    /// Of these, those whose live primaries are too few for a quorum of readers.
+    pub ranges_without_read_quorum: u64,
+    /// The same for writers; stand-ins may still take writes that do not ask for primaries.
+    pub ranges_without_write_quorum: u64,
+    /// Keys kept for nodes that missed writes.
+    pub hints: u64,
+    pub hint_bytes: u64,
+    pub problems: Vec<String>,
+}
+
+/// A member, by the majority of those who answered.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Node {
+    pub name: String,
+    pub up: bool,
+    /// Nodes that answered and hold it to be up, itself included.
+    pub held_up_by: usize,
+    /// Nodes that answered.
+    pub of: usize,
+    #[serde(skip)]
+    id: NodeId,
+    /// It serves reads and has its disk.
+    #[serde(skip)]
+    reads: bool,
+    #[serde(skip)]
+    writes: bool,
+}
+
+impl Health {
+    /// What the answers come to; without a ring no ranges are known.
+    pub fn of(ring: Option<&RingView>, answers: &Answers) -> Health {
+        let replies: Vec<&StatusReply> = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).collect();
+        let nodes = nodes(&replies);
+        let kept = || replies.iter().flat_map(|reply| &reply.hints);
+        let mut health = Health {
+            healthy: false,
+            ranges: 0,
+            ranges_without_read_quorum: 0,
+            ranges_without_write_quorum: 0,
+            hints: kept().map(|kept| kept.hints).sum(),
+            hint_bytes: kept().map(|kept| kept.bytes).sum(),
+            problems: problems(&nodes, &replies),
+            nodes,
+        };
+        if let Some(ring) = ring {
+            health.look_at_ranges(ring);
+        } else {
+            health.problems.push("no node tells the ring".to_owned());
+        }
+        if health.hints > 0 {
+            let (hints, bytes) = (count(health.hints, "hint"), ByteSize(health.hint_bytes));
+            health.problems.push(format!("{hints} of {bytes} wait for nodes that missed writes"));
+        }
+        health.healthy = health.problems.is_empty();
+        health
+    }
+
+    fn look_at_ranges(&mut self, ring: &RingView) {
+        for bucket in ring.layout().buckets().keys() {
+            for partition in ring.layout().partitions().iter() {
+                let Some(list) = ring.preference(partition, bucket) else { continue };
+                let quorum = usize::from(list.n() / 2 + 1);
+                let live = |which: fn(&Node) -> bool| {
+                    let is_live = |slot: &&NodeId| self.nodes.iter().any(|node| node.id == **slot && which(node));
+                    list.slots().iter().filter(is_live).count()
+                };
+                let (reads, writes) = (live(|node| node.reads), live(|node| node.writes));
+                self.ranges += 1;
+                self.ranges_without_read_quorum += u64::from(reads < quorum);
+                self.ranges_without_write_quorum += u64::from(writes < quorum);
+            }
+        }
+        for (lacking, what) in [(self.ranges_without_read_quorum, "read"), (self.ranges_without_write_quorum, "write")]
+        {
+            if lacking > 0 {
+                let all = self.ranges;
+                self.problems.push(format!("{lacking} of {all} ranges have no {what} quorum of live primaries"));
+            }
+        }
+    }
+}
+
+fn nodes(replies: &[&StatusReply]) -> Vec<Node> {
+    let newest = replies.iter().max_by_key(|reply| reply.ring_version);
+    let members = newest.map_or(&[][..], |reply| &reply.members[..]);
+    let node = |member: &dynkv::api::MemberStatus| {
+        let own = replies.iter().find(|reply| reply.node == member.node);
+        let seen = || replies.iter().flat_map(|reply| &reply.members).filter(|seen| seen.node == member.node);
+        let held_up_by = seen().filter(|seen| seen.up && !seen.convicted).count();
+        let up = held_up_by * 2 > replies.len();
+        let rebuilding = seen().any(|seen| seen.rebuilding);
+        let phase = own.map(|own| own.phase);
+        // one that this client does not reach is taken for what its peers say
+        let reads = up && !rebuilding && !matches!(phase, Some(Phase::Joining));
+        let writes = up && !matches!(phase, Some(Phase::Joining | Phase::ReadOnly));
+        Node { name: member.name.clone(), up, held_up_by, of: replies.len(), id: member.node, reads, writes }
+    };
+    members.iter().map(node).collect()
+}
+
+fn problems(nodes: &[Node], replies: &[&StatusReply]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for Node { name, held_up_by, of, .. } in nodes.iter().filter(|node| !node.up) {
+        problems.push(format!("{name} is down: {held_up_by} of {of} nodes hold it to be up"));
+    }
+    for node in nodes.iter().filter(|node| node.up && node.held_up_by < node.of) {
+        problems.push(format!(
+            "{} is up, and {} of {} nodes do not reach it",
+            node.name,
+            node.of - node.held_up_by,
+            node.of
+        ));
+    }
+    for node in nodes.iter().filter(|node| node.up && replies.iter().all(|reply| reply.node != node.id)) {
+        problems.push(format!("{} answers its peers and not this client", node.name));
+    }
+    for reply in replies {
+        let note = if reply.waiting_for.is_empty() { String::new() } else { format!(": {}", reply.waiting_for) };
+        let what = match reply.phase {
+            Phase::Serving => None,
+            Phase::Joining => Some("is joining"),
+            Phase::Draining => Some("is draining"),
+            Phase::ReadOnly => Some("takes no writes"),
+        };
+        problems.extend(what.map(|what| format!("{} {what}{note}", reply.name)));
+        if u128::from(reply.free_bytes) * 100 < u128::from(reply.capacity_bytes) * u128::from(NEARLY_FULL_PERCENT) {
+            let (free, all) = (ByteSize(reply.free_bytes), ByteSize(reply.capacity_bytes));
+            problems.push(format!("{}'s disk is nearly full: {free} of {all} left", reply.name));
+        }
+    }
+    let rebuilding = |node: &&Node| {
+        replies.iter().flat_map(|reply| &reply.members).any(|seen| seen.node == node.id && seen.rebuilding)
+    };
+    problems.extend(nodes.iter().filter(rebuilding).map(|node| format!("{} is rebuilding its disk", node.name)));
+    let told = |node: &Node| {
+        let seen = replies.iter().flat_map(|reply| &reply.members).filter(|seen| seen.node == node.id);
+        seen.max_by_key(|seen| seen.generation).and_then(|seen| seen.ring.clone())
+    };
+    let rings: BTreeSet<String> = nodes.iter().filter(|node| node.up).filter_map(told).collect();
+    if rings.len() > 1 {
+        problems.push(format!("members follow {} different rings", rings.len()));
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use dynkv::api::{HintStatus, MemberStatus};
+
+    use super::super::super::status::tests::{lost, member, reply};
+    use super::*;
+
+    fn members() -> Vec<MemberStatus> {
+        (1..=3).map(|id| member(id, true, "aa")).collect()
+    }
+
+    fn health(answers: Vec<Result<StatusReply, ClientError>>) -> Vec<String> {
+        let answers: Vec<_> = answers.into_iter().map(|answer| ("h".to_owned(), answer)).collect();
+        let mut problems = Health::of(None, &answers).problems;
+        assert_eq!(
+            problems
+                .iter()
+                .position(|problem| problem == "no node tells the ring")
+                .map(|at| problems.remove(at))
+                .as_deref(),
+            Some("no node tells the ring")
+        );
+        problems
+    }
+
+    fn well(id: u64) -> StatusReply {
+        reply(id, members())
+    }
+
+    #[test]
+    fn a_whole_cluster_has_no_problems() {
+        assert_eq!(health((1..=3).map(|id| Ok(well(id))).collect()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_majority_of_views_says_who_is_up() {
+        let without_three = |id| {
+            let mut seen = members();
+            seen[2].up = false;
+            reply(id, seen)
+        };
+        assert_eq!(
+            health(vec![Ok(without_three(1)), Ok(without_three(2)), lost()]),
+            ["n3 is down: 0 of 2 nodes hold it to be up"]
+        );
+        let one_misses = vec![Ok(without_three(1)), Ok(well(2)), Ok(well(3))];
+        assert_eq!(health(one_misses), ["n3 is up, and 1 of 3 nodes do not reach it"]);
+        assert_eq!(health(vec![Ok(well(1)), Ok(well(2)), lost()]), ["n3 answers its peers and not this client"]);
+    }
+
+    #[test]
+    fn disks_hints_and_rings_are_looked_at() {
+        let mut full = well(1);
+        (full.free_bytes, full.capacity_bytes) = (9, 100);
+        assert_eq!(health(vec![Ok(full), Ok(well(2)), Ok(well(3))]), ["n1's disk is nearly full: 9 B of 100 B left"]);
+        let mut read_only = well(2);
+        read_only.phase = Phase::ReadOnly;
+        assert_eq!(health(vec![Ok(well(1)), Ok(read_only), Ok(well(3))]), ["n2 takes no writes"]);
+        let kept = HintStatus {
+            target: NodeId(3),
+            name: "n3".into(),
+            hints: 2,
+            counted: 1,
+            bytes: 50,
+            oldest_wall_ms: 0,
+            replayed: 0,
+            rate: 0,
+        };
+        let keeps = StatusReply { hints: vec![kept], ..well(1) };
+        assert_eq!(
+            health(vec![Ok(keeps), Ok(well(2)), Ok(well(3))]),
+            ["2 hints of 50 B wait for nodes that missed writes"]
+        );
+        let mut other = members();
+        other[0].ring = Some("bb".into());
+        assert_eq!(
+            health((1..=3).map(|id| Ok(reply(id, other.clone()))).collect()),
+            ["members follow 2 different rings"]
+        );
+    }
+}
