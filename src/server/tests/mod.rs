@@ -4,6 +4,7 @@ mod client;
 mod cluster;
 mod faults;
 mod lifecycle;
+mod trace;
 
 use std::future::Future;
 use std::path::PathBuf;
