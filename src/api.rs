@@ -8,10 +8,12 @@
 //! | [`Where`] | [`WhereReply`] | | |
 //! | `Ring` | [`RingReply`] | | the encoded layout |
 //! | `Status` | [`StatusReply`] | | |
+//! | [`HintOrder`] | [`HintsOrdered`] | | |
 //!
 //! Any request may be answered by an [`ApiError`] instead.
 
 mod error;
+mod hints;
 mod shown;
 mod trace;
 
@@ -21,6 +23,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{ApiError, Retry};
+pub use self::hints::{HintOrder, HintStatus, HintsOrdered};
 pub use self::shown::{newest_of, siblings_of};
 pub use self::trace::{HandedOn, Role, Span, SpanOutcome, Timing, Trace, Why};
 pub use crate::quorum::Ack;
@@ -151,6 +154,8 @@ pub enum Request {
     Ring,
     /// What this node knows of itself and the others.
     Status,
+    /// See [`HintOrder`].
+    Hints(HintOrder),
 }
 
 impl Request {
@@ -171,7 +176,7 @@ impl Request {
             Request::Put(put) => put.header.deadline = deadline,
             Request::Scan(scan) => scan.deadline = deadline,
             Request::Where(whereabouts) => whereabouts.deadline = deadline,
-            Request::Ring | Request::Status => {}
+            Request::Ring | Request::Status | Request::Hints(_) => {}
         }
         request
     }
@@ -374,6 +379,8 @@ pub struct StatusReply {
     pub free_bytes: u64,
     /// Every member, in the layout's order.
     pub members: Vec<MemberStatus>,
+    /// What it keeps for others, by target; whoever waits for nothing is not in it.
+    pub hints: Vec<HintStatus>,
 }
 
 /// An answer without its body.
@@ -391,6 +398,8 @@ pub enum Reply {
     Ring(RingReply),
     /// To a status.
     Status(StatusReply),
+    /// To an order about hints.
+    Hints(HintsOrdered),
 }
 
 /// What goes back to a client: the outcome and the values that it names, in order.

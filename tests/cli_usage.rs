@@ -58,6 +58,13 @@ fn a_delete_says_how_to_get_its_context() {
 }
 
 #[test]
+fn hints_are_not_dropped_by_accident() {
+    check_usage(&["hints"], "flush");
+    check_usage(&["hints", "drop", "--yes"], "--target");
+    check_usage(&["hints", "drop", "--target", "n3"], "loses acknowledged writes");
+}
+
+#[test]
 fn a_cluster_must_be_named() {
     check_usage(&["get", "a"], "--cluster DIR/cluster.json (DYNKV_CLUSTER)");
     check_usage(&["get", "a", "-e", "nowhere"], "is not HOST:PORT");
@@ -87,7 +94,7 @@ fn help_and_version_and_completions_need_nothing() {
     let (code, help, _) = cli(&["--help"]);
     assert_eq!(code, 0);
     let data = ["get", "put", "delete", "exists", "scan", "batch", "import", "export"];
-    let others = ["where", "status", "ring", "trace", "bench"];
+    let others = ["where", "status", "ring", "hints", "trace", "bench"];
     for verb in data.into_iter().chain(others) {
         assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}");
         let (code, help, _) = cli(&[verb, "--help"]);

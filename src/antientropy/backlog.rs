@@ -24,6 +24,19 @@ pub struct HintBacklog {
     pub rate: u64,
 }
 
+impl HintBacklog {
+    /// Adds what another shard keeps for the same node.
+    pub fn join(&mut self, other: &HintBacklog) {
+        debug_assert_eq!(self.target, other.target, "backlogs of one target are added up");
+        self.hints += other.hints;
+        self.counted += other.counted;
+        self.bytes += other.bytes;
+        self.oldest_wall_ms = self.oldest_wall_ms.min(other.oldest_wall_ms);
+        self.replayed += other.replayed;
+        self.rate += other.rate;
+    }
+}
+
 /// The earliest moments at which hints were given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Oldest {

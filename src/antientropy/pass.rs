@@ -82,6 +82,8 @@ pub(super) struct Target {
     pub reroute: bool,
     /// Everything that waits for it goes.
     pub discard: bool,
+    /// When a pass was last begun for the age of hints alone.
+    pub aged_at: Option<Time>,
     pub replayed: u64,
     pub speed: Speed,
 }

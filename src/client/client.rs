@@ -49,7 +49,7 @@ impl ClientConfig {
 /// was sent may still take effect. Needs a tokio runtime.
 #[derive(Clone)]
 pub struct Client {
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
 }
 
 impl Client {
@@ -259,7 +259,7 @@ impl Client {
         Ok(PutResult { receipt, write_id, elapsed, attempts, trace })
     }
 
-    async fn call_key(&self, bucket: &Bucket, key: &Key, request: Request) -> Result<Called, ClientError> {
+    pub(super) async fn call_key(&self, bucket: &Bucket, key: &Key, request: Request) -> Result<Called, ClientError> {
         let routing = self.routing();
         let primaries = routing.view.as_ref().map_or_else(Vec::new, |view| {
             let (partition, _) = view.partition_of(bucket, key);
@@ -299,7 +299,7 @@ impl Client {
     }
 }
 
-fn unexpected(node: String) -> ClientError {
+pub(super) fn unexpected(node: String) -> ClientError {
     ClientError::BadAnswer { node, reason: "the answer is of another kind than the request".to_owned() }
 }
 

@@ -86,6 +86,12 @@ pub enum ClientError {
     /// A key or bucket that cannot be.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// A session keeps tokens itself.
+    #[error("a session keeps the {what} token itself: leave it out, or use the client for this request")]
+    InSession {
+        /// Which option was given.
+        what: &'static str,
+    },
     /// There is nobody to ask.
     #[error("no endpoint is given: name at least one node's HOST:PORT")]
     NoEndpoints,
@@ -131,7 +137,7 @@ impl ClientError {
             ClientError::Auth { .. } => ErrorKind::Auth,
             ClientError::Setup(NetError::Bind { .. }) | ClientError::BadAnswer { .. } => ErrorKind::Other,
             ClientError::Setup(_) => ErrorKind::Auth,
-            ClientError::Name(_) | ClientError::NoEndpoints => ErrorKind::Usage,
+            ClientError::Name(_) | ClientError::InSession { .. } | ClientError::NoEndpoints => ErrorKind::Usage,
         }
     }
 }

@@ -25,6 +25,7 @@ mod hub;
 mod join;
 pub mod load;
 mod mailbox;
+mod operate;
 mod options;
 mod peer;
 mod route;

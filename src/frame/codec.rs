@@ -386,6 +386,7 @@ pub fn encode_client_request(id: u64, request: &Request) -> RawFrame {
         Request::Where(whereabouts) => (Kind::Where, header(whereabouts), Bytes::new()),
         Request::Ring => (Kind::Ring, Bytes::new(), Bytes::new()),
         Request::Status => (Kind::Status, Bytes::new(), Bytes::new()),
+        Request::Hints(order) => (Kind::Hints, header(order), Bytes::new()),
     };
     frame(id, kind, header, body)
 }
@@ -406,6 +407,7 @@ pub fn decode_client_request(frame: RawFrame) -> Result<Request, DecodeError> {
         Some(Kind::Where) => Ok(Request::Where(parse(&frame)?)),
         Some(Kind::Ring) => Ok(Request::Ring),
         Some(Kind::Status) => Ok(Request::Status),
+        Some(Kind::Hints) => Ok(Request::Hints(parse(&frame)?)),
         _ => Err(unexpected(&frame)),
     }
 }

@@ -52,12 +52,14 @@ pub enum Kind {
     Ring = 0x24,
     /// [`crate::api::Request::Status`].
     Status = 0x25,
+    /// [`crate::api::HintOrder`].
+    Hints = 0x26,
     /// [`crate::api::Response`], to any of the requests.
     Response = 0xa0,
 }
 
 impl Kind {
-    const ALL: [Kind; 25] = [
+    const ALL: [Kind; 26] = [
         Kind::OpenControl,
         Kind::OpenShard,
         Kind::OpenClient,
@@ -82,6 +84,7 @@ impl Kind {
         Kind::Where,
         Kind::Ring,
         Kind::Status,
+        Kind::Hints,
         Kind::Response,
     ];
 

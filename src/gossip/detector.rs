@@ -242,9 +242,11 @@ impl Detector {
                 peer.grace = now + tuning.first_contact;
                 peer.probe = None;
             }
-        } else if late > tuning.interval * 2 {
-            let begun = Probe { ends: now + tuning.probe, next: now };
-            self.peers.values_mut().filter_map(|peer| peer.probe.as_mut()).for_each(|probe| *probe = begun);
+        } else if late > tuning.interval.max(tuning.probe) {
+            // Lengthened and not begun anew: a process that is held up again and again gets there all the same.
+            for probe in self.peers.values_mut().filter_map(|peer| peer.probe.as_mut()) {
+                *probe = Probe { ends: probe.ends + late, next: now };
+            }
         } else {
             return;
         }

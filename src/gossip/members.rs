@@ -111,7 +111,7 @@ impl Members {
         let mut heard = Vec::new();
         for known in digest.iter().filter(|known| known.node != own) {
             if let Some(state) = self.states.get_mut(&known.node)
-                && state.generation == known.generation
+                && (state.generation, state.disk) == (known.generation, known.disk)
                 && state.keep_up(known.heartbeat, known.synced)
             {
                 heard.push(known.node);
@@ -170,7 +170,10 @@ impl Members {
                     *known = state;
                     true
                 }
-                Some(known) => known.generation == state.generation && known.keep_up(state.heartbeat, state.synced),
+                Some(known) => {
+                    (known.generation, known.disk) == (state.generation, state.disk)
+                        && known.keep_up(state.heartbeat, state.synced)
+                }
                 None if has_room => {
                     self.states.insert(node, state);
                     true

@@ -52,6 +52,8 @@ pub struct MemberState {
 pub struct Known {
     /// Whose.
     pub node: NodeId,
+    /// Of which data directory: the numbers of one say nothing about another.
+    pub disk: DiskId,
     /// Up to which run.
     pub generation: Generation,
     /// Up to which change within it.
@@ -65,8 +67,8 @@ pub struct Known {
 impl MemberState {
     /// How much of it is known to whoever holds it.
     pub fn known(&self) -> Known {
-        let MemberState { node, generation, version, heartbeat, synced, .. } = *self;
-        Known { node, generation, version, heartbeat, synced }
+        let MemberState { node, disk, generation, version, heartbeat, synced, .. } = *self;
+        Known { node, disk, generation, version, heartbeat, synced }
     }
 
     /// No more bytes than this does it take on the wire.

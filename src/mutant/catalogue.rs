@@ -93,7 +93,7 @@ catalogue! {
     /// A put that fell short is answered as if it had not been done, although it may surface.
     UnknownCalledRefused = "unknown-called-refused", caught by [PHANTOM];
     /// A hint is dropped when its object is sent, and not when its target has it on its disk.
-    HintDroppedOnSend = "hint-dropped-on-send", caught by [LOST, CONVERGENCE];
+    HintDroppedOnSend = "hint-dropped-on-send", caught by [ACKS, LOST, CONVERGENCE];
     /// A process takes what its predecessor kept for others for nothing.
     HintsLostOnRestart = "hints-lost-on-restart", caught by [LOST, CONVERGENCE];
     /// Hints grow too old although a write was acknowledged because of them, and soon.

@@ -283,19 +283,11 @@ impl Get {
         self.tally.counted() >= self.quorum.r() && self.tally.primaries() >= self.quorum.pr()
     }
 
-    /// Whether the result is as new as it has to be. That no primary has a record is as new as can be: the key was deleted and
-    /// its tombstone reaped, which takes all of them.
+    /// Whether the result is as new as it has to be. That nobody has a record is not: nothing is ever reaped, so whoever has
+    /// it is away, if only a stand-in.
     fn is_fresh(&self) -> bool {
         let Some(after) = &self.after else { return true };
-        match &self.merged {
-            Some(merged) => merged.object.context().covers(after),
-            None => self.primaries.iter().all(|primary| primary.holds == Holds::Nothing) && self.all_counted(),
-        }
-    }
-
-    /// Whether every primary counts: none of them is rebuilding.
-    fn all_counted(&self) -> bool {
-        self.tally.primaries() == self.quorum.n()
+        self.merged.as_ref().is_some_and(|merged| merged.object.context().covers(after))
     }
 
     fn judge(&mut self, usable: &impl Fn(NodeId) -> bool, repairs: &mut Vec<Repair>) -> Option<GetVerdict> {

@@ -119,6 +119,12 @@ pub struct ReadQuorum {
 }
 
 impl ReadQuorum {
+    /// The same of primaries alone.
+    #[must_use]
+    pub fn of_primaries(self) -> ReadQuorum {
+        ReadQuorum { pr: self.pr.max(self.r), ..self }
+    }
+
     /// R and primaries-only PR out of `n` replicas.
     ///
     /// # Errors

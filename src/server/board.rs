@@ -7,7 +7,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::clock::Clock;
 use super::disk::Disk;
-use crate::api::{Phase, StatusReply};
+use super::shard::Shards;
+use crate::antientropy::HintBacklog;
+use crate::api::{HintStatus, Phase, StatusReply};
 use crate::ring::RingView;
 
 /// What control knows at one moment.
@@ -23,6 +25,7 @@ pub struct View {
 pub struct Board {
     clock: Clock,
     disk: Arc<Disk>,
+    shards: Arc<Shards>,
     ring: ArcSwapOption<RingView>,
     view: ArcSwap<View>,
     read_only: ArcSwapOption<String>,
@@ -31,10 +34,11 @@ pub struct Board {
 
 impl Board {
     /// A node that is not part of a ring yet.
-    pub fn new(clock: Clock, disk: Arc<Disk>, view: View) -> Board {
+    pub fn new(clock: Clock, disk: Arc<Disk>, shards: Arc<Shards>, view: View) -> Board {
         Board {
             clock,
             disk,
+            shards,
             ring: ArcSwapOption::empty(),
             view: ArcSwap::from_pointee(view),
             read_only: ArcSwapOption::empty(),
@@ -74,6 +78,7 @@ impl Board {
         status.uptime_s = self.clock.time().as_micros() / 1_000_000;
         (status.keys, status.disk_bytes, status.free_bytes) =
             (stats.estimated_keys, stats.disk_bytes, stats.free_bytes);
+        status.hints = self.hints();
         if self.draining.load(Ordering::Acquire) {
             status.phase = Phase::Draining;
             status.waiting_for = "requests under way".to_owned();
@@ -84,6 +89,18 @@ impl Board {
             status.waiting_for = reason.to_string();
         }
         status
+    }
+
+    /// What this node keeps for others.
+    pub fn hints(&self) -> Vec<HintStatus> {
+        let ring = self.ring.load();
+        let name = |node| ring.as_ref().and_then(|ring| ring.layout().member(node)).map(|member| member.name.clone());
+        let status = |backlog: HintBacklog| {
+            let HintBacklog { target, hints, counted, bytes, oldest_wall_ms, replayed, rate } = backlog;
+            let name = name(target).unwrap_or_else(|| target.to_string());
+            HintStatus { target, name, hints, counted, bytes, oldest_wall_ms, replayed, rate }
+        };
+        self.shards.hints().into_iter().map(status).collect()
     }
 
     /// Why requests had better go to another node, if so.

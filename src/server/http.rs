@@ -6,7 +6,7 @@
 //! | `/readyz` | 200, or 503 with the reason: joining, draining, read-only, or local ranges without a quorum |
 //! | `/healthz?verbose` | as `/readyz`, check by check |
 //! | `/metrics` | Prometheus text |
-//! | `/status` | JSON: [`StatusReply`] and `"schema": 1` |
+//! | `/status` | JSON: [`StatusReply`] and `"schema": 1`; `hints` is their number, `hint_backlog` what waits for whom |
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -111,6 +111,11 @@ fn status_json(status: &StatusReply) -> Value {
     for (json, member) in json["members"].as_array_mut().into_iter().flatten().zip(&status.members) {
         json["node"] = member.node.to_string().into();
         json["disk"] = member.disk.map_or(Value::Null, |disk| disk.to_string().into());
+    }
+    json["hint_backlog"] = json["hints"].take();
+    json["hints"] = status.hints.iter().map(|waiting| waiting.hints).sum::<u64>().into();
+    for (json, waiting) in json["hint_backlog"].as_array_mut().into_iter().flatten().zip(&status.hints) {
+        json["target"] = waiting.target.to_string().into();
     }
     json
 }

@@ -39,8 +39,7 @@ impl Shard {
     }
 
     /// What it keeps for other nodes, by node.
-    #[allow(dead_code, reason = "status shows it")]
-    pub fn hints(&self) -> Vec<HintBacklog> {
+    fn hints(&self) -> Vec<HintBacklog> {
         self.hints.lock().expect("a panic ends the process before the lock is met again").clone()
     }
 
@@ -90,6 +89,15 @@ impl Shards {
     /// Tells every shard.
     pub fn notify(&self, input: &ShardInput) {
         self.shards.iter().for_each(|shard| shard.inbox.push_notice(input.clone()));
+    }
+
+    /// What they keep for other nodes together, by node; whoever waits for nothing is left out.
+    pub fn hints(&self) -> Vec<HintBacklog> {
+        let mut sums: BTreeMap<NodeId, HintBacklog> = BTreeMap::new();
+        for part in self.shards.iter().flat_map(|shard| shard.hints()).filter(|part| part.hints > 0) {
+            sums.entry(part.target).and_modify(|sum| sum.join(&part)).or_insert(part);
+        }
+        sums.into_values().collect()
     }
 
     /// Whether none has anything to do.

@@ -12,7 +12,7 @@ use super::control::ControlEvent;
 use super::lanes::{Client, LaneCounters, Lanes};
 use super::memory::Memory;
 use super::shard::Shards;
-use crate::api::{ApiError, Reply, Request, Response, RingReply};
+use crate::api::{ApiError, HintOrder, HintsOrdered, Reply, Request, Response, RingReply};
 use crate::frame::codec::{
     DecodeError, decode_answer, decode_client_request, decode_control, decode_request, encode_answer, encode_response,
 };
@@ -20,7 +20,7 @@ use crate::frame::kind::Kind;
 use crate::frame::raw::RawFrame;
 use crate::message::Refusal;
 use crate::net::{FrameSink, Lane, LaneClosed, Link};
-use crate::node::{ClientRef, LinkId, PeerRef, Pressure, ShardInput};
+use crate::node::{ClientRef, HintCommand, LinkId, PeerRef, Pressure, ShardInput};
 use crate::ring::RingView;
 use crate::types::NodeId;
 
@@ -41,6 +41,35 @@ pub struct Switch {
     pub memory: Arc<Memory>,
     /// Requests that one client's lane may have under way.
     pub max_inflight: u64,
+}
+
+impl Switch {
+    /// Hands an operator's order to all shards; they carry it out after the answer.
+    fn order_hints(&self, order: HintOrder, ring: &RingView) -> Response {
+        let waiting = self.board.hints();
+        if let Some(target) = order.target()
+            && ring.layout().member(target).is_none()
+            && waiting.iter().all(|backlog| backlog.target != target)
+        {
+            let names: Vec<&str> = ring.layout().members().iter().map(|member| member.name.as_str()).collect();
+            let reason =
+                format!("nothing waits here for {target}, nor is it a member; members are {}", names.join(", "));
+            return Response::error(ApiError::BadRequest { reason });
+        }
+        let command = match order {
+            HintOrder::Flush { target } => HintCommand::Flush { target },
+            HintOrder::Drop { target } => HintCommand::Drop { target },
+        };
+        warn!(?order, "an operator's order about hints");
+        self.shards.notify(&ShardInput::Hints(command));
+        let mut ordered = HintsOrdered::default();
+        for backlog in waiting.iter().filter(|known| order.target().is_none_or(|target| target == known.target)) {
+            ordered.hints += backlog.hints;
+            ordered.counted += backlog.counted;
+            ordered.bytes += backlog.bytes;
+        }
+        Response::plain(Reply::Hints(ordered))
+    }
 }
 
 /// What a lane's sink knows of its lane.
@@ -118,13 +147,12 @@ impl ClientSink {
     ) -> Option<Response> {
         let partition = match &request {
             Request::Status => return Some(Response::plain(Reply::Status(self.switch.board.status()))),
-            Request::Ring | Request::Get(_) | Request::Put(_) | Request::Scan(_) | Request::Where(_)
-                if ring.is_none() =>
-            {
+            _ if ring.is_none() => {
                 let reason = self.switch.board.not_ready().unwrap_or_else(|| "it is starting".to_owned());
                 return Some(Response::error(ApiError::NotReady { reason }));
             }
             Request::Ring => return ring.map(ring_reply),
+            Request::Hints(order) => return Some(self.switch.order_hints(*order, ring?)),
             Request::Get(get) => ring?.partition_of(&get.bucket, &get.key).0,
             Request::Put(put) => ring?.partition_of(&put.header.bucket, &put.header.key).0,
             Request::Where(asked) => ring?.partition_of(&asked.bucket, &asked.key).0,
@@ -148,7 +176,7 @@ impl ClientSink {
 
 /// Whether a frame asks for more than the listener knows by itself.
 fn is_data(frame: &RawFrame) -> bool {
-    !matches!(Kind::of(frame.kind), Some(Kind::Ring | Kind::Status) | None)
+    !matches!(Kind::of(frame.kind), Some(Kind::Ring | Kind::Status | Kind::Hints) | None)
 }
 
 fn ring_reply(view: &RingView) -> Response {

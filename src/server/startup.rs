@@ -186,11 +186,12 @@ impl Parts {
         };
         let control = Control::new(control_config, start, rand::random());
         let view = View { status: control.status(), lacking: None };
-        let board = Arc::new(Board::new(clock, disk.clone(), view));
         let max_inflight = config.net.max_inflight as usize;
+        let shards = Arc::new(Shards::new(config.node.shards, max_inflight, sizes::inbox_bytes(config)));
+        let board = Arc::new(Board::new(clock, disk.clone(), shards.clone(), view));
         let switch = Arc::new(Switch {
             clock,
-            shards: Arc::new(Shards::new(config.node.shards, max_inflight, sizes::inbox_bytes(config))),
+            shards,
             lanes: Arc::new(Lanes::new(config.node.shards, sizes::frame(config))),
             board,
             memory: Arc::new(Memory::new(sizes::memory(config))),

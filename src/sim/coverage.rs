@@ -111,6 +111,14 @@ marks! {
     StandInCalled: Probe "stand-in called",
     /// A receipt that a stand-in counts in.
     StandInCounted: Probe "put acknowledged with a stand-in",
+    /// A read that demanded what its client had seen.
+    SessionRead: Probe "read in a session",
+    /// A read that could not be had as new as was demanded.
+    Stale: Probe "read refused as stale",
+    /// A key of which two sound replicas or more were compared in the end.
+    Compared: Probe "replicas compared when healed",
+    /// A read that had its result made durable before it was answered.
+    Settled: Probe "read with blocking repair",
     /// A put that was not begun for want of nodes.
     PutUnavailable: Probe "put unavailable",
     /// A put that W replicas did not confirm.

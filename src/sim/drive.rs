@@ -125,14 +125,13 @@ impl<D: Disk> World<D> {
         host.die_after = node.die_after;
         host.sync_failure_ends = node.sync_failure_ends;
         lane.core.drain(now, &mut inputs, &mut host);
-        let DrainHost { outputs, reads, steps, dead, write_failed, lies, .. } = host;
-        for lie in lies {
-            let evidence = || format!("n{} {lie}", index + 1);
-            self.witness.breach(self.now, "ack honesty", None, evidence);
-        }
+        let DrainHost { outputs, reads, steps, dead, write_failed, broken, .. } = host;
         if steps.contains(&Step::Synced) {
             let latest = node.disk.engine().latest();
             node.process.as_mut().expect("it has just been drained").synced = latest;
+        }
+        for (to, promise) in broken {
+            self.break_promise(index, &to, &promise);
         }
         self.trace.event(self.now, Happening::Drain, index, &[u8::try_from(taken.min(255)).unwrap_or(u8::MAX)]);
         self.leave(index, shard, outputs, &steps, dead);
@@ -293,7 +292,7 @@ impl<D: Disk> World<D> {
             self.input_all(index, &ShardInput::Standing(standing));
         }
         for Verdict { node, convicted } in fx.verdicts {
-            self.note_verdict(node, convicted);
+            self.note_verdict(index, node, convicted);
             self.input_all(index, &ShardInput::Verdict { node, convicted });
         }
         if let Some(fatal) = fx.fatal {

@@ -1,9 +1,9 @@
 //! Runs a shard's drains as the daemon does, but for what leaves: the world carries that.
 
 use super::disk::Disk;
-use super::witness::Promises;
+use super::witness::{Promise, Promises};
 use crate::message::PeerAnswer;
-use crate::node::{ColdRead, Host, Output};
+use crate::node::{ColdRead, Host, Output, PeerRef};
 use crate::storage::{Engine, StorageError};
 use crate::types::{BatchNumber, Time};
 
@@ -25,8 +25,8 @@ pub(super) struct DrainHost<'a, D> {
     pub(super) now: Time,
     /// What peers have asked to be on the disk before it is acknowledged.
     pub(super) promises: &'a Promises,
-    /// Acknowledgements that left too early, for people.
-    pub(super) lies: Vec<String>,
+    /// Acknowledgements that left too early.
+    pub(super) broken: Vec<(PeerRef, Promise)>,
     /// The file that outlives the process but not the power.
     pub(super) survived: &'a mut Option<BatchNumber>,
     /// What leaves without a sync, and what leaves after it.
@@ -53,7 +53,7 @@ impl<'a, D: Disk> DrainHost<'a, D> {
             disk,
             now,
             promises,
-            lies: Vec::new(),
+            broken: Vec::new(),
             survived,
             outputs: [Vec::new(), Vec::new()],
             reads: Vec::new(),
@@ -71,8 +71,8 @@ impl<'a, D: Disk> DrainHost<'a, D> {
         if replicated.outcome != Ok(true) {
             return;
         }
-        if let Some(lie) = self.promises.lie(to, |place| self.disk.peek(place, true)) {
-            self.lies.push(lie);
+        if let Some(promise) = self.promises.broken(to, |place| self.disk.peek(place, true)) {
+            self.broken.push((*to, promise));
         }
     }
 

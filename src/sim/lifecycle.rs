@@ -152,13 +152,14 @@ impl<D: Disk> World<D> {
     }
 
     /// A node's opinion of another has changed.
-    pub(super) fn note_verdict(&mut self, about: NodeId, convicted: bool) {
+    pub(super) fn note_verdict(&mut self, by: usize, about: NodeId, convicted: bool) {
         if !convicted {
             self.coverage.hit(Mark::Acquitted);
             return;
         }
         self.coverage.hit(Mark::Convicted);
-        let lives = |node: &usize| self.nodes[*node].process.is_some() && self.nodes[*node].paused.is_none();
+        let runs = |node: usize| self.nodes[node].process.is_some() && self.nodes[node].paused.is_none();
+        let lives = |node: &usize| runs(*node) && !self.network.is_cut(by, *node);
         let lives = self.ids.get(&about).is_some_and(lives);
         self.coverage.add(Mark::FalselyConvicted, u64::from(lives));
     }

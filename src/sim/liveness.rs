@@ -6,11 +6,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::coverage::Mark;
 use super::disk::Disk;
 use super::oracle::{Event, Shown};
 use super::run::{PATIENCE, Run};
 use super::trace::node_name;
-use super::workload::{bucket_of, key_id, shown_by};
+use super::workload::{Lent, bucket_of, key_id, shown_by};
 use crate::node::Core;
 use crate::storage::{Engine, Family, Record, ScanLimit, parse_hint_key};
 use crate::types::{Bucket, WriteId};
@@ -44,6 +45,7 @@ impl<D: Disk> Run<'_, D> {
         let rest = LATEST_FRAME + self.schedule.cluster.request_timeout * 2;
         self.run_until(self.world.now + rest);
         self.await_hints();
+        self.check_heirs();
         self.check_rest();
         if self.schedule.cluster.last_blackout && !self.is_broken() {
             self.black_out();
@@ -236,14 +238,15 @@ impl<D: Disk> Run<'_, D> {
         }
     }
 
-    /// Hints on a node's disk, but for those about a record that has rotted somewhere: it can be read, or merged into, no
-    /// more, and nothing heals it yet.
+    /// Hints on a node's disk, but for those about a record that has rotted here or at the target: it can be read, or merged
+    /// into, no more, and nothing heals it yet.
     fn hints_on(&self, node: usize) -> usize {
         let mut hints = 0;
-        let rotten = |place: &[u8]| (0..self.world.nodes.len()).any(|of| self.world.witness.is_damaged(of, place));
+        let rotten = |of: usize, place: &[u8]| self.world.witness.is_damaged(of, place);
         let mut count = |index_key: &[u8], _: &[u8]| {
-            let (_, place, _) = parse_hint_key(index_key).expect("nodes index under their own keys");
-            hints += usize::from(!rotten(place));
+            let (target, place, _) = parse_hint_key(index_key).expect("nodes index under their own keys");
+            let target = self.world.ids.get(&target).is_some_and(|target| rotten(*target, place));
+            hints += usize::from(!target && !rotten(node, place));
             ControlFlow::Continue(())
         };
         let engine = self.world.nodes[node].disk.engine();
@@ -251,30 +254,47 @@ impl<D: Disk> Run<'_, D> {
         hints
     }
 
-    /// Convergence, the second half: all replicas of a key are the same, and nobody else has a copy. Not after a lost disk or
-    /// a rotten record: nothing rebuilds these yet.
-    fn check_convergence(&mut self) {
-        if self.world.losses.iter().any(|loss| loss.all) {
-            return;
+    /// What stand-ins have acknowledged is with those for whom they did, before any reader brings it there.
+    fn check_heirs(&mut self) {
+        for Lent { key, dot, by, since } in self.workload.lent.clone() {
+            let name = self.workload.keys()[key].clone();
+            let (Some(place), Some(heir)) = (self.world.place_of(&name), by.heir.map(usize::from)) else { continue };
+            let holder = usize::from(by.node);
+            let may_lack =
+                self.world.may_lack(holder, &place, by.synced, since) || self.world.may_lack(heir, &place, true, since);
+            let has = |object: Arc<Object>| object.context().contains(dot);
+            if !may_lack && !self.copy_on(heir, &place).is_some_and(has) {
+                let (heir, holder) = (node_name(heir), node_name(holder));
+                let evidence = format!("{heir} has never got {dot} of {name}, which {holder} kept for it");
+                self.fail("convergence", Some(&name), evidence);
+            }
         }
+    }
+
+    /// Convergence, the second half, once every key has been read from all of its replicas and repaired by that: all replicas
+    /// are the same, and nobody else has a copy. Those apart whose disk was lost or whose record has rotted: nothing rebuilds
+    /// these yet.
+    fn check_convergence(&mut self) {
+        let lost: BTreeSet<usize> = self.world.losses.iter().filter(|loss| loss.all).map(|loss| loss.node).collect();
         for key in 0..self.workload.keys().len() {
             let name = self.workload.keys()[key].clone();
             let Some(place) = self.world.place_of(&name) else { continue };
             let primaries = self.world.primaries(&name);
-            if (0..self.world.nodes.len()).any(|node| self.world.witness.is_damaged(node, &place)) {
-                continue;
-            }
-            let copies: Vec<(usize, Option<Arc<Object>>)> =
-                (0..self.world.nodes.len()).map(|node| (node, self.copy_on(node, &place))).collect();
-            let first = copies.iter().find(|(node, _)| primaries.contains(node)).and_then(|(_, copy)| copy.clone());
-            let strays = copies.iter().filter(|(node, copy)| !primaries.contains(node) && copy.is_some());
-            let behind = copies.iter().filter(|(node, copy)| primaries.contains(node) && *copy != first);
-            if let Some((node, copy)) = strays.chain(behind).next() {
+            let nodes = 0..self.world.nodes.len();
+            let rotten = |node: usize| self.world.witness.is_damaged(node, &place);
+            let copy = |node: usize| (node, self.copy_on(node, &place));
+            // A copy for one whose own has rotted cannot be handed on.
+            let strays = nodes.clone().filter(|node| !primaries.contains(node) && !nodes.clone().any(rotten));
+            let stray = strays.map(copy).find(|(_, copy)| copy.is_some());
+            let is_sound = |node: &usize| !lost.contains(node) && !rotten(*node);
+            let sound: Vec<_> = primaries.iter().copied().filter(is_sound).map(copy).collect();
+            let first = sound.first().map(|(_, copy)| copy.clone());
+            let behind = sound.iter().find(|(_, copy)| Some(copy) != first.as_ref()).cloned();
+            self.world.coverage.add(Mark::Compared, u64::from(sound.len() > 1));
+            if let Some((node, copy)) = stray.or(behind) {
                 let others: Vec<String> = primaries.iter().map(|node| node_name(*node)).collect();
-                let evidence = format!(
-                    "{} holds {copy:?} of {name}, whose replicas are {others:?}, the first with {first:?}",
-                    node_name(*node)
-                );
+                let node = node_name(node);
+                let evidence = format!("{node} holds {copy:?} of {name}, whose replicas are {others:?}; {first:?}");
                 self.note_last("convergence", Some(&name), evidence);
             }
         }

@@ -259,6 +259,8 @@ pub struct Operation {
     pub act: Act,
     /// R or W.
     pub level: u8,
+    /// A read demands what its client was shown last.
+    pub in_session: bool,
     /// For further choices.
     pub salt: u32,
 }

@@ -121,16 +121,26 @@ impl Witness {
 /// Replicates that are to be acknowledged only when they are on the disk, by who asked.
 #[derive(Default)]
 pub(super) struct Promises {
-    asked: BTreeMap<PeerRef, (Vec<u8>, Vec<Dot>)>,
+    asked: BTreeMap<PeerRef, Promise>,
+}
+
+/// An object that is to be on a disk.
+#[derive(Clone, Debug)]
+pub(super) struct Promise {
+    place: Vec<u8>,
+    dots: Vec<Dot>,
+    /// For whom it is kept there: it is true as well once that one has it.
+    heir: Option<NodeId>,
 }
 
 impl Promises {
     /// A request has arrived.
     pub(super) fn ask(&mut self, from: &PeerRef, request: &PeerRequest) {
-        let PeerRequest::Replicate(Replicate { to, sync: true, object, .. }) = request else { return };
+        let PeerRequest::Replicate(Replicate { to, sync: true, object, hint_for, .. }) = request else { return };
         let token = token_of(&to.bucket, to.key.as_bytes());
         let place = object_key(to.partition, token, &to.bucket, &to.key);
-        self.asked.insert(*from, (place, object.siblings().iter().map(|sibling| sibling.dot).collect()));
+        let dots = object.siblings().iter().map(|sibling| sibling.dot).collect();
+        self.asked.insert(*from, Promise { place, dots, heir: *hint_for });
     }
 
     /// It has been answered.
@@ -138,17 +148,21 @@ impl Promises {
         self.asked.remove(from);
     }
 
-    /// What is untrue about acknowledging it now, if anything is; `durable` tells what would survive a power loss.
-    pub(super) fn lie(&self, to: &PeerRef, durable: impl Fn(&[u8]) -> Option<Bytes>) -> Option<String> {
-        let (place, dots) = self.asked.get(to)?;
-        let record = durable(place).map(Record::decode);
-        let holds = match &record {
-            Some(Ok(record)) => dots.iter().all(|dot| record.object.context().contains(*dot)),
+    /// The promise that acknowledging it now breaks; `durable` tells what would survive a power loss.
+    pub(super) fn broken(&self, to: &PeerRef, durable: impl Fn(&[u8]) -> Option<Bytes>) -> Option<Promise> {
+        let promise = self.asked.get(to)?;
+        (!promise.is_kept(durable(&promise.place))).then(|| promise.clone())
+    }
+}
+
+impl Promise {
+    fn is_kept(&self, record: Option<Bytes>) -> bool {
+        match record.map(Record::decode) {
+            Some(Ok(record)) => self.dots.iter().all(|dot| record.object.context().contains(*dot)),
             // A record that rots while its request is under way.
             Some(Err(_)) => true,
             None => false,
-        };
-        (!holds).then(|| format!("tells {} that {dots:?} are on its disk, and they are not", to.node))
+        }
     }
 }
 
@@ -159,6 +173,16 @@ fn place_in(view: &RingView, bucket: &Bucket, key: &Key) -> Vec<u8> {
 }
 
 impl<D: Disk> World<D> {
+    /// What a node tells a peer to be on its disk is not, unless the one for whom it stood in has it by now.
+    pub(super) fn break_promise(&mut self, node: usize, to: &PeerRef, promise: &Promise) {
+        let heir = promise.heir.and_then(|heir| self.ids.get(&heir));
+        if heir.is_some_and(|heir| promise.is_kept(self.nodes[*heir].disk.peek(&promise.place, true))) {
+            return;
+        }
+        let evidence = || format!("{} tells {} that {:?} are on its disk", node_name(node), to.node, promise.dots);
+        self.witness.breach(self.now, "ack honesty", None, || evidence() + ", and they are not");
+    }
+
     /// Where an object of the simulation's keys lies: their bucket is told by their first letter.
     pub(super) fn place_of(&self, key: &str) -> Option<Vec<u8>> {
         let view = self.any_view()?;
@@ -220,12 +244,13 @@ impl<D: Disk> World<D> {
     /// What is untrue about one replica of a receipt: it holds the write, and a stand-in holds it for the slot's primary,
     /// if that has not taken it over since.
     fn lie_in_ack(&self, ack: &Ack, list: &PreferenceList, place: &[u8], dot: Dot, since: Time) -> Option<String> {
-        let primary = *list.slots().get(usize::from(ack.slot))?;
-        let is_stand_in = list.stand_ins().contains(&ack.node);
-        if if ack.stand_in { !is_stand_in } else { ack.node != primary } {
+        let Some(&primary) = list.slots().get(usize::from(ack.slot)) else {
+            return Some(format!("there is no slot {}", ack.slot));
+        };
+        let is_holder = if ack.stand_in { list.stand_ins().contains(&ack.node) } else { ack.node == primary };
+        let (true, Some(&node)) = (is_holder, self.ids.get(&ack.node)) else {
             return Some(format!("{} does not hold slot {}", ack.node, ack.slot));
-        }
-        let &node = self.ids.get(&ack.node)?;
+        };
         let hint_for = ack.stand_in.then_some(primary);
         if self.may_lack(node, place, ack.synced, since) || self.holds(node, place, dot, ack.synced, hint_for) {
             return None;
@@ -241,7 +266,7 @@ impl<D: Disk> World<D> {
     }
 
     /// Whether a node has lost, since then, what it may have held.
-    fn may_lack(&self, node: usize, place: &[u8], synced: bool, since: Time) -> bool {
+    pub(super) fn may_lack(&self, node: usize, place: &[u8], synced: bool, since: Time) -> bool {
         let lost = |loss: &Loss| loss.node == node && loss.at >= since && (loss.all || !synced);
         self.losses.iter().any(lost) || self.witness.is_damaged(node, place)
     }

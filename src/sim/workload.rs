@@ -11,8 +11,9 @@ use rand::{RngExt, SeedableRng};
 
 use super::availability::{self, Promise};
 use super::client::Asking;
+use super::coverage::Mark;
 use super::disk::Disk;
-use super::oracle::{Conflict, Event, History, KeyId, Label, OpId, Shown};
+use super::oracle::{Conflict, Event, History, Holder, KeyId, Label, OpId, Shown};
 use super::schedule::{Act, ClusterPlan, Operation};
 use super::world::World;
 use crate::api::{Deadline, Get, Put, PutHeader, Request, Scan};
@@ -58,9 +59,19 @@ struct Write {
     since: Time,
 }
 
+/// A write that a stand-in has acknowledged for a primary.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lent {
+    pub(super) key: usize,
+    pub(super) dot: Dot,
+    pub(super) by: Holder,
+    /// When it began.
+    pub(super) since: Time,
+}
+
 /// What a request under way is for.
 enum Pending {
-    Get { op: OpId, client: usize, key: usize, then: Option<Operation> },
+    Get { op: OpId, client: usize, key: usize, then: Option<Operation>, settles: Option<u8> },
     Scan { client: usize },
     Put { op: OpId, client: usize, write: usize, promise: Option<Promise> },
 }
@@ -89,6 +100,8 @@ pub(super) struct Workload {
     last_shown: Option<BTreeSet<WriteId>>,
     /// Acknowledged writes, by their places.
     acked: BTreeSet<usize>,
+    /// What stand-ins have acknowledged.
+    pub(super) lent: Vec<Lent>,
 }
 
 impl Workload {
@@ -110,6 +123,7 @@ impl Workload {
             first: None,
             last_shown: None,
             acked: BTreeSet::new(),
+            lent: Vec::new(),
         }
     }
 
@@ -192,6 +206,12 @@ impl Workload {
         let op = self.next_op();
         let name = self.keys[key].clone();
         self.note(world.now, Event::Read { op, key: key_id(key), replicas: operation.level });
+        let seen = self.latest.get(&(client, key)).filter(|_| operation.in_session).cloned();
+        let seen = seen.and_then(|known| Some((known.context?, known.basis)));
+        if let Some((_, after)) = &seen {
+            self.note(world.now, Event::Demanded { op, after: *after });
+            world.coverage.hit(Mark::SessionRead);
+        }
         let request = Request::Get(Get {
             bucket: bucket_of(&name),
             key: key_of(&name),
@@ -200,12 +220,13 @@ impl Workload {
             strict: operation.salt.is_multiple_of(11),
             trace: operation.salt.is_multiple_of(13),
             blocking_repair: operation.salt.is_multiple_of(17),
-            after: None,
+            after: seen.map(|(context, _)| context),
             deadline: Deadline::default(),
         });
         let what = format!("get {name}, r={}", operation.level);
         let call = self.call(world, client, &name, request, what, world.now, operation.salt);
-        self.pending.insert(call, Pending::Get { op, client, key, then });
+        let settles = operation.salt.is_multiple_of(17).then(|| REPLICAS - operation.level + 1);
+        self.pending.insert(call, Pending::Get { op, client, key, then, settles });
     }
 
     /// A page from the beginning of the key's partition: what it shows of each key was read as by a get.
@@ -328,6 +349,7 @@ impl Workload {
             act: Act::Get,
             level,
             // Neither strict nor blocking, whatever the key.
+            in_session: false,
             salt: u32::try_from(key).unwrap_or(0) * 187 + 1,
         };
         self.read(world, 0, key, &operation, None);
@@ -347,7 +369,15 @@ impl Workload {
     pub(super) fn write_at<D: Disk>(&mut self, world: &mut World<D>, node: usize) -> usize {
         let name = format!("k{HEALED}.{node}");
         let key = self.key_called(name, Conflict::Siblings);
-        let operation = Operation { at: Duration::ZERO, client: 0, key: 0, act: Act::Blind, level: REPLICAS, salt: 1 };
+        let operation = Operation {
+            at: Duration::ZERO,
+            client: 0,
+            key: 0,
+            act: Act::Blind,
+            level: REPLICAS,
+            in_session: false,
+            salt: 1,
+        };
         self.first = Some(node);
         self.write(world, 0, key, &operation, None, false);
         self.first = None;

@@ -340,7 +340,7 @@ impl<D: Disk> World<D> {
             Request::Put(put) => view.partition_of(&put.header.bucket, &put.header.key).0,
             Request::Where(place) => view.partition_of(&place.bucket, &place.key).0,
             Request::Scan(scan) => scan.partition,
-            Request::Ring | Request::Status => return 0,
+            Request::Ring | Request::Status | Request::Hints(_) => return 0,
         };
         usize::from(partition.0) % process.lanes.len()
     }

@@ -60,7 +60,7 @@ pub fn read_hint_page(engine: &dyn Engine, spec: &HintSpec) -> Result<HintPage, 
     let mut visit = |index_key: &[u8], value: &[u8]| {
         looked_at += 1;
         match parse_hint_key(index_key) {
-            Ok((target, key, place)) if place.partition.0 % spec.shards == spec.shard => {
+            Ok((target, key, place)) if place.partition.0 % spec.shards.max(1) == spec.shard => {
                 let unreadable = HintEntry { counted: true, bytes: 0, hinted_ms: 0 };
                 let entry = HintEntry::decode(value).unwrap_or(unreadable);
                 page.items.push(HintItem { target, key: Bytes::copy_from_slice(key), entry });

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dynkv::api::{
-    self, ApiError, Deadline, GetReply, HandedOn, HintKept, Holding, Receipt, Reply, Request, Response, Role, ScanItem,
-    ScanReply, SiblingMeta, Span, SpanOutcome, Timing, Trace, WhereReply, Why,
+    self, ApiError, Deadline, GetReply, HandedOn, HintKept, HintOrder, HintStatus, HintsOrdered, Holding, Phase,
+    Receipt, Reply, Request, Response, Role, ScanItem, ScanReply, SiblingMeta, Span, SpanOutcome, StatusReply, Timing,
+    Trace, WhereReply, Why,
 };
 use dynkv::frame::codec;
 use dynkv::frame::raw::RawFrame;
@@ -100,7 +101,13 @@ fn client_request() -> impl Strategy<Value = Request> {
     });
     let whereabouts = (bucket(), key(), deadline())
         .prop_map(|(bucket, key, deadline)| Request::Where(api::Where { bucket, key, deadline }));
-    prop_oneof![get, put().prop_map(Request::Put), scan, whereabouts, Just(Request::Ring), Just(Request::Status)]
+    let target = || any::<u64>().prop_map(NodeId);
+    let order = prop_oneof![
+        proptest::option::of(target()).prop_map(|target| HintOrder::Flush { target }),
+        target().prop_map(|target| HintOrder::Drop { target }),
+    ];
+    let plain = prop_oneof![Just(Request::Ring), Just(Request::Status), order.prop_map(Request::Hints)];
+    prop_oneof![get, put().prop_map(Request::Put), scan, whereabouts, plain]
 }
 
 fn address() -> impl Strategy<Value = Address> {
@@ -268,8 +275,36 @@ fn response() -> impl Strategy<Value = Response> {
         Response::plain(Reply::Where(reply))
     });
     let put = receipt().prop_map(|receipt| Response::plain(Reply::Put(receipt)));
-    let response = prop_oneof![get, scan, whereabouts, put, api_error().prop_map(Response::error)];
+    let hints = any::<(u64, u64, u64)>()
+        .prop_map(|(hints, counted, bytes)| Response::plain(Reply::Hints(HintsOrdered { hints, counted, bytes })));
+    let status = proptest::collection::vec(hint_status(), 0..4).prop_map(status);
+    let response = prop_oneof![get, scan, whereabouts, put, hints, status, api_error().prop_map(Response::error)];
     (response, trace()).prop_map(|(response, trace)| Response { trace, ..response })
+}
+
+fn hint_status() -> impl Strategy<Value = HintStatus> {
+    (any::<(u64, u64, u64, u64, u64, u64, u64)>(), "[a-z0-9]{1,8}").prop_map(|(numbers, name)| {
+        let (target, hints, counted, bytes, oldest_wall_ms, replayed, rate) = numbers;
+        HintStatus { target: NodeId(target), name, hints, counted, bytes, oldest_wall_ms, replayed, rate }
+    })
+}
+
+fn status(hints: Vec<HintStatus>) -> Response {
+    Response::plain(Reply::Status(StatusReply {
+        node: NodeId(1),
+        name: "n1".into(),
+        cluster: Some(ClusterId([7; 16])),
+        cluster_name: "dev".into(),
+        ring_version: None,
+        phase: Phase::ReadOnly,
+        waiting_for: String::new(),
+        uptime_s: 1,
+        keys: 2,
+        disk_bytes: 3,
+        free_bytes: 4,
+        members: Vec::new(),
+        hints,
+    }))
 }
 
 fn member() -> impl Strategy<Value = MemberState> {
@@ -322,6 +357,7 @@ fn control() -> impl Strategy<Value = ControlMessage> {
     let digest = || {
         let known = |(node, generation, version, heartbeat, synced): (u64, u64, u64, u64, u64)| Known {
             node: NodeId(node),
+            disk: dynkv::types::DiskId(node ^ heartbeat),
             generation: Generation(generation),
             version,
             heartbeat,

@@ -319,16 +319,22 @@ fn a_session_is_told_what_cannot_be_had() {
     assert!(matches!(error, ApiError::BadContext { .. }), "{error}");
 }
 
-/// A key that was deleted and reaped everywhere is as new as can be.
+/// What only stand-ins have been told, primaries that have nothing know nothing about.
 #[test]
-fn nothing_anywhere_answers_a_session() {
-    let token = Plan::new(3).born().ask(0, put("k", "v", 1).w(3)).receipt().context;
-    let mut world = Plan::new(3).born();
-    assert!(world.ask(0, get("k", 1).after(&token)).found().values.is_empty());
-    world.kill(2);
-    world.run_for(Duration::from_millis(10));
-    let error = world.ask(0, get("k", 1).after(&token)).refused();
+fn nothing_is_no_answer_to_a_session() {
+    let mut world = Plan::new(5).born();
+    let (primaries, others) = world.replicas("k");
+    for (primary, other) in primaries.iter().flat_map(|primary| others.iter().map(move |other| (*primary, *other))) {
+        world.cut(primary, other);
+    }
+    world.run_for(Duration::from_secs(4));
+    let token = world.ask(others[0], put("k", "v", 1).w(2)).receipt().context;
+    let error = world.ask(primaries[0], get("k", 2).after(&token)).refused();
     assert!(matches!(error, ApiError::Stale { .. }), "{error}");
+    assert!(world.ask(primaries[0], get("k", 2)).found().values.is_empty());
+    world.mend();
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.ask(primaries[0], get("k", 2).after(&token)).found().values, ["v"]);
 }
 
 /// Repairs rest on what is written: a batch that fails takes them back.

@@ -58,8 +58,9 @@ impl Handoff {
     }
 
     fn begin_passes(&mut self, now: Now) {
-        let is_known =
-            |target: &NodeId, known: &mut Target| known.pass.is_some() || self.backlog.get(*target).is_some();
+        let is_known = |target: &NodeId, known: &mut Target| {
+            known.pass.is_some() || known.discard || self.backlog.get(*target).is_some()
+        };
         self.targets.retain(|target, known| is_known(target, known));
         let wanted = |(target, waiting): (NodeId, &Waiting)| self.wants_pass(now, target, waiting).then_some(target);
         let wanted: Vec<NodeId> = self.backlog.targets().filter_map(wanted).collect();
@@ -67,6 +68,7 @@ impl Handoff {
             self.serial += 1;
             self.backlog.begin_walk(target);
             let known = self.targets.entry(target).or_default();
+            known.aged_at = Some(now.time);
             known.pass = Some(Pass::new(Ticket(self.serial), known.discard));
         }
     }
@@ -75,6 +77,9 @@ impl Handoff {
         let is_member = self.view.as_ref().is_some_and(|view| view.layout().member(target).is_some());
         let due = || self.ages_at(waiting).is_some_and(|at| at <= now.wall_ms);
         let Some(known) = self.targets.get(&target) else { return self.reaches(target) || !is_member || due() };
+        // While writes go on something is due at any time: a walk for that alone is made now and then.
+        let looked = known.aged_at.is_some_and(|at| now.time.since(at) < LOOK_AT_AGES);
+        let due = || !looked && due();
         let is_free = known.pass.is_none() && known.backoff.until(now.time).is_none();
         is_free && (known.discard || known.reroute || self.reaches(target) || !is_member || due())
     }
@@ -129,7 +134,7 @@ impl Handoff {
         let Some(known) = self.targets.get_mut(&target) else { return false };
         let Some(pass) = known.pass.take_if(|pass| pass.is_over()) else { return false };
         known.reroute &= pass.stuck > 0;
-        known.discard &= !pass.discard;
+        known.discard &= !pass.discard || pass.stuck > 0;
         self.backlog.end_walk(target, pass.oldest);
         if pass.dropped == 0 {
             // Nothing can be done for what is left, or it is not on the disk yet.

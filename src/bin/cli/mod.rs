@@ -10,6 +10,7 @@ mod exists;
 mod exit;
 mod export;
 mod get;
+mod hints;
 mod import;
 mod nodes;
 mod output;
@@ -69,6 +70,8 @@ enum Verb {
     Status(status::Args),
     Ring(ring::Args),
     Nodes(nodes::Args),
+    // repair
+    Hints(hints::Args),
     // diagnosis
     Trace(trace::Args),
     Bench(bench::Args),
@@ -116,6 +119,7 @@ async fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Status(args) => status::run(context, args).await,
         Verb::Ring(args) => ring::run(context, args).await,
         Verb::Nodes(args) => nodes::run(context, args).await,
+        Verb::Hints(args) => hints::run(context, args).await,
         Verb::Trace(args) => trace::run(context, args).await,
         Verb::Bench(args) => bench::run(context, args).await,
         Verb::Completions(args) => completions::run(context, &args),

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
-use super::output::{Columns, Format, Out};
+use super::output::{Columns, Format, Out, count};
 use views::Views;
 
 /// Show the cluster's nodes and how they are.
@@ -40,6 +40,9 @@ struct Document {
     ring_version: Option<u64>,
     members: Vec<Row>,
     unreachable: Vec<Unreachable>,
+    /// Keys kept for nodes that missed writes, over all holders.
+    hints: u64,
+    hint_bytes: u64,
     degraded: bool,
     /// What is not as it should be.
     problems: Vec<String>,
@@ -75,6 +78,10 @@ struct Row {
     uptime_s: Option<u64>,
     /// What it waits for.
     note: String,
+    /// Keys that it keeps for others.
+    hints_kept: Option<u64>,
+    /// Keys that the answering nodes keep for it.
+    hints_for: u64,
 }
 
 type Answers = Vec<(String, Result<StatusReply, ClientError>)>;
@@ -129,6 +136,7 @@ fn assemble(answers: &Answers) -> Document {
             Some(Unreachable { address: address.clone(), reason })
         })
         .collect();
+    let kept = || replies.iter().flat_map(|reply| &reply.hints);
     let problems = problems(&rows, &replies, &unreachable);
     Document {
         cluster: newest.map_or_else(String::new, |reply| reply.cluster_name.clone()),
@@ -136,6 +144,8 @@ fn assemble(answers: &Answers) -> Document {
         ring_version: newest.and_then(|reply| reply.ring_version).map(|version| version.0),
         members: rows,
         unreachable,
+        hints: kept().map(|kept| kept.hints).sum(),
+        hint_bytes: kept().map(|kept| kept.bytes).sum(),
         degraded: !problems.is_empty(),
         problems,
     }
@@ -178,6 +188,13 @@ fn row(member: &MemberStatus, replies: &[&StatusReply], partitions: u32) -> Row 
         free_bytes: own.map(|own| own.free_bytes),
         uptime_s: own.map(|own| own.uptime_s),
         note: own.map_or_else(String::new, |own| own.waiting_for.clone()),
+        hints_kept: own.map(|own| own.hints.iter().map(|kept| kept.hints).sum()),
+        hints_for: replies
+            .iter()
+            .flat_map(|reply| &reply.hints)
+            .filter(|kept| kept.target == member.node)
+            .map(|kept| kept.hints)
+            .sum(),
     }
 }
 
@@ -207,6 +224,8 @@ fn unborn(reply: &StatusReply, answers: &Answers) -> Row {
         free_bytes: Some(reply.free_bytes),
         uptime_s: Some(reply.uptime_s),
         note: reply.waiting_for.clone(),
+        hints_kept: Some(reply.hints.iter().map(|kept| kept.hints).sum()),
+        hints_for: 0,
     }
 }
 
@@ -251,11 +270,11 @@ fn print(document: &Document, format: Format, out: &mut Out) -> Result<(), Failu
     out.line(format!("cluster {}  {ring}", document.cluster))?;
     out.line("")?;
     let wide = format == Format::Wide;
-    let mut headings = vec!["STATE", "NAME", "ZONE", "ADDRESS", "OWNED", "KEYS", "GENERATION", "RING"];
+    let mut headings = vec!["STATE", "NAME", "ZONE", "ADDRESS", "OWNED", "KEYS", "GENERATION", "RING", "HINTS FOR IT"];
     if wide {
         headings.extend(["PHI", "HEARD", "DISK", "FREE", "UPTIME", "NODE ID", "DISK ID"]);
     }
-    let mut columns = Columns::new(&headings).right(&[4, 5, 6]);
+    let mut columns = Columns::new(&headings).right(&[4, 5, 6, 8]);
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     for row in &document.members {
         let mut cells = vec![
@@ -267,6 +286,7 @@ fn print(document: &Document, format: Format, out: &mut Out) -> Result<(), Failu
             or_dash(row.keys.map(|keys| keys.to_string())),
             or_dash(row.generation.map(|generation| generation.to_string())),
             or_dash(row.ring.as_ref().map(|ring| ring.chars().take(8).collect())),
+            row.hints_for.to_string(),
         ];
         if wide {
             let size = |bytes: Option<u64>| or_dash(bytes.map(|bytes| ByteSize(bytes).to_string()));
@@ -283,6 +303,10 @@ fn print(document: &Document, format: Format, out: &mut Out) -> Result<(), Failu
     for Unreachable { address, reason } in &document.unreachable {
         out.line(format!("no answer from {address}: {reason}"))?;
     }
+    if document.hints > 0 {
+        let (hints, bytes) = (count(document.hints, "hint"), ByteSize(document.hint_bytes));
+        out.line(format!("{hints} of {bytes} wait for nodes that missed writes: see `dynkv-cli hints list`"))?;
+    }
     if document.degraded {
         out.line(format!("degraded: {}", document.problems.join("; ")))
     } else {
@@ -291,7 +315,7 @@ fn print(document: &Document, format: Format, out: &mut Out) -> Result<(), Failu
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use dynkv::types::{ClusterId, DiskId, Generation, NodeId, RingVersion};
 
     use super::*;
@@ -328,6 +352,7 @@ mod tests {
             disk_bytes: 9,
             free_bytes: 11,
             members,
+            hints: Vec::new(),
         }
     }
 

@@ -42,6 +42,7 @@ impl Control {
             disk_bytes: 0,
             free_bytes: 0,
             members,
+            hints: Vec::new(),
         }
     }
 

@@ -53,6 +53,8 @@ impl Shard {
     fn terms_of(&mut self, now: Now, get: &api::Get, place: &Place) -> Result<GetTerms, ApiError> {
         let n = u8::try_from(place.slots.len()).expect("a bucket has at most 16 replicas");
         let quorum = ReadQuorum::new(n, get.r.unwrap_or(self.config.r), get.pr)?;
+        // What R of which some stand in have shown, a later R may miss.
+        let quorum = if get.blocking_repair { quorum.of_primaries() } else { quorum };
         let token = get.after.as_ref();
         let after = token.map(|token| self.open_context(&get.bucket, &get.key, Some(token))).transpose()?;
         let draw: u64 = self.rng.random();

@@ -120,8 +120,10 @@ impl Shard {
 
     /// A node can be reached now, or no longer.
     pub(super) fn on_usability(&mut self, now: Now, node: NodeId, fx: &mut Effects) {
-        let usable = self.is_usable(node);
-        self.hand_off(now, fx, |shard, out| shard.handoff.on_reach(now, node, usable, out));
+        // Not whether it has been silent: nobody says when it is heard of again, and a request that is held back for its
+        // silence fails like any other.
+        let reached = self.is_heard_of(node);
+        self.hand_off(now, fx, |shard, out| shard.handoff.on_reach(now, node, reached, out));
     }
 
     /// The ring has become known, or who this node is.

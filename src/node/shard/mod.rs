@@ -444,18 +444,19 @@ impl Shard {
         self.view.as_ref().filter(|_| self.standing.trust.generation > Generation(0))
     }
 
-    /// Whether a request to this node is likely to be answered: there is a lane to it, and it has not been silent.
+    /// Whether there is a lane to this node, and nobody holds it for dead.
+    fn is_heard_of(&self, node: NodeId) -> bool {
+        self.reachable.contains(&node) && !self.convicted.contains(&node)
+    }
+
+    /// Whether a request to this node is likely to be answered: it is heard of, and it has not been silent.
     fn is_usable(&self, node: NodeId) -> bool {
-        node == self.node
-            || self.reachable.contains(&node)
-                && !self.convicted.contains(&node)
-                && !self.peers.is_silent(node, self.time)
+        node == self.node || self.is_heard_of(node) && !self.peers.is_silent(node, self.time)
     }
 
     /// The same for a request that may have been sent there: what probes a silent node does not give up on it for that.
     fn is_usable_to(&self, entry: u64, node: NodeId) -> bool {
-        let is_heard = self.reachable.contains(&node) && !self.convicted.contains(&node);
-        self.is_usable(node) || is_heard && self.peers.is_asked(entry, node)
+        self.is_usable(node) || self.is_heard_of(node) && self.peers.is_asked(entry, node)
     }
 
     /// The name of a node, for people.

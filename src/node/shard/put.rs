@@ -45,7 +45,8 @@ impl Shard {
         let checked = self.check_put(&put)?;
         // A write that this node has coordinated before, in vain, stays here: a primary may not know its dot.
         let write_id = put.header.write_id;
-        let known = self.writes.contains_key(&write_id) || self.memory.get(write_id).is_some();
+        let known = self.writes.contains_key(&write_id)
+            || self.memory.get(write_id).is_some_and(|write| write.object.is_some());
         if checked.place.own.is_none()
             && !known
             && let Some(to) = checked.place.slots.iter().copied().find(|node| self.is_usable(*node))

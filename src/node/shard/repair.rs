@@ -14,7 +14,6 @@ use crate::types::{NodeId, Now, Round};
 impl Shard {
     /// Sends what a read has found to those who are behind it; this node merges its own share.
     pub(super) fn repair(&mut self, entry: u64, repair: Repair, fx: &mut Effects) {
-        let Some(Entry { work: Work::Get(get), .. }) = self.entries.get(&entry) else { return };
         let Repair { mut object, to, sync } = repair;
         if mutant!(RepairKeepsOne) {
             object = Arc::new(object.with_first_sibling());
@@ -22,6 +21,12 @@ impl Shard {
         self.counters.repairs_blocking += u64::from(sync);
         self.counters.repairs_sent += to.len() as u64;
         for (slot, node) in to {
+            if node == self.node && self.read_only.is_some() {
+                let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
+                get.machine.on_unrepaired(slot, node, false);
+                continue;
+            }
+            let Some(Entry { work: Work::Get(get), .. }) = self.entries.get(&entry) else { return };
             if node == self.node {
                 let op = Op::Merge { object: object.clone(), hints: Vec::new() };
                 fx.tasks.push(Task { purpose: Purpose::Repair { entry, sync }, key: get.place.key.clone(), op });

@@ -50,11 +50,11 @@ impl Shard {
             (Ok(Outcome::Read(Some(object))), Some(dot)) if object.context().contains(dot) => {
                 self.replicate_minted(entry, dot, object, fx);
             }
-            (Err(failure), _) => self.refuse_put(entry, &store_error(&failure), fx),
-            // What was written here is gone: only the other replicas can tell.
-            _ => {
+            // It was written once, and other replicas may have it, whatever became of it here.
+            (result, _) => {
                 let w = put.machine.quorum().w();
-                let detail = "the coordinator no longer holds this write".into();
+                let gone = || "the coordinator no longer holds this write".to_owned();
+                let detail = result.err().map_or_else(gone, |failure| failure.to_string());
                 self.refuse_put(entry, &ApiError::Indeterminate { acks: 0, w, detail }, fx);
             }
         }
@@ -142,8 +142,9 @@ impl Shard {
     /// An attempt's time is over: those who have not answered are relied on no longer, and asked again.
     pub(super) fn on_put_attempt_timeout(&mut self, entry: u64, fx: &mut Effects) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
-        put.machine.on_attempt_timeout();
         if put.minted.is_some() {
+            // Nobody is late with what has not been sent.
+            put.machine.on_attempt_timeout();
             self.call_stand_ins(entry, fx);
             self.send_put(entry, true, fx);
             self.hint_for_absent(entry);
@@ -189,14 +190,14 @@ impl Shard {
         if fresh.is_empty() || self.read_only.is_some() {
             return;
         }
-        put.hinted.extend(fresh.iter().map(|(slot, _)| *slot));
         let (key, object) = (put.place.key.clone(), object.clone());
         let bytes = object.encoded_len();
-        let hint = |(_, target): &(Slot, NodeId)| NewHint::uncounted(*target, self.wall_ms);
-        let mut hints: Vec<NewHint> = fresh.iter().map(hint).collect();
-        hints.retain(|_| self.may_hint_uncounted(bytes));
-        self.tracer.on_hints(entry, node, hints.iter().map(|hint| hint.target));
-        if !hints.is_empty() {
+        let kept: Vec<(Slot, NodeId)> = fresh.into_iter().filter(|_| self.may_hint_uncounted(bytes)).collect();
+        let hints = kept.iter().map(|(_, target)| NewHint::uncounted(*target, self.wall_ms)).collect();
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
+        put.hinted.extend(kept.iter().map(|(slot, _)| *slot));
+        self.tracer.on_hints(entry, node, kept.iter().map(|(_, target)| *target));
+        if !kept.is_empty() {
             self.to_hint.push(Task { purpose: Purpose::KeepHints, key, op: Op::Merge { object, hints } });
         }
     }

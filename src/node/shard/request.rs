@@ -82,7 +82,7 @@ impl Shard {
                 let deadline = expiry(now, arrived, whereabouts.deadline)?;
                 self.start_where(now, from, whereabouts, deadline, fx)?;
             }
-            Request::Ring | Request::Status => {
+            Request::Ring | Request::Status | Request::Hints(_) => {
                 return Err(ApiError::BadRequest { reason: "a question for the node, not for a shard".into() });
             }
         }

@@ -111,6 +111,13 @@ pub enum Event {
         /// How many distinct replicas were asked for; 0 if that is not known.
         replicas: u8,
     },
+    /// A read demands to be shown at least what an operation before it led to: what that read showed, or that write.
+    Demanded {
+        /// The read.
+        op: OpId,
+        /// The answered read or acknowledged write before it.
+        after: OpId,
+    },
     /// A read was answered. A read that failed has no such event.
     Answered {
         /// The read.
@@ -120,6 +127,13 @@ pub enum Event {
         /// Of the replicas that were counted, how many only stood in for one. A replica's place is not taken by who stands in
         /// and has nothing, so there is none of them in an answer without siblings.
         stood_in: u8,
+    },
+    /// What an answered read showed was by then on the disks of so many replicas.
+    Settled {
+        /// The read.
+        op: OpId,
+        /// How many.
+        replicas: u8,
     },
     /// A node lost its disk.
     Wiped {

@@ -80,10 +80,13 @@ impl<'h> Judge<'h> {
                 })?;
             }
             Event::Read { op, key, replicas } => self.ledger.on_read(self.now, *op, *key, *replicas),
+            Event::Demanded { op, after } => self.ledger.on_demand(*op, *after),
             Event::Answered { op, siblings, stood_in } => {
                 let key = self.ledger.read_key(*op);
                 let sight = Sight { read: Some(*op), at: self.now, event: index, key, siblings };
                 let answer = self.check_sight(sight)?;
+                self.check_session(*op, sight, &answer)?;
+                self.check_settled(*op, sight, *stood_in, &answer)?;
                 if let (None, Err(breach)) = (&self.missed, self.check_quorum(*op, sight, *stood_in, &answer)) {
                     self.missed = Some(breach);
                 }
@@ -98,6 +101,7 @@ impl<'h> Judge<'h> {
                 let before = self.ledger.key_mut(*key).end.replace((sight, answer));
                 assert!(before.is_none(), "key {} ends twice", key.0);
             }
+            Event::Settled { op, replicas } => self.ledger.on_settled(self.now, *op, *replicas),
             Event::Wiped { node } => self.losses.on_wiped(*node, self.now),
             Event::PowerLost { node } => self.losses.on_power_lost(*node, self.now),
             Event::Damaged { node, key } => self.losses.on_damaged(*node, *key, self.now),
@@ -276,6 +280,52 @@ impl<'h> Judge<'h> {
     fn has_lost(&self, write: &Write<'h>, ack: &Ack<'h>, holder: Holder) -> bool {
         let since = ack.begun.as_micros().saturating_sub(self.grace_us).max(write.begun.as_micros());
         self.losses.excuse(holder, write.key, Time::from_micros(since))
+    }
+
+    /// A session: a read that demands what an operation before it led to shows every write of that, or what replaced it.
+    fn check_session(&self, op: OpId, sight: Sight<'h>, answer: &Answer) -> Result<(), Breach> {
+        let record = self.ledger.key(sight.key);
+        let demand = self.ledger.demand(op).filter(|_| record.conflict == Conflict::Siblings);
+        let writes = |effects: &EffectSet| -> BTreeSet<WriteId> {
+            effects.iter().map(|effect| record.effects.write_of(effect)).collect()
+        };
+        let (Some(demand), seen) = (demand, writes(&answer.seen)) else { return Ok(()) };
+        match writes(demand).difference(&seen).next() {
+            None => Ok(()),
+            Some(&missed) => Err(Breach {
+                invariant: Invariant::Sessions,
+                key: sight.key,
+                writes: vec![missed],
+                evidence: format!("on key {}, {sight}, which demanded what had seen write {}", sight.key.0, Id(missed)),
+            }),
+        }
+    }
+
+    /// Monotonic reads: what was on the disks of so many replicas when a read showed it is shown, or what replaced it, by
+    /// every later read of so many that one of them is among these.
+    fn check_settled(&self, op: OpId, sight: Sight<'h>, stood_in: u8, answer: &Answer) -> Result<(), Breach> {
+        let (begun, asked) = self.ledger.read_reach(op);
+        let reach = asked.saturating_sub(stood_in);
+        let record = self.ledger.key(sight.key);
+        let seen: BTreeSet<WriteId> = answer.seen.iter().map(|effect| record.effects.write_of(effect)).collect();
+        for settled in self.ledger.settled(sight.key) {
+            let meets = settled.at <= begun && settled.replicas + reach > self.replicas;
+            if !meets || record.conflict == Conflict::LastWriteWins || self.losses.any_disk(sight.key, settled.at) {
+                continue;
+            }
+            let settled_writes = settled.seen.iter().map(|effect| record.effects.write_of(effect));
+            if let Some(missed) = settled_writes.into_iter().find(|write| !seen.contains(write)) {
+                let (on, at) = (settled.replicas, Seconds(settled.at));
+                let why = format!("what had seen write {} was on {on} disks at {at}, and {reach} answered", Id(missed));
+                return Err(Breach {
+                    invariant: Invariant::Sessions,
+                    key: sight.key,
+                    writes: vec![missed],
+                    evidence: format!("on key {}, {sight}; {why}", sight.key.0),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// A quorum read: primaries of the answer and primaries that hold an acknowledged write have one in common, if together

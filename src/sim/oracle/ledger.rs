@@ -105,7 +105,22 @@ pub(super) struct Ledger<'h> {
     writes: Vec<Write<'h>>,
     by_id: BTreeMap<WriteId, usize>,
     ops: BTreeMap<OpId, Op>,
+    /// What reads demand to be shown.
+    demands: BTreeMap<OpId, EffectSet>,
+    /// What is on many disks, by key, the newest last.
+    settled: BTreeMap<KeyId, Vec<Settled>>,
 }
+
+/// What a read showed when that was on the disks of so many replicas.
+#[derive(Clone, Debug)]
+pub(super) struct Settled {
+    pub(super) at: Time,
+    pub(super) replicas: u8,
+    pub(super) seen: EffectSet,
+}
+
+/// Of each key so many are looked at: what the newest ones show, older ones did.
+const MOST_SETTLED: usize = 4;
 
 impl<'h> Ledger<'h> {
     pub(super) fn new(history: &'h History) -> Ledger<'h> {
@@ -116,7 +131,14 @@ impl<'h> Ledger<'h> {
             acked: Vec::new(),
         };
         let keys = history.keys.iter().map(record).collect();
-        Ledger { keys, writes: Vec::new(), by_id: BTreeMap::new(), ops: BTreeMap::new() }
+        Ledger {
+            keys,
+            writes: Vec::new(),
+            by_id: BTreeMap::new(),
+            ops: BTreeMap::new(),
+            demands: BTreeMap::new(),
+            settled: BTreeMap::new(),
+        }
     }
 
     pub(super) fn key(&self, key: KeyId) -> &Record<'h> {
@@ -186,6 +208,33 @@ impl<'h> Ledger<'h> {
     pub(super) fn on_read(&mut self, at: Time, op: OpId, key: KeyId, replicas: u8) {
         self.key(key);
         self.begin(op, Op::Read { key, begun: at, replicas, answer: None });
+    }
+
+    /// A read demands what another operation led to.
+    pub(super) fn on_demand(&mut self, op: OpId, after: OpId) {
+        let (seen, _) = self.basis(op, self.read_key(op), after);
+        self.demands.insert(op, seen);
+    }
+
+    /// What a read demanded to be shown.
+    pub(super) fn demand(&self, op: OpId) -> Option<&EffectSet> {
+        self.demands.get(&op)
+    }
+
+    /// What a read showed is on so many disks.
+    pub(super) fn on_settled(&mut self, at: Time, op: OpId, replicas: u8) {
+        let key = self.read_key(op);
+        let (seen, _) = self.basis(op, key, op);
+        let settled = self.settled.entry(key).or_default();
+        if settled.len() == MOST_SETTLED {
+            settled.remove(0);
+        }
+        settled.push(Settled { at, replicas, seen });
+    }
+
+    /// What was on many disks of a key.
+    pub(super) fn settled(&self, key: KeyId) -> &[Settled] {
+        self.settled.get(&key).map_or(&[], |settled| settled)
     }
 
     /// The acknowledged writes of a key.

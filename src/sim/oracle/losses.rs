@@ -26,6 +26,12 @@ impl Losses {
         self.damaged.insert((node, key), at);
     }
 
+    /// Whether any node lost what it had on its disk of `key` at `since` or later.
+    pub(super) fn any_disk(&self, key: KeyId, since: Time) -> bool {
+        let rotten = self.damaged.iter().filter(|((_, of), _)| *of == key).map(|(_, at)| at);
+        self.wiped.values().chain(rotten).any(|at| *at >= since)
+    }
+
     /// Whether `holder`, or its heir, lost what it may have held of `key` at `since` or later. What an heir has taken over
     /// is on its disk.
     pub(super) fn excuse(&self, holder: Holder, key: KeyId, since: Time) -> bool {

@@ -20,6 +20,21 @@ pub enum Invariant {
     SiblingBound,
     /// A label never names two writes of a key.
     DotUniqueness,
+    /// A read that demands what a session has seen shows it, or what replaced it.
+    Sessions,
+}
+
+impl Invariant {
+    /// All of them.
+    pub const ALL: [Invariant; 7] = [
+        Invariant::NoLostWrite,
+        Invariant::QuorumRead,
+        Invariant::NoPhantom,
+        Invariant::Antichain,
+        Invariant::SiblingBound,
+        Invariant::DotUniqueness,
+        Invariant::Sessions,
+    ];
 }
 
 impl Invariant {
@@ -29,6 +44,7 @@ impl Invariant {
             Invariant::NoLostWrite | Invariant::QuorumRead => 1,
             Invariant::NoPhantom => 2,
             Invariant::Antichain => 3,
+            Invariant::Sessions => 6,
             Invariant::SiblingBound => 7,
             Invariant::DotUniqueness => 8,
         }
@@ -43,6 +59,7 @@ impl Invariant {
             Invariant::Antichain => "antichain",
             Invariant::SiblingBound => "sibling bound",
             Invariant::DotUniqueness => "dot uniqueness",
+            Invariant::Sessions => "sessions",
         }
     }
 }

@@ -182,6 +182,7 @@ fn draw_operation(rng: &mut Xoshiro256PlusPlus, cluster: &ClusterPlan, at: Durat
         key: rng.random_range(0..cluster.keys),
         act,
         level: *[1, 1, 2, 2, 2, 2, 3].choose(rng).expect("a choice of levels"),
+        in_session: rng.random_bool(0.2),
         salt: rng.random(),
     }
 }

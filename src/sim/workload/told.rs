@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Known, MOST_CONTEXTS, Pending, Workload, key_id, label_of};
+use super::{Known, Lent, MOST_CONTEXTS, Pending, Workload, Write, key_id, label_of};
 use crate::api::{Ack, ApiError, Receipt, Reply, Response, SiblingMeta};
 use crate::client::session::Outcome;
 use crate::sim::availability::{Availability, Promise};
@@ -21,7 +21,14 @@ impl Workload {
     pub(in crate::sim) fn listen<D: Disk>(&mut self, world: &mut World<D>) {
         for (call, outcome) in world.clients.take_ended() {
             match self.pending.remove(&call).expect("a call that ends was begun here") {
-                Pending::Get { op, client, key, then } => self.on_read(world, op, client, key, then, outcome),
+                Pending::Get { op, client, key, then, settles } => {
+                    let answered = matches!(outcome, Outcome::Answered { .. });
+                    self.on_read(world, op, client, key, then, outcome);
+                    if let Some(replicas) = settles.filter(|_| answered) {
+                        self.note(world.now, Event::Settled { op, replicas });
+                        world.coverage.hit(Mark::Settled);
+                    }
+                }
                 Pending::Scan { client } => self.on_scanned(client, world, outcome),
                 Pending::Put { op, client, write, promise } => {
                     if let Some(promise) = promise.filter(|promise| world.still_holds(*promise)) {
@@ -97,7 +104,9 @@ impl Workload {
             } | Outcome::NoAnswer { .. }
                 | Outcome::Unreachable { .. }
         );
-        if !honest {
+        let stale = matches!(outcome, Outcome::Refused { error: ApiError::Stale { .. }, .. });
+        world.coverage.add(Mark::Stale, u64::from(stale));
+        if !honest && !stale {
             let evidence = || format!("{what} is answered by {outcome:?}");
             world.witness.breach(world.now, "honest answers", None, evidence);
         }
@@ -129,7 +138,13 @@ impl Workload {
                 self.remember(client, self.writes[write].key, known);
                 self.doubtful.entry(client).or_default().retain(|doubtful| *doubtful != write);
                 self.acked.insert(write);
-                acked(receipt, &world.primaries(&self.keys[self.writes[write].key]), &world.ids)
+                {
+                    let Write { key, since, .. } = self.writes[write];
+                    let by = holders(receipt, &world.primaries(&self.keys[key]), &world.ids);
+                    let lent = by.iter().filter(|holder| holder.heir.is_some());
+                    self.lent.extend(lent.map(|by| Lent { key, dot: receipt.dot, by: *by, since }));
+                    Ending::Acked { label: label_of(receipt.dot), by }
+                }
             }
             Outcome::Refused { error: ApiError::Indeterminate { .. }, .. } | Outcome::NoAnswer { .. } => {
                 self.doubtful.entry(client).or_default().push(write);
@@ -184,15 +199,15 @@ impl Workload {
     }
 }
 
-/// How a put ended of which the key's primaries are `slots`.
-fn acked(receipt: &Receipt, slots: &[usize], ids: &BTreeMap<NodeId, usize>) -> Ending {
+/// Who has a put of which the key's primaries are `slots`.
+fn holders(receipt: &Receipt, slots: &[usize], ids: &BTreeMap<NodeId, usize>) -> Vec<Holder> {
     let number = |node: usize| u16::try_from(node).expect("few nodes");
     let holder = |ack: &Ack| {
         let node = number(*ids.get(&ack.node).expect("members acknowledge"));
         let heir = ack.stand_in.then(|| number(slots[usize::from(ack.slot)]));
         Holder { node, synced: ack.synced, heir }
     };
-    Ending::Acked { label: label_of(receipt.dot), by: receipt.acks.iter().map(holder).collect() }
+    receipt.acks.iter().map(holder).collect()
 }
 
 /// What an answer shows; takes its values from those of the answer.

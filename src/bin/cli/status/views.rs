@@ -17,6 +17,8 @@ pub enum Opinion {
     Up,
     /// It has none.
     NoLink,
+    /// It holds it for dead.
+    Convicted,
     /// It does not know it.
     Unknown,
 }
@@ -25,6 +27,7 @@ impl Opinion {
     fn of(from: &str, member: &MemberStatus) -> Opinion {
         match member {
             _ if member.name == from => Opinion::Itself,
+            member if member.convicted => Opinion::Convicted,
             member if member.up => Opinion::Up,
             _ => Opinion::NoLink,
         }
@@ -35,6 +38,7 @@ impl Opinion {
             Opinion::Itself => "-",
             Opinion::Up => "up",
             Opinion::NoLink => "no link",
+            Opinion::Convicted => "dead",
             Opinion::Unknown => "unknown",
         }
     }
@@ -46,6 +50,8 @@ struct View {
     from: String,
     /// Of each member, if the node has answered.
     of: Option<Vec<Opinion>>,
+    /// How unlikely it finds each one's silence, in the same order.
+    phi: Option<Vec<Option<f64>>>,
     /// Why it has not.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -71,15 +77,16 @@ impl Views {
         let view =
             |(address, answer): &(String, Result<dynkv::api::StatusReply, dynkv::client::ClientError>)| match answer {
                 Ok(reply) => {
-                    let of = |(name, _): &(String, String)| {
-                        let member = reply.members.iter().find(|member| &member.name == name);
-                        member.map_or(Opinion::Unknown, |member| Opinion::of(&reply.name, member))
-                    };
-                    View { from: reply.name.clone(), of: Some(named.iter().map(of).collect()), reason: None }
+                    let known = |name: &String| reply.members.iter().find(|member| &member.name == name);
+                    let opinion = |member| Opinion::of(&reply.name, member);
+                    let of = |(name, _): &(String, String)| known(name).map_or(Opinion::Unknown, opinion);
+                    let phi = |(name, _): &(String, String)| known(name).and_then(|member| member.phi);
+                    let (of, phi) = (named.iter().map(of).collect(), named.iter().map(phi).collect());
+                    View { from: reply.name.clone(), of: Some(of), phi: Some(phi), reason: None }
                 }
                 Err(error) => {
                     let name = named.iter().find(|(_, known)| known == address).map_or(address, |(name, _)| name);
-                    View { from: name.clone(), of: None, reason: Some(error.to_string()) }
+                    View { from: name.clone(), of: None, phi: None, reason: Some(error.to_string()) }
                 }
             };
         let mut views: Vec<View> = answers.iter().map(view).collect();
@@ -95,7 +102,13 @@ impl Views {
             std::iter::once("SAYS \\ OF").chain(self.members.iter().map(String::as_str)).collect();
         let mut columns = Columns::new(&headings);
         for view in &self.views {
-            let said = |index: usize| view.of.as_ref().map_or("?", |of| of[index].word()).to_owned();
+            let phi = |index: usize| view.phi.as_ref().and_then(|phi| phi[index]);
+            let said = |index: usize| match (view.of.as_ref().map(|of| of[index]), phi(index)) {
+                (None, _) => "?".to_owned(),
+                (Some(opinion), None) => opinion.word().to_owned(),
+                (Some(Opinion::Itself), _) => Opinion::Itself.word().to_owned(),
+                (Some(opinion), Some(phi)) => format!("{} (phi {phi:.1})", opinion.word()),
+            };
             columns
                 .row(std::iter::once(view.from.clone()).chain((0..self.members.len()).map(said)).collect::<Vec<_>>());
         }
@@ -116,17 +129,19 @@ mod tests {
 
     #[test]
     fn each_row_is_what_one_node_says() {
-        use Opinion::{Itself, NoLink, Unknown, Up};
+        use Opinion::{Convicted, Itself, NoLink, Unknown, Up};
         let one = reply(1, vec![member(1, true, "aa"), member(2, false, "aa"), member(10, true, "aa")]);
-        let ten = reply(10, vec![member(1, true, "aa"), member(10, true, "aa")]);
+        let dead = MemberStatus { convicted: true, phi: Some(9.5), ..member(1, true, "aa") };
+        let ten = reply(10, vec![dead, member(10, true, "aa")]);
         let answers = vec![("h:10".to_owned(), Ok(ten)), ("h:2".to_owned(), lost()), ("h:1".to_owned(), Ok(one))];
         let views = Views::of(&answers);
         assert_eq!(views.members, ["n1", "n2", "n10"]);
         let rows: Vec<_> = views.views.iter().map(|view| (&*view.from, view.of.clone())).collect();
         assert_eq!(
             rows,
-            [("n1", Some(vec![Itself, NoLink, Up])), ("n2", None), ("n10", Some(vec![Up, Unknown, Itself]))]
+            [("n1", Some(vec![Itself, NoLink, Up])), ("n2", None), ("n10", Some(vec![Convicted, Unknown, Itself]))]
         );
+        assert_eq!(views.views[2].phi, Some(vec![Some(9.5), None, Some(0.25)]));
         assert!(!views.agree);
     }
 

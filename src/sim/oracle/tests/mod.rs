@@ -5,6 +5,7 @@ mod loss;
 mod model;
 mod quorum;
 mod recorder;
+mod sessions;
 mod shown;
 
 use std::time::Duration;

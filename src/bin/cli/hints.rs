@@ -1,0 +1,188 @@
+//! `hints`
+
+mod order;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytesize::ByteSize;
+use dynkv::api::StatusReply;
+use dynkv::client::ClientError;
+use humantime::format_duration;
+use serde::Serialize;
+
+use super::context::Context;
+use super::exit::{Exit, Failure};
+use super::output::{Columns, Out};
+
+/// Show, replay or drop what nodes keep for others that missed writes.
+///
+/// A counted hint stands for a write that was acknowledged because of it: it stays until its target holds the write.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+EXAMPLES
+  dynkv-cli hints list
+  dynkv-cli hints flush --target n3
+  dynkv-cli hints drop --target n3 --yes     # n3 never returns; what only waited for it is lost")]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// List what waits, by holder and target, and when it will be gone at today's rate.
+    ///
+    /// Exit 7 if a node did not answer.
+    #[command(after_help = "\
+EXAMPLES
+  dynkv-cli hints list
+  dynkv-cli hints list -o json | jq '.hints[] | select(.counted > 0)'")]
+    List,
+    /// Replay at once, however often it has failed.
+    #[command(after_help = "\
+EXAMPLES
+  dynkv-cli hints flush
+  dynkv-cli hints flush --target n3 --node n1")]
+    Flush(order::FlushArgs),
+    /// Drop all that waits for a node which is never to return, acknowledged writes included.
+    ///
+    /// On a terminal it asks; elsewhere it wants --yes.
+    #[command(after_help = "\
+EXAMPLES
+  dynkv-cli hints drop --target n3 --yes")]
+    Drop(order::DropArgs),
+}
+
+type Answers = Vec<(String, Result<StatusReply, ClientError>)>;
+
+pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    match args.verb {
+        Verb::List => list(context).await,
+        Verb::Flush(args) => order::flush(context, args).await,
+        Verb::Drop(args) => order::drop(context, args).await,
+    }
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Document {
+    hints: Vec<Row>,
+    total: u64,
+    unreachable: Vec<Unreachable>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Row {
+    holder: String,
+    target: String,
+    target_id: String,
+    hints: u64,
+    counted: u64,
+    bytes: u64,
+    oldest_age_s: u64,
+    replayed: u64,
+    rate: u64,
+    /// At today's rate; null while nothing moves.
+    drains_in_s: Option<u64>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Unreachable {
+    address: String,
+    reason: String,
+}
+
+#[allow(clippy::disallowed_methods, reason = "ages are for people, by this machine's clock")]
+async fn list(context: &Context) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let document = assemble(&client.status_all().await, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    let mut out = context.out();
+    let format = context.table_format();
+    if format.is_json() {
+        out.json(format, &document)?;
+    } else {
+        print(&document, &mut out)?;
+    }
+    out.flush()?;
+    Ok(if document.unreachable.is_empty() { Exit::Ok } else { Exit::Partly })
+}
+
+fn assemble(answers: &Answers, now_ms: u64) -> Document {
+    let replies = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+    let mut hints: Vec<Row> = replies
+        .flat_map(|reply| {
+            reply.hints.iter().map(|kept| Row {
+                holder: reply.name.clone(),
+                target: kept.name.clone(),
+                target_id: kept.target.to_string(),
+                hints: kept.hints,
+                counted: kept.counted,
+                bytes: kept.bytes,
+                oldest_age_s: now_ms.saturating_sub(kept.oldest_wall_ms) / 1000,
+                replayed: kept.replayed,
+                rate: kept.rate,
+                drains_in_s: kept.drains_in().map(|time| time.as_secs()),
+            })
+        })
+        .collect();
+    hints.sort_by(|a, b| (&a.target, &a.holder).cmp(&(&b.target, &b.holder)));
+    let unreachable = answers.iter().filter_map(|(address, answer)| {
+        let reason = answer.as_ref().err()?.to_string();
+        Some(Unreachable { address: address.clone(), reason })
+    });
+    Document { total: hints.iter().map(|row| row.hints).sum(), hints, unreachable: unreachable.collect() }
+}
+
+fn print(document: &Document, out: &mut Out) -> Result<(), Failure> {
+    let headings = ["HOLDER", "TARGET", "HINTS", "COUNTED", "BYTES", "OLDEST", "RATE", "DRAINED IN"];
+    let mut columns = Columns::new(&headings).right(&[2, 3, 4, 5, 6, 7]);
+    for row in &document.hints {
+        let time = |seconds| format_duration(std::time::Duration::from_secs(seconds)).to_string();
+        columns.row([
+            row.holder.clone(),
+            row.target.clone(),
+            row.hints.to_string(),
+            row.counted.to_string(),
+            ByteSize(row.bytes).to_string(),
+            time(row.oldest_age_s),
+            format!("{}/s", ByteSize(row.rate)),
+            row.drains_in_s.map_or_else(|| "not moving".to_owned(), time),
+        ]);
+    }
+    if document.hints.is_empty() {
+        out.line("nothing waits for anybody")?;
+    } else {
+        columns.print(out)?;
+    }
+    document
+        .unreachable
+        .iter()
+        .try_for_each(|node| out.line(format!("no answer from {}: {}", node.address, node.reason)))
+}
+
+#[cfg(test)]
+mod tests {
+    use dynkv::api::HintStatus;
+    use dynkv::types::NodeId;
+
+    use super::super::status::tests::{lost, reply};
+    use super::*;
+
+    pub fn kept(target: u64, hints: u64, rate: u64) -> HintStatus {
+        let name = format!("n{target}");
+        let (bytes, oldest_wall_ms) = (hints * 100, 5000);
+        HintStatus { target: NodeId(target), name, hints, counted: 1, bytes, oldest_wall_ms, replayed: 0, rate }
+    }
+
+    #[test]
+    fn what_waits_is_listed_by_target_and_holder() {
+        let one = StatusReply { hints: vec![kept(3, 2, 0), kept(2, 1, 50)], ..reply(1, vec![]) };
+        let four = StatusReply { hints: vec![kept(3, 4, 0)], ..reply(4, vec![]) };
+        let answers = vec![("h:4".into(), Ok(four)), ("h:2".into(), lost()), ("h:1".into(), Ok(one))];
+        let document = assemble(&answers, 65_000);
+        let rows: Vec<_> = document.hints.iter().map(|row| (&*row.target, &*row.holder, row.hints)).collect();
+        assert_eq!(rows, [("n2", "n1", 1), ("n3", "n1", 2), ("n3", "n4", 4)]);
+        assert_eq!((document.hints[0].drains_in_s, document.hints[1].drains_in_s), (Some(2), None));
+        assert_eq!((document.total, document.hints[0].oldest_age_s, &*document.unreachable[0].address), (7, 60, "h:2"));
+    }
+}

@@ -1,0 +1,176 @@
+//! `hints flush` and `hints drop`: one request to each holder.
+
+use std::io::{IsTerminal, Write};
+
+use dynkv::api::{HintOrder, HintsOrdered};
+use dynkv::client::{Client, ClientError};
+use dynkv::ring::Member;
+use dynkv::types::NodeId;
+use serde::Serialize;
+
+use super::super::context::Context;
+use super::super::exit::{Exit, Failure};
+use super::super::output::count;
+use super::Answers;
+
+#[derive(Debug, clap::Args)]
+pub struct FlushArgs {
+    /// Only what waits for this node.
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
+    /// Only on this node.
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct DropArgs {
+    /// The node that never returns: its name, or its id if it has left the ring.
+    #[arg(long, value_name = "NAME")]
+    target: String,
+    /// Only on this node.
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+pub async fn flush(context: &Context, args: FlushArgs) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let answers = client.status_all().await;
+    let target = args.target.map(|name| target(&client, &answers, &name)).transpose()?;
+    let holders = holders(&client, &answers, target, args.node.as_deref())?;
+    carry_out(context, &client, &holders, HintOrder::Flush { target }, "will be replayed").await
+}
+
+pub async fn drop(context: &Context, args: DropArgs) -> Result<Exit, Failure> {
+    let asks = std::io::stdin().is_terminal();
+    if !args.yes && !asks {
+        return Err(Failure::usage(format!(
+            "this loses acknowledged writes if only hints for {} hold them: give --yes to do it all the same",
+            args.target
+        )));
+    }
+    let client = context.connect().await?;
+    let answers = client.status_all().await;
+    let target = target(&client, &answers, &args.target)?;
+    let holders = holders(&client, &answers, Some(target), args.node.as_deref())?;
+    if !args.yes && !is_confirmed(&args.target, counted(&answers, target, &holders))? {
+        return Err(Failure::new(Exit::Error, "nothing was dropped"));
+    }
+    carry_out(context, &client, &holders, HintOrder::Drop { target }, "will be dropped").await
+}
+
+/// Asks whether it is meant.
+fn is_confirmed(target: &str, counted: u64) -> Result<bool, Failure> {
+    let mut stderr = std::io::stderr();
+    write!(
+        stderr,
+        "Drop all that waits for {target}, {} of acknowledged writes included? [y/N] ",
+        count(counted, "hint")
+    )?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn members(client: &Client) -> Vec<Member> {
+    client.ring().map_or_else(Vec::new, |view| view.layout().members().to_vec())
+}
+
+fn unknown(what: &str, name: &str, members: &[Member]) -> Failure {
+    let mut names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+    names.sort_unstable();
+    Failure::usage(format!("{what} {name:?} is not known; members are {}", names.join(", ")))
+}
+
+/// Who is meant: a member, or one that has left and for whom something waits.
+fn target(client: &Client, answers: &Answers, name: &str) -> Result<NodeId, Failure> {
+    let members = members(client);
+    let is_named = |id: NodeId, known: &str| known == name || id.to_string() == name;
+    let member = members.iter().find(|member| is_named(member.id, &member.name)).map(|member| member.id);
+    let kept = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).flat_map(|reply| &reply.hints);
+    let waits = || kept.clone().find(|kept| is_named(kept.target, &kept.name)).map(|kept| kept.target);
+    member.or_else(waits).ok_or_else(|| unknown("target", name, &members))
+}
+
+/// Whom to ask: every member, or the one named; for a target that has left only those who keep something for it.
+fn holders(
+    client: &Client,
+    answers: &Answers,
+    target: Option<NodeId>,
+    node: Option<&str>,
+) -> Result<Vec<(NodeId, String)>, Failure> {
+    let members = members(client);
+    if let Some(name) = node.filter(|name| members.iter().all(|member| member.name != *name)) {
+        return Err(unknown("node", name, &members));
+    }
+    let has_left = target.is_some_and(|target| members.iter().all(|member| member.id != target));
+    let keeps = |member: &Member| {
+        let reply = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).find(|reply| reply.node == member.id);
+        reply.is_some_and(|reply| reply.hints.iter().any(|kept| Some(kept.target) == target))
+    };
+    let wanted = |member: &&Member| node.is_none_or(|name| member.name == name) && (!has_left || keeps(member));
+    Ok(members.iter().filter(wanted).map(|member| (member.id, member.name.clone())).collect())
+}
+
+/// Hints for `target` on these holders that acknowledged writes rest on.
+fn counted(answers: &Answers, target: NodeId, holders: &[(NodeId, String)]) -> u64 {
+    let replies = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+    let asked = replies.filter(|reply| holders.iter().any(|(holder, _)| *holder == reply.node));
+    asked.flat_map(|reply| &reply.hints).filter(|kept| kept.target == target).map(|kept| kept.counted).sum()
+}
+
+#[derive(Serialize)]
+struct Document {
+    ordered: Vec<Row>,
+    hints: u64,
+}
+
+#[derive(Serialize)]
+struct Row {
+    node: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ordered: Option<HintsOrdered>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+async fn carry_out(
+    context: &Context,
+    client: &Client,
+    holders: &[(NodeId, String)],
+    order: HintOrder,
+    what: &str,
+) -> Result<Exit, Failure> {
+    let nodes: Vec<NodeId> = holders.iter().map(|(node, _)| *node).collect();
+    let answers = client.order_hints(&nodes, order).await;
+    let results: Vec<_> = holders.iter().map(|(_, name)| name.clone()).zip(answers).collect();
+    if results.iter().all(|(_, result)| result.is_err())
+        && let Some((name, Err(error))) = results.first()
+    {
+        return Err(Failure::about(format!("no node took the order; {name}"), error));
+    }
+    let hints = results.iter().filter_map(|(_, result)| result.as_ref().ok()).map(|ordered| ordered.hints).sum();
+    let row = |(node, result): (String, Result<HintsOrdered, ClientError>)| {
+        let error = result.as_ref().err().map(ToString::to_string);
+        Row { node, ordered: result.ok(), error }
+    };
+    let document = Document { ordered: results.into_iter().map(row).collect(), hints };
+    let mut out = context.out();
+    let format = context.table_format();
+    if format.is_json() {
+        out.json(format, &document)?;
+    } else {
+        for Row { node, ordered, error } in &document.ordered {
+            match (ordered, error) {
+                (Some(ordered), _) => out.line(format!("{node}: {} {what}", count(ordered.hints, "hint")))?,
+                (None, error) => out.line(format!("{node}: {}", error.as_deref().unwrap_or("no answer")))?,
+            }
+        }
+    }
+    out.flush()?;
+    Ok(if document.ordered.iter().all(|row| row.error.is_none()) { Exit::Ok } else { Exit::Partly })
+}
