@@ -36,6 +36,9 @@ fn command_lines_that_make_no_sense() {
     check_usage(&["bench", "--mix", "50:60"], "make 100");
     check_usage(&["scan", "--cursor", "x"], "not a cursor");
     check_usage(&["get", "a", "b", "--context-out", "f"], "one at a time");
+    check_usage(&["trace", "scan"], "unrecognized subcommand");
+    check_usage(&["trace", "get"], "<KEY>");
+    check_usage(&["trace", "get", "a", "b", "--context-out", "f"], "one at a time");
 }
 
 #[test]
@@ -97,10 +100,9 @@ fn files_that_cannot_be_read_are_named() {
 fn help_and_version_and_completions_need_nothing() {
     let (code, help, _) = cli(&["--help"]);
     assert_eq!(code, 0);
-    for verb in [
-        "get", "put", "delete", "exists", "scan", "batch", "import", "export", "where", "status", "ring", "hints",
-        "health", "explain", "bench",
-    ] {
+    let data = ["get", "put", "delete", "exists", "scan", "batch", "import", "export"];
+    let others = ["where", "status", "ring", "hints", "health", "explain", "trace", "bench"];
+    for verb in data.into_iter().chain(others) {
         assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}");
         let (code, help, _) = cli(&[verb, "--help"]);
         assert_eq!((code, help.contains("EXAMPLES")), (0, true), "{verb}");

@@ -75,7 +75,6 @@ pub struct Loss {
 
 /// What the driver tells a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one lives at a time, and a box would cost every answer an allocation")]
 pub enum Input {
     /// The request has been handed to the node's connection: from here on the node may act on it.
     Sent {

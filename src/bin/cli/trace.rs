@@ -189,13 +189,8 @@ impl SpanRecord {
         let back = cell(self.answered_us.unwrap_or(whole_us).saturating_sub(half));
         let symbol = |at: u64| match at {
             at if at < from || at >= to => '.',
-            at if self.answered_us.is_none() => {
-                if at + 1 == WIDTH {
-                    '>'
-                } else {
-                    '-'
-                }
-            }
+            at if self.answered_us.is_none() && at + 1 == WIDTH => '>',
+            _ if self.answered_us.is_none() => '-',
             _ if self.network_us.is_none() => '=',
             at if at < queue || at > back => '-',
             at if at < store => 'q',

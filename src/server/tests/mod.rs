@@ -5,6 +5,7 @@ mod cluster;
 mod faults;
 mod hints;
 mod lifecycle;
+mod trace;
 
 use std::future::Future;
 use std::path::PathBuf;
