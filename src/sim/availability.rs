@@ -12,6 +12,9 @@ use crate::types::Time;
 const DETECTED_WITHIN: Duration = Duration::from_secs(5);
 /// With less room, a burst of clients is lawfully refused.
 pub(super) const ROOM: usize = 16;
+/// Below this bound blind writes are lawfully refused, and a client that was refused by some and met silence elsewhere is
+/// told that the outcome is unknown.
+pub(super) const SIBLINGS: u32 = 50;
 
 /// Puts that had to succeed, and those of them that did not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

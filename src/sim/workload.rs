@@ -287,7 +287,10 @@ impl Workload {
             trace: operation.salt.is_multiple_of(13),
             deadline: Deadline::default(),
         };
-        let easy = self.plan.sloppy && self.plan.max_inflight >= availability::ROOM && !header.strict;
+        let easy = self.plan.sloppy
+            && self.plan.max_inflight >= availability::ROOM
+            && self.plan.max_siblings >= availability::SIBLINGS
+            && !header.strict;
         let promise = world.promise(usize::from(operation.level)).filter(|_| easy && header.pw.is_none());
         let what = self.describe(write, operation.level);
         let request = Request::Put(Put { header, value: body });
