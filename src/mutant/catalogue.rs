@@ -45,9 +45,9 @@ const SESSIONS: &str = "sessions";
 
 catalogue! {
     /// A merge that should keep several siblings keeps the first.
-    MergeKeepsOne = "merge-keeps-one", caught by [LOST];
+    MergeKeepsOne = "merge-keeps-one", caught by [LOST, SESSIONS];
     /// A merge drops siblings whose wall clock is behind the newest one's.
-    WallClockDominates = "wall-clock-dominates", caught by [LOST];
+    WallClockDominates = "wall-clock-dominates", caught by [LOST, SESSIONS];
     /// A merge drops a delete where there is also a value.
     TombstoneYields = "tombstone-yields", caught by [LOST];
     /// A merge keeps a local sibling although the other copy has seen it replaced.
