@@ -2,8 +2,11 @@
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
-use super::nodes::Nodes;
+use serde_json::Value;
+
+use super::nodes::{Nodes, PATIENCE};
 
 /// What a command said and how it ended.
 pub struct Said {
@@ -19,7 +22,7 @@ impl Said {
     }
 
     /// The JSON document that was printed.
-    pub fn json(&self) -> serde_json::Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
@@ -41,6 +44,19 @@ impl Said {
 /// Runs `dynkv-cli` with these arguments and nothing on its standard input.
 pub fn cli(nodes: &Nodes, args: &[&str]) -> Said {
     cli_with(nodes, args, b"")
+}
+
+/// Runs `dynkv-cli` again and again until it ends with this code and prints JSON that passes.
+pub fn cli_until(nodes: &Nodes, args: &[&str], code: i32, passes: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let said = cli(nodes, args);
+        if said.code == code && passes(&said.json()) {
+            return said.json();
+        }
+        let Said { code, err, .. } = &said;
+        assert!(Instant::now() < deadline, "{args:?} still ends with {code}: {}{err}", said.text());
+    }
 }
 
 /// Runs `dynkv-cli` with these arguments and this standard input.

@@ -12,7 +12,7 @@ use dynkv::client::{Client, ClientConfig};
 use dynkv::net::{TlsFiles, Validity, init_ca, issue_client, issue_node};
 
 /// How long nodes may take to found a cluster, or to serve again.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What differs from node to node and from test to test: lines of a configuration by section.
 pub type Settings = BTreeMap<&'static str, Vec<String>>;
