@@ -29,13 +29,15 @@ pub enum Effect {
     FailedOver,
     /// Statuses that show a node as down.
     SeenDown,
+    /// Looks that found hints with a node.
+    SeenHints,
     /// Writes of unknown fate that were tried again, with their write ids.
     Retried,
 }
 
 impl Effect {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Effect; 13] = [
+    pub const ALL: [Effect; 14] = [
         Effect::Killed,
         Effect::DeadMs,
         Effect::SeenStopped,
@@ -48,6 +50,7 @@ impl Effect {
         Effect::SeenClockOff,
         Effect::FailedOver,
         Effect::SeenDown,
+        Effect::SeenHints,
         Effect::Retried,
     ];
 
@@ -66,6 +69,7 @@ impl Effect {
             Effect::SeenClockOff => "writes with a clock far off",
             Effect::FailedOver => "requests that failed over",
             Effect::SeenDown => "statuses that show a node down",
+            Effect::SeenHints => "looks that found hints kept",
             Effect::Retried => "writes tried again",
         }
     }

@@ -77,9 +77,11 @@ impl Fault {
     /// What has to be seen of it, or it was none.
     pub fn wanted(&self, cluster: usize) -> &'static [Effect] {
         match self {
-            Fault::Kill { nodes } if nodes.len() < cluster => &[Effect::Killed, Effect::DeadMs, Effect::FailedOver],
+            Fault::Kill { nodes } if nodes.len() < cluster => {
+                &[Effect::Killed, Effect::DeadMs, Effect::FailedOver, Effect::SeenHints]
+            }
             Fault::Kill { .. } => &[Effect::Killed, Effect::DeadMs],
-            Fault::Pause { .. } => &[Effect::SeenStopped, Effect::FailedOver],
+            Fault::Pause { .. } => &[Effect::SeenStopped, Effect::FailedOver, Effect::SeenHints],
             Fault::Cut { .. } => &[Effect::Cut],
             Fault::SlowNet { .. } => &[Effect::Delayed, Effect::Lost, Effect::Doubled],
             Fault::SlowDisk { .. } => &[Effect::SlowSyncs],

@@ -57,6 +57,7 @@ async fn look(place: &Place, seen_down: &Mutex<Vec<Duration>>, record: &Record, 
         effects.saw(Effect::SeenDown);
         seen_down.lock().expect("nobody panics while noting").push(record.elapsed());
     }
+    effects.add(Effect::SeenHints, u64::from(hints_of(&status).is_some_and(|hints| hints > 0)));
     effects.add(Effect::SeenFull, u64::from(status["phase"] == "readonly"));
 }
 
