@@ -136,9 +136,9 @@ impl Call<'_> {
         while let Some(effect) = self.effects.get(next) {
             next += 1;
             match effect {
-                Effect::Ask { attempt, target } => {
-                    let (attempt, target) = (*attempt, *target);
-                    self.ask(attempt, target);
+                Effect::Ask { attempt, target, again } => {
+                    let (attempt, target, again) = (*attempt, *target, *again);
+                    self.ask(attempt, target, again);
                 }
                 Effect::Answer(_) => break,
             }
@@ -150,8 +150,11 @@ impl Call<'_> {
         }
     }
 
-    fn ask(&mut self, attempt: Attempt, target: Target) {
+    fn ask(&mut self, attempt: Attempt, target: Target, again: bool) {
         let now = self.hub.network.now();
+        if again && !self.hub.retries.take(now) {
+            return self.session.handle(now, Input::Full { attempt }, &mut self.effects);
+        }
         let ticket = Ticket::new(&self.mailbox, attempt);
         let until = self.session.server_deadline();
         if let Asked::Sent(connection, id) = self.routing.peer(target).ask(now, &self.request, until, ticket) {
@@ -165,6 +168,7 @@ impl Call<'_> {
         let label = |target: &Target| self.routing.label(*target);
         match outcome {
             Outcome::Answered { target, response: Response { result: Ok(reply), values, trace } } => {
+                self.hub.retries.earn();
                 Ok(Called { reply, values, from: label(&target), elapsed, attempts, trace })
             }
             Outcome::Answered { target, response: Response { result: Err(error), trace, .. } } => {

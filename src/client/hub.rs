@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::client::ClientConfig;
 use super::error::ClientError;
+use super::retries::Retries;
 use super::routing::Routing;
 use crate::api::RingReply;
 use crate::net::{Endpoint, Limits, Tls};
@@ -64,6 +65,7 @@ pub(super) struct Hub {
     pub(super) network: Arc<Network>,
     pub(super) routing: ArcSwap<Routing>,
     pub(super) permits: Semaphore,
+    pub(super) retries: Retries,
     /// A ring is being fetched.
     pub(super) refreshing: AtomicBool,
     nonce: u64,
@@ -85,6 +87,7 @@ impl Hub {
             network,
             routing: ArcSwap::from_pointee(routing),
             permits: Semaphore::new(MAX_CALLS),
+            retries: Retries::new(),
             refreshing: AtomicBool::new(false),
             nonce: rand::random(),
             drawn: AtomicU64::new(rand::random()),

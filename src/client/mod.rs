@@ -5,7 +5,7 @@
 //! Client        the handle that programs hold                client.rs, options.rs, error.rs
 //!   Call        one request: a session and what it needs     call.rs
 //!     Session   whom to ask when: pure                       session.rs, route.rs
-//!   Hub         ring, peers, permits: shared by all calls    hub.rs, routing.rs
+//!   Hub         ring, peers, permits: shared by all calls    hub.rs, routing.rs, retries.rs
 //!     Peer      one node: dialed when needed                 peer.rs
 //!       Connection   one lane, answers matched to calls      connection.rs, slots.rs, mailbox.rs, tick.rs
 //! Scan          a bucket's keys, page by page                scan.rs
@@ -28,6 +28,7 @@ mod mailbox;
 mod operate;
 mod options;
 mod peer;
+mod retries;
 mod route;
 mod routing;
 pub mod scan;

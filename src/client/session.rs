@@ -95,7 +95,7 @@ pub enum Input {
         /// Why.
         loss: Loss,
     },
-    /// The client's own queue to the node is full; nothing was sent.
+    /// The client's own queue to the node is full, or it makes no more retries at the moment; nothing was sent.
     Full {
         /// Which.
         attempt: Attempt,
@@ -113,6 +113,9 @@ pub enum Effect {
         attempt: Attempt,
         /// Whom.
         target: Target,
+        /// The last node had no room, or this client's queue to it: if the driver has no retry to spare, it sends nothing
+        /// and says [`Input::Full`].
+        again: bool,
     },
     /// The session is over.
     Answer(Outcome),
@@ -172,6 +175,8 @@ pub struct Session {
     next_ask: Option<Time>,
     fast_failures: usize,
     pauses: u32,
+    /// The last failure was one of room.
+    crowded: bool,
     /// Who may have acted on a request and did not say so.
     silent: Vec<Target>,
     evidence: Option<(Target, ApiError)>,
@@ -196,6 +201,7 @@ impl Session {
             next_ask: None,
             fast_failures: 0,
             pauses: 0,
+            crowded: false,
             silent: Vec::new(),
             evidence: None,
             refusal: None,
@@ -261,6 +267,7 @@ impl Session {
             }
             Input::Full { attempt } => {
                 if let Some(open) = self.close(attempt) {
+                    self.crowded = true;
                     self.refusal = Some((open.target, ApiError::Overloaded));
                     self.on_failed(now, open, Retry::Later, effects);
                 }
@@ -289,6 +296,7 @@ impl Session {
         let Err(error) = response.result else {
             return self.answer(Outcome::Answered { target: open.target, response }, effects);
         };
+        self.crowded = error == ApiError::Overloaded;
         match &error {
             ApiError::Indeterminate { acks, .. } | ApiError::ReadTimeout { replies: acks, .. } => {
                 let best = self.evidence.as_ref().map(|(_, best)| confirmed(best));
@@ -317,6 +325,7 @@ impl Session {
         if open.sent && !self.silent.contains(&open.target) {
             self.silent.push(open.target);
         }
+        self.crowded = false;
         self.losses.retain(|(target, _)| *target != open.target);
         self.losses.push((open.target, loss));
         self.on_failed(now, open, Retry::Elsewhere, effects);
@@ -352,7 +361,7 @@ impl Session {
         self.attempts += 1;
         self.open.push(Open { attempt, target, sent: false });
         self.next_ask = Some(now + self.patience.attempt_timeout / UNSENT_SHARE);
-        effects.push(Effect::Ask { attempt, target });
+        effects.push(Effect::Ask { attempt, target, again: std::mem::take(&mut self.crowded) });
     }
 
     /// Whether a node asked then could still do something.

@@ -103,7 +103,7 @@ impl<D: Disk> World<D> {
         while let Some(effect) = effects.get(next).cloned() {
             next += 1;
             match effect {
-                Effect::Ask { attempt, target } => {
+                Effect::Ask { attempt, target, .. } => {
                     let sent = self.ask_node(id, attempt, usize::from(target.0));
                     let call = self.clients.calls.get_mut(&id).expect("it has not ended");
                     if sent {

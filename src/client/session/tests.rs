@@ -8,7 +8,12 @@ fn ms(millis: u64) -> Time {
 }
 
 fn ask(attempt: u32, target: u16) -> Effect {
-    Effect::Ask { attempt: Attempt(attempt), target: Target(target) }
+    Effect::Ask { attempt: Attempt(attempt), target: Target(target), again: false }
+}
+
+/// After a refusal for want of room.
+fn ask_again(attempt: u32, target: u16) -> Effect {
+    Effect::Ask { attempt: Attempt(attempt), target: Target(target), again: true }
 }
 
 fn refused(target: u16, error: ApiError) -> Effect {
@@ -159,7 +164,7 @@ fn not_ready_goes_elsewhere_and_overloaded_pauses() {
     let (mut run, _) = Run::new(true, 3);
     assert_eq!(run.refuse(1, 0, not_ready()), [ask(1, 1)]);
     assert_eq!(run.refuse(2, 1, ApiError::Overloaded), []);
-    assert_eq!(run.wake(), [ask(2, 2)]);
+    assert_eq!(run.wake(), [ask_again(2, 2)]);
     assert_eq!(run.refuse(50, 2, ApiError::Expired), []);
     assert_eq!(run.wake(), [ask(3, 0)]);
     assert_eq!(run.answer(400, 3, success()), [answered(0)]);
@@ -270,7 +275,7 @@ fn nothing_reached_is_unreachable() {
 fn a_full_queue_pauses_and_is_not_a_send() {
     let (mut run, _) = Run::new(true, 1);
     assert_eq!(run.at(0, Input::Full { attempt: Attempt(0) }), []);
-    assert_eq!(run.wake(), [ask(1, 0)]);
+    assert_eq!(run.wake(), [ask_again(1, 0)]);
     assert_eq!(run.at(5000, Input::Full { attempt: Attempt(1) }), [refused(0, ApiError::Overloaded)]);
 }
 
@@ -374,7 +379,7 @@ proptest! {
         for _ in 0..2000 {
             for effect in effects.drain(..) {
                 match effect {
-                    Effect::Ask { attempt, target } => {
+                    Effect::Ask { attempt, target, .. } => {
                         prop_assert!(answers.is_empty() && open.iter().all(|(_, busy, _)| *busy != target));
                         open.push((attempt, target, false));
                     }
