@@ -26,9 +26,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::{ApiError, Retry};
 pub use self::explain::{Explain, ExplainReply};
-pub use self::hints::{HintOrder, HintStatus, HintsOrdered};
+pub use self::hints::{HintOrder, HintsOrdered};
 pub use self::shown::{newest_of, siblings_of};
 pub use self::trace::{HandedOn, Role, Span, SpanOutcome, Timing, Trace, Why};
+use crate::antientropy::HintBacklog;
 pub use crate::quorum::Ack;
 use crate::quorum::Level;
 use crate::types::{Bucket, ClusterId, DiskId, Generation, Key, NodeId, PartitionId, RingVersion, WriteId};
@@ -387,7 +388,15 @@ pub struct StatusReply {
     /// Every member, in the layout's order.
     pub members: Vec<MemberStatus>,
     /// What it keeps for others, by target; whoever waits for nothing is not in it.
-    pub hints: Vec<HintStatus>,
+    pub hints: Vec<HintBacklog>,
+}
+
+impl StatusReply {
+    /// A node's name; its identity if it is no member.
+    pub fn name_of(&self, node: NodeId) -> String {
+        let member = self.members.iter().find(|member| member.node == node);
+        member.map_or_else(|| node.to_string(), |member| member.name.clone())
+    }
 }
 
 /// An answer without its body.

@@ -113,7 +113,7 @@ fn assemble(answers: &Answers, now_ms: u64) -> Document {
         .flat_map(|reply| {
             reply.hints.iter().map(|kept| Row {
                 holder: reply.name.clone(),
-                target: kept.name.clone(),
+                target: reply.name_of(kept.target),
                 target_id: kept.target.to_string(),
                 hints: kept.hints,
                 counted: kept.counted,
@@ -162,22 +162,14 @@ fn print(document: &Document, out: &mut Out) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use dynkv::api::HintStatus;
-    use dynkv::types::NodeId;
-
-    use super::super::status::tests::{lost, reply};
+    use super::super::status::tests::{backlog, lost, member, reply};
     use super::*;
-
-    pub fn kept(target: u64, hints: u64, rate: u64) -> HintStatus {
-        let name = format!("n{target}");
-        let (bytes, oldest_wall_ms) = (hints * 100, 5000);
-        HintStatus { target: NodeId(target), name, hints, counted: 1, bytes, oldest_wall_ms, replayed: 0, rate }
-    }
 
     #[test]
     fn what_waits_is_listed_by_target_and_holder() {
-        let one = StatusReply { hints: vec![kept(3, 2, 0), kept(2, 1, 50)], ..reply(1, vec![]) };
-        let four = StatusReply { hints: vec![kept(3, 4, 0)], ..reply(4, vec![]) };
+        let members = || vec![member(2, true, "aa"), member(3, false, "aa")];
+        let one = StatusReply { hints: vec![backlog(3, 2, 0), backlog(2, 1, 50)], ..reply(1, members()) };
+        let four = StatusReply { hints: vec![backlog(3, 4, 0)], ..reply(4, members()) };
         let answers = vec![("h:4".into(), Ok(four)), ("h:2".into(), lost()), ("h:1".into(), Ok(one))];
         let document = assemble(&answers, 65_000);
         let rows: Vec<_> = document.hints.iter().map(|row| (&*row.target, &*row.holder, row.hints)).collect();

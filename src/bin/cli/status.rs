@@ -316,6 +316,7 @@ fn print(document: &Document, format: Format, out: &mut Out) -> Result<(), Failu
 
 #[cfg(test)]
 pub mod tests {
+    use dynkv::antientropy::HintBacklog;
     use dynkv::types::{ClusterId, DiskId, Generation, NodeId, RingVersion};
 
     use super::*;
@@ -355,6 +356,12 @@ pub mod tests {
             members,
             hints: Vec::new(),
         }
+    }
+
+    /// Of 100 bytes each, given in the sixth second of 1970.
+    pub fn backlog(target: u64, hints: u64, rate: u64) -> HintBacklog {
+        let (target, bytes, oldest_wall_ms) = (NodeId(target), hints * 100, 5000);
+        HintBacklog { target, hints, counted: 1, bytes, oldest_wall_ms, replayed: 0, rate }
     }
 
     pub fn lost() -> Result<StatusReply, ClientError> {

@@ -3,8 +3,9 @@
 use super::entry::{Entry, HintEntry, Work};
 use super::{Shard, ShardCounters, request_id};
 use crate::antientropy::{Command, HintBacklog, JobId, Ticket};
+use crate::api::HintOrder;
 use crate::message::{Address, PeerRequest, Reason, Refusal, Replicate};
-use crate::node::effects::{Effects, HintCommand, Output, Purpose};
+use crate::node::effects::{Effects, Output, Purpose};
 use crate::ring::Slot;
 use crate::storage::{HintChange, HintPage, Op, OpFailure, Outcome, Task, parse_object_key};
 use crate::types::{Bucket, Key, NodeId, Now, Round, Time};
@@ -153,10 +154,10 @@ impl Shard {
         self.hand_off(now, fx, |shard, out| shard.handoff.on_page(now, ticket, page, out));
     }
 
-    pub(super) fn on_hint_command(&mut self, now: Now, command: HintCommand, fx: &mut Effects) {
-        self.hand_off(now, fx, |shard, out| match command {
-            HintCommand::Flush { target } => shard.handoff.flush(now, target, out),
-            HintCommand::Drop { target } => shard.handoff.discard(now, target, out),
+    pub(super) fn on_hint_order(&mut self, now: Now, order: HintOrder, fx: &mut Effects) {
+        self.hand_off(now, fx, |shard, out| match order {
+            HintOrder::Flush { target } => shard.handoff.flush(now, target, out),
+            HintOrder::Drop { target } => shard.handoff.discard(now, target, out),
         });
     }
 

@@ -91,8 +91,13 @@ fn target(client: &Client, answers: &Answers, name: &str) -> Result<NodeId, Fail
     let members = members(client);
     let is_named = |id: NodeId, known: &str| known == name || id.to_string() == name;
     let member = members.iter().find(|member| is_named(member.id, &member.name)).map(|member| member.id);
-    let kept = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).flat_map(|reply| &reply.hints);
-    let waits = || kept.clone().find(|kept| is_named(kept.target, &kept.name)).map(|kept| kept.target);
+    let mut replies = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+    let waits = || {
+        replies.find_map(|reply| {
+            let mut targets = reply.hints.iter().map(|kept| kept.target);
+            targets.find(|target| is_named(*target, &reply.name_of(*target)))
+        })
+    };
     member.or_else(waits).ok_or_else(|| unknown("target", name, &members))
 }
 
