@@ -101,14 +101,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let asked = Explain { bucket: bucket.bucket.clone(), key, r, pr, w, pw, dw, strict };
     let reply = client.explain(asked).await.map_err(|error| Failure::about(format!("explain {name}"), &error))?;
     let document = document(&client, bucket.bucket.as_str(), &name, reply);
-    let mut out = context.out();
-    let format = context.table_format();
-    if format.is_json() {
-        out.json(format, &document)?;
-    } else {
-        print(&document, &mut out)?;
-    }
-    out.flush()?;
+    context.show(&document, print)?;
     Ok(if document.read.succeeds && document.write.succeeds { Exit::Ok } else { Exit::Degraded })
 }
 

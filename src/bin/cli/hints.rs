@@ -96,14 +96,7 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let document = assemble(&client.status_all().await, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
-    let mut out = context.out();
-    let format = context.table_format();
-    if format.is_json() {
-        out.json(format, &document)?;
-    } else {
-        print(&document, &mut out)?;
-    }
-    out.flush()?;
+    context.show(&document, print)?;
     Ok(if document.unreachable.is_empty() { Exit::Ok } else { Exit::Partly })
 }
 

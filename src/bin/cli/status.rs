@@ -99,17 +99,12 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         });
     }
     let document = assemble(&answers);
-    let mut out = context.out();
-    let format = context.table_format();
     if args.views {
-        let views = Views::of(&answers);
-        if format.is_json() { out.json(format, &views)? } else { views.print(&mut out)? }
-    } else if format.is_json() {
-        out.json(format, &document)?;
+        context.show(&Views::of(&answers), Views::print)?;
     } else {
-        print(&document, format, &mut out)?;
+        let wide = context.table_format() == Format::Wide;
+        context.show(&document, |document, out| print(document, wide, out))?;
     }
-    out.flush()?;
     Ok(if document.degraded { Exit::Degraded } else { Exit::Ok })
 }
 
@@ -264,12 +259,11 @@ fn natural(name: &str) -> (String, u64, String) {
     (head.to_owned(), name[head.len()..].parse().unwrap_or(0), name.to_owned())
 }
 
-fn print(document: &Document, format: Format, out: &mut Out) -> Result<(), Failure> {
+fn print(document: &Document, wide: bool, out: &mut Out) -> Result<(), Failure> {
     let ring =
         document.ring_version.map_or_else(|| "not born yet".to_owned(), |version| format!("ring version {version}"));
     out.line(format!("cluster {}  {ring}", document.cluster))?;
     out.line("")?;
-    let wide = format == Format::Wide;
     let mut headings = vec!["STATE", "NAME", "ZONE", "ADDRESS", "OWNED", "KEYS", "GENERATION", "RING", "HINTS FOR IT"];
     if wide {
         headings.extend(["PHI", "HEARD", "DISK", "FREE", "UPTIME", "NODE ID", "DISK ID"]);

@@ -164,18 +164,11 @@ async fn carry_out(
         Row { node, ordered: result.ok(), error }
     };
     let document = Document { ordered: results.into_iter().map(row).collect(), hints };
-    let mut out = context.out();
-    let format = context.table_format();
-    if format.is_json() {
-        out.json(format, &document)?;
-    } else {
-        for Row { node, ordered, error } in &document.ordered {
-            match (ordered, error) {
-                (Some(ordered), _) => out.line(format!("{node}: {} {what}", count(ordered.hints, "hint")))?,
-                (None, error) => out.line(format!("{node}: {}", error.as_deref().unwrap_or("no answer")))?,
-            }
-        }
-    }
-    out.flush()?;
+    context.show(&document, |document, out| {
+        document.ordered.iter().try_for_each(|Row { node, ordered, error }| match ordered {
+            Some(ordered) => out.line(format!("{node}: {} {what}", count(ordered.hints, "hint"))),
+            None => out.line(format!("{node}: {}", error.as_deref().unwrap_or("no answer"))),
+        })
+    })?;
     Ok(if document.ordered.iter().all(|row| row.error.is_none()) { Exit::Ok } else { Exit::Partly })
 }
