@@ -191,9 +191,7 @@ fn a_second_answer_is_noticed() {
     let mut world = world(&calm(3));
     let attempt = {
         let mut workload = workload::Workload::new(calm(3).cluster);
-        let operation =
-            Operation { at: Duration::ZERO, client: 0, key: 0, act: Act::Get, level: 2, in_session: false, salt: 1 };
-        workload.operate(&mut world, &operation);
+        workload.operate(&mut world, &Operation::plain(Act::Get, 2));
         world.run_for(Duration::from_secs(1));
         assert!(world.owed().is_empty());
         2
