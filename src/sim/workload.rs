@@ -49,6 +49,14 @@ struct Known {
     basis: OpId,
 }
 
+/// A client's look at a key, as the history numbers it.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    op: OpId,
+    client: usize,
+    key: usize,
+}
+
 /// A write that some client intends.
 #[derive(Clone, Debug)]
 struct Write {
@@ -71,7 +79,7 @@ pub(super) struct Lent {
 
 /// What a request under way is for.
 enum Pending {
-    Get { op: OpId, client: usize, key: usize, then: Option<Operation>, settles: Option<u8> },
+    Get { read: Read, then: Option<Operation>, settles: Option<u8> },
     Scan { client: usize },
     Put { op: OpId, client: usize, write: usize, promise: Option<Promise> },
 }
@@ -226,7 +234,7 @@ impl Workload {
         let what = format!("get {name}, r={}", operation.level);
         let call = self.call(world, client, &name, request, what, world.now, operation.salt);
         let settles = operation.extras.blocking_repair.then(|| REPLICAS - operation.level + 1);
-        self.pending.insert(call, Pending::Get { op, client, key, then, settles });
+        self.pending.insert(call, Pending::Get { read: Read { op, client, key }, then, settles });
     }
 
     /// A page from the beginning of the key's partition: what it shows of each key was read as by a get.
