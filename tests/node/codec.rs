@@ -17,7 +17,7 @@ use dynkv::message::{
     Hello, HelloAnswer, HelloRefusal, PeerAnswer, PeerRequest, Ping, Pong, Range, Ranged, Reason, Refusal, Replicate,
     Replicated,
 };
-use dynkv::quorum::{Ack, Candidate, Condition, Level, Verdict};
+use dynkv::quorum::{Ack, Candidate, Condition, Forecast, Level};
 use dynkv::sim::{from_bytes, to_bytes};
 use dynkv::storage::{Page, PageItem, object_key};
 use dynkv::types::{
@@ -285,10 +285,10 @@ fn response() -> impl Strategy<Value = Response> {
     let status = proptest::collection::vec(backlog(), 0..4).prop_map(status);
     let explain = any::<(u64, u8, u8, bool)>().prop_map(|(node, n, slot, succeeds)| {
         let (node, reason) = (NodeId(node), "unavailable".to_owned());
-        let verdict = Verdict { succeeds, reason, margin: n, asked: vec![(slot, node)] };
+        let forecast = Forecast { succeeds, reason, margin: n, asked: vec![(slot, node)] };
         let primary = Candidate { node, slot: Some(slot), condition: Condition::Silent, rebuilding: succeeds };
         let candidates = vec![primary, Candidate { slot: None, condition: Condition::Itself, ..primary }];
-        let (token, partition, read, write) = (7, PartitionId(1), verdict.clone(), verdict);
+        let (token, partition, read, write) = (7, PartitionId(1), forecast.clone(), forecast);
         let (coordinator, r, w) = (node, (n, slot), (slot, n, n));
         let reply = ExplainReply { node, coordinator, token, partition, n, r, w, candidates, read, write };
         Response::plain(Reply::Explain(Box::new(reply)))

@@ -1,6 +1,6 @@
 //! Hinted handoff, carried out: its commands become operations and requests, and what comes back goes to it.
 
-use super::entry::{Entry, HintEntry, Work};
+use super::entry::{Entry, HandoffEntry, Work};
 use super::{Shard, ShardCounters, request_id};
 use crate::antientropy::{Command, HintBacklog, JobId, Ticket};
 use crate::api::HintOrder;
@@ -83,7 +83,7 @@ impl Shard {
                     let missing = (0..).map(Slot).take(to.len()).collect();
                     self.handing_off += 1;
                     let deadline = now.time + self.config.request_timeout;
-                    let work = HintEntry { job, to: to.clone(), missing };
+                    let work = HandoffEntry { job, to: to.clone(), missing };
                     let entry = self.enter(now, deadline, Work::Hint(Box::new(work)));
                     for (slot, node) in (0..).map(Slot).zip(to) {
                         if node == self.node {
