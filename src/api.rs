@@ -75,6 +75,23 @@ pub struct Get {
     pub deadline: Deadline,
 }
 
+impl Get {
+    /// One that leaves all to the node that is asked.
+    pub fn new(bucket: Bucket, key: Key) -> Get {
+        Get {
+            bucket,
+            key,
+            r: None,
+            pr: None,
+            strict: false,
+            blocking_repair: false,
+            after: None,
+            trace: false,
+            deadline: Deadline::default(),
+        }
+    }
+}
+
 /// Writes a value or a tombstone to W of a key's N replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Put {
@@ -109,6 +126,25 @@ pub struct PutHeader {
     pub trace: bool,
     /// When to give up.
     pub deadline: Deadline,
+}
+
+impl PutHeader {
+    /// Of a write that follows no read, and leaves all else to the node that is asked.
+    pub fn new(bucket: Bucket, key: Key, write_id: WriteId) -> PutHeader {
+        PutHeader {
+            bucket,
+            key,
+            write_id,
+            context: None,
+            delete: false,
+            w: None,
+            pw: None,
+            dw: None,
+            strict: false,
+            trace: false,
+            deadline: Deadline::default(),
+        }
+    }
 }
 
 /// Reads one page of a partition's keys from R replicas, merged.
