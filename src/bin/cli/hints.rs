@@ -5,14 +5,13 @@ mod order;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytesize::ByteSize;
-use dynkv::api::StatusReply;
-use dynkv::client::ClientError;
 use humantime::format_duration;
 use serde::Serialize;
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::{Columns, Out};
+use super::status::{Answers, Unreachable};
 
 /// Show, replay or drop what nodes keep for others that missed writes.
 ///
@@ -53,8 +52,6 @@ EXAMPLES
     Drop(order::DropArgs),
 }
 
-type Answers = Vec<(String, Result<StatusReply, ClientError>)>;
-
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match args.verb {
         Verb::List => list(context).await,
@@ -85,12 +82,6 @@ struct Row {
     drains_in_s: Option<u64>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
-struct Unreachable {
-    address: String,
-    reason: String,
-}
-
 #[allow(clippy::disallowed_methods, reason = "ages are for people, by this machine's clock")]
 async fn list(context: &Context) -> Result<Exit, Failure> {
     let client = context.connect().await?;
@@ -119,11 +110,8 @@ fn assemble(answers: &Answers, now_ms: u64) -> Document {
         })
         .collect();
     hints.sort_by(|a, b| (&a.target, &a.holder).cmp(&(&b.target, &b.holder)));
-    let unreachable = answers.iter().filter_map(|(address, answer)| {
-        let reason = answer.as_ref().err()?.to_string();
-        Some(Unreachable { address: address.clone(), reason })
-    });
-    Document { total: hints.iter().map(|row| row.hints).sum(), hints, unreachable: unreachable.collect() }
+    let unreachable = Unreachable::among(answers);
+    Document { total: hints.iter().map(|row| row.hints).sum(), hints, unreachable }
 }
 
 fn print(document: &Document, out: &mut Out) -> Result<(), Failure> {
@@ -147,14 +135,13 @@ fn print(document: &Document, out: &mut Out) -> Result<(), Failure> {
     } else {
         columns.print(out)?;
     }
-    document
-        .unreachable
-        .iter()
-        .try_for_each(|node| out.line(format!("no answer from {}: {}", node.address, node.reason)))
+    document.unreachable.iter().try_for_each(|node| out.line(node.line()))
 }
 
 #[cfg(test)]
 mod tests {
+    use dynkv::api::StatusReply;
+
     use super::super::status::tests::{backlog, lost, member, reply};
     use super::*;
 
@@ -168,6 +155,9 @@ mod tests {
         let rows: Vec<_> = document.hints.iter().map(|row| (&*row.target, &*row.holder, row.hints)).collect();
         assert_eq!(rows, [("n2", "n1", 1), ("n3", "n1", 2), ("n3", "n4", 4)]);
         assert_eq!((document.hints[0].drains_in_s, document.hints[1].drains_in_s), (Some(2), None));
-        assert_eq!((document.total, document.hints[0].oldest_age_s, &*document.unreachable[0].address), (7, 60, "h:2"));
+        assert_eq!(
+            (document.total, document.hints[0].oldest_age_s, document.unreachable),
+            (7, 60, Unreachable::among(&answers[1..2]))
+        );
     }
 }

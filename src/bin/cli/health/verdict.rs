@@ -4,17 +4,15 @@ use std::collections::BTreeSet;
 
 use bytesize::ByteSize;
 use dynkv::api::{Phase, StatusReply};
-use dynkv::client::ClientError;
 use dynkv::ring::RingView;
 use dynkv::types::NodeId;
 use serde::Serialize;
 
 use super::super::output::count;
+use super::super::status::Answers;
 
 /// A disk with less than this part of it free is nearly full; writes end at `storage.min_free`, 5 % by default.
 const NEARLY_FULL_PERCENT: u64 = 10;
-
-type Answers = [(String, Result<StatusReply, ClientError>)];
 
 /// See the module.
 #[derive(Debug, Serialize)]
@@ -171,6 +169,7 @@ fn problems(nodes: &[Node], replies: &[&StatusReply]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use dynkv::api::MemberStatus;
+    use dynkv::client::ClientError;
 
     use super::super::super::status::tests::{backlog, lost, member, reply};
     use super::*;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::super::context::Context;
 use super::super::exit::{Exit, Failure};
 use super::super::output::count;
-use super::Answers;
+use super::super::status::Answers;
 
 #[derive(Debug, clap::Args)]
 pub struct FlushArgs {
