@@ -26,9 +26,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::{ApiError, Retry};
 pub use self::explain::{Explain, ExplainReply};
-pub use self::hints::{HintOrder, HintStatus, HintsOrdered};
+pub use self::hints::{HintOrder, HintsOrdered};
 pub use self::shown::{newest_of, siblings_of};
 pub use self::trace::{HandedOn, Role, Span, SpanOutcome, Timing, Trace, Why};
+use crate::antientropy::HintBacklog;
 pub use crate::quorum::Ack;
 use crate::quorum::Level;
 use crate::types::{Bucket, ClusterId, DiskId, Generation, Key, NodeId, PartitionId, RingVersion, WriteId};
@@ -74,6 +75,23 @@ pub struct Get {
     pub deadline: Deadline,
 }
 
+impl Get {
+    /// One that leaves all to the node that is asked.
+    pub fn new(bucket: Bucket, key: Key) -> Get {
+        Get {
+            bucket,
+            key,
+            r: None,
+            pr: None,
+            strict: false,
+            blocking_repair: false,
+            after: None,
+            trace: false,
+            deadline: Deadline::default(),
+        }
+    }
+}
+
 /// Writes a value or a tombstone to W of a key's N replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Put {
@@ -108,6 +126,25 @@ pub struct PutHeader {
     pub trace: bool,
     /// When to give up.
     pub deadline: Deadline,
+}
+
+impl PutHeader {
+    /// Of a write that follows no read, and leaves all else to the node that is asked.
+    pub fn new(bucket: Bucket, key: Key, write_id: WriteId) -> PutHeader {
+        PutHeader {
+            bucket,
+            key,
+            write_id,
+            context: None,
+            delete: false,
+            w: None,
+            pw: None,
+            dw: None,
+            strict: false,
+            trace: false,
+            deadline: Deadline::default(),
+        }
+    }
 }
 
 /// Reads one page of a partition's keys from R replicas, merged.
@@ -387,7 +424,15 @@ pub struct StatusReply {
     /// Every member, in the layout's order.
     pub members: Vec<MemberStatus>,
     /// What it keeps for others, by target; whoever waits for nothing is not in it.
-    pub hints: Vec<HintStatus>,
+    pub hints: Vec<HintBacklog>,
+}
+
+impl StatusReply {
+    /// A node's name; its identity if it is no member.
+    pub fn name_of(&self, node: NodeId) -> String {
+        let member = self.members.iter().find(|member| member.node == node);
+        member.map_or_else(|| node.to_string(), |member| member.name.clone())
+    }
 }
 
 /// An answer without its body.

@@ -7,11 +7,9 @@
 #![allow(clippy::disallowed_methods, reason = "a driver of real processes")]
 
 #[path = "processes/nodes.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
+#[allow(dead_code, reason = "other tests kill nodes and restart them")]
 mod nodes;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -54,7 +52,6 @@ async fn five_times_the_peak_costs_neither_the_work_nor_the_memory() -> Result<(
         ("log", "level = \"warn\""),
     ];
     let nodes = Nodes::start(3, &settings(&lines)).await?;
-    let watch = Watch::start(&nodes);
     let client =
         Client::connect(ClientConfig { request_timeout: Duration::from_secs(1), ..nodes.client_config() }).await?;
 
@@ -67,7 +64,7 @@ async fn five_times_the_peak_costs_neither_the_work_nor_the_memory() -> Result<(
     let over = load::run(&client, &spec(IN_STORM, Some(offered), span)).await;
     show(&format!("{offered:.0}/s offered for {span:?}"), &over);
     let recovered = recover(&client, &calm).await?;
-    let highest = watch.stop();
+    let highest = nodes.pids().into_iter().map(peak_resident_mib).collect::<Result<Vec<u64>>>()?;
     // For whoever reads a failure: a machine that others slow down meanwhile has another peak by now.
     show("peak, once more", &load::run(&client, &spec(3 * inflight, None, seconds("OVERLOAD_PEAK", 5))).await);
     println!("recovered within {recovered:?}; resident at most {highest:?} MiB of {MEMORY_MIB}");
@@ -128,41 +125,10 @@ async fn recover(client: &Client, calm: &LoadReport) -> Result<Duration> {
     }
 }
 
-/// Looks at the nodes' resident memory all the while.
-struct Watch {
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<()>,
-    highest: Arc<Vec<AtomicU64>>,
-}
-
-impl Watch {
-    fn start(nodes: &Nodes) -> Watch {
-        let (pids, stop) = (nodes.pids(), Arc::new(AtomicBool::new(false)));
-        let highest: Arc<Vec<AtomicU64>> = Arc::new(pids.iter().map(|_| AtomicU64::new(0)).collect());
-        let (stopped, seen) = (stop.clone(), highest.clone());
-        let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                for (pid, highest) in pids.iter().zip(seen.iter()) {
-                    highest.fetch_max(resident_mib(*pid).unwrap_or(u64::MAX), Ordering::Relaxed);
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        });
-        Watch { stop, thread, highest }
-    }
-
-    /// The most that each node had, in MiB.
-    fn stop(self) -> Vec<u64> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("looking does not panic");
-        self.highest.iter().map(|highest| highest.load(Ordering::Relaxed)).collect()
-    }
-}
-
-/// As the kernel counts it; a node that has ended has none, and fails the test.
-fn resident_mib(pid: u32) -> Result<u64> {
+/// The most that a process has ever had in memory, as the kernel counts it; one that has ended has none, and fails the test.
+fn peak_resident_mib(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("it is a zombie")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("it is a zombie")?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib.div_ceil(1024))
 }

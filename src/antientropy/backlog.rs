@@ -1,12 +1,15 @@
 //! What waits for other nodes, in numbers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::storage::HintEntry;
 use crate::types::NodeId;
 
-/// What one shard keeps for one node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What one shard, or all of a node together, keeps for one other node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HintBacklog {
     /// Who waits.
     pub target: NodeId,
@@ -16,9 +19,10 @@ pub struct HintBacklog {
     pub counted: u64,
     /// Bytes of the objects.
     pub bytes: u64,
-    /// This node's wall clock when the longest-waiting one was given, or earlier: it is renewed by each walk over them.
+    /// The holder's wall clock, in milliseconds since 1970, when the longest-waiting one was given, or earlier: it is
+    /// renewed by each walk over them.
     pub oldest_wall_ms: u64,
-    /// Keys that the target has got since it was last away, or this process began.
+    /// Keys that the target has got since it was last away, or the holder's process began.
     pub replayed: u64,
     /// Bytes a second that it got lately; 0 while nothing is sent.
     pub rate: u64,
@@ -34,6 +38,11 @@ impl HintBacklog {
         self.oldest_wall_ms = self.oldest_wall_ms.min(other.oldest_wall_ms);
         self.replayed += other.replayed;
         self.rate += other.rate;
+    }
+
+    /// For how long the replay goes on at today's rate; `None` while nothing is sent.
+    pub fn drains_in(&self) -> Option<Duration> {
+        (self.rate > 0).then(|| Duration::from_secs(self.bytes.div_ceil(self.rate)))
     }
 }
 
@@ -144,6 +153,22 @@ mod tests {
 
     fn entry(counted: bool, bytes: u32, hinted_ms: u64) -> HintEntry {
         HintEntry { counted, bytes, hinted_ms }
+    }
+
+    #[test]
+    fn what_does_not_move_has_no_end() {
+        let backlog = |bytes, rate| HintBacklog {
+            target: NodeId(1),
+            hints: 1,
+            counted: 0,
+            bytes,
+            oldest_wall_ms: 0,
+            replayed: 0,
+            rate,
+        };
+        assert_eq!(backlog(1000, 0).drains_in(), None);
+        assert_eq!(backlog(1001, 100).drains_in(), Some(Duration::from_secs(11)));
+        assert_eq!(backlog(u64::MAX, 1).drains_in(), Some(Duration::from_secs(u64::MAX)));
     }
 
     #[test]

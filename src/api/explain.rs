@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::quorum::{Candidate, Level, Verdict};
+use crate::quorum::{Candidate, Forecast, Level};
 use crate::types::{Bucket, Key, NodeId, PartitionId};
 
 /// Asks a node what it would do with a get and a put of a key, without doing either.
@@ -46,7 +46,7 @@ pub struct ExplainReply {
     /// The preference list: the primaries by slot, then who would stand in, in order.
     pub candidates: Vec<Candidate>,
     /// What a get would come to.
-    pub read: Verdict,
+    pub read: Forecast,
     /// What a put would come to.
-    pub write: Verdict,
+    pub write: Forecast,
 }

@@ -193,19 +193,7 @@ mod tests {
 
     #[test]
     fn a_frame_too_long_is_told_as_a_value_too_large() {
-        let header = PutHeader {
-            bucket: Bucket::default(),
-            key: Key::new("k").unwrap(),
-            write_id: WriteId(1),
-            context: None,
-            delete: false,
-            w: None,
-            pw: None,
-            dw: None,
-            strict: false,
-            trace: false,
-            deadline: Deadline::default(),
-        };
+        let header = PutHeader::new(Bucket::default(), Key::new("k").unwrap(), WriteId(1));
         let put = Request::Put(Put { header, value: Some(Bytes::from(vec![0; 1000])) });
         let error = too_long(&put, FrameError::TooLong { len: 1100, max: 500 });
         assert_eq!(error, ApiError::ValueTooLarge { len: 1000, max: 400 });

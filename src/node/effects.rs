@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::antientropy::{JobId, Ticket};
-use crate::api::{ApiError, Reply, Request, Response};
+use crate::api::{ApiError, HintOrder, Reply, Request, Response};
 use crate::message::{Fetched, PeerAnswer, PeerRequest, Ranged, Refusal, Replicated};
 use crate::ring::{RingView, Slot};
 use crate::storage::{Done, HintChange, HintPage, HintSpec, OpFailure, Page, PageSpec, Task};
@@ -108,22 +108,7 @@ pub enum ShardInput {
         page: Result<HintPage, OpFailure>,
     },
     /// An operator's order.
-    Hints(HintCommand),
-}
-
-/// What an operator may order to be done about hints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HintCommand {
-    /// Try at once, however often it has failed.
-    Flush {
-        /// What waits for this node; `None`: for all.
-        target: Option<NodeId>,
-    },
-    /// Drop all that waits for a node which is never to return, writes included that were acknowledged because of it.
-    Drop {
-        /// The node.
-        target: NodeId,
-    },
+    Hints(HintOrder),
 }
 
 /// What Control tells the shards about this node's own records.

@@ -12,6 +12,6 @@ pub mod startup;
 
 pub use control::{Control, ControlConfig, ControlEffects, ControlInput, Fatal, LinkId, Route, Terms};
 pub use drain::{ColdRead, Core, Host};
-pub use effects::{ClientRef, Effects, Feedback, HintCommand, Output, PeerRef, Purpose, ShardInput, Standing};
+pub use effects::{ClientRef, Effects, Feedback, Output, PeerRef, Purpose, ShardInput, Standing};
 pub use queue::{Class, InboxLimits, InputQueue, Pressure};
 pub use shard::{Shard, ShardConfig, ShardCounters, request_slot};

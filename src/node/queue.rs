@@ -239,19 +239,7 @@ mod tests {
     }
 
     fn client(id: u64, bytes: usize) -> ShardInput {
-        let header = api::PutHeader {
-            bucket: Bucket::default(),
-            key: Key::new("k").unwrap(),
-            write_id: WriteId(1),
-            context: None,
-            delete: false,
-            w: None,
-            pw: None,
-            dw: None,
-            strict: false,
-            trace: false,
-            deadline: api::Deadline::default(),
-        };
+        let header = api::PutHeader::new(Bucket::default(), Key::new("k").unwrap(), WriteId(1));
         let request = Request::Put(api::Put { header, value: Some(vec![0; bytes].into()) });
         ShardInput::Client { from: ClientRef { lane: 1, id }, arrived: Time::ZERO, request }
     }

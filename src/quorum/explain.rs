@@ -1,6 +1,6 @@
 //! What a read and a write of a key would come to now, as one node sees its replicas. Pure.
 //!
-//! The *margin* of a verdict is how many more nodes may fail, chosen by the worst of luck, before it turns. Where every
+//! The *margin* of a forecast is how many more nodes may fail, chosen by the worst of luck, before it turns. Where every
 //! node that helps counts for one slot, no choice is worse than another: the margin is what there is beyond what is needed,
 //! and for PR and PW, which stand-ins do not help, what there is of primaries. The lesser of the two holds.
 
@@ -54,7 +54,7 @@ pub struct Candidate {
 
 /// What an operation would come to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct Forecast {
     /// Whether it would succeed.
     pub succeeds: bool,
     /// Why not, or on what condition, for people; else empty.
@@ -65,8 +65,8 @@ pub struct Verdict {
     pub asked: Vec<(u8, NodeId)>,
 }
 
-impl Verdict {
-    fn new(needs: &[Need], asked: Vec<(u8, NodeId)>) -> Verdict {
+impl Forecast {
+    fn new(needs: &[Need], asked: Vec<(u8, NodeId)>) -> Forecast {
         let short = needs.iter().find(|need| need.have < need.wanted);
         let asked_for = needs.iter().filter(|need| need.wanted > 0);
         let margin = asked_for.map(|need| need.have.saturating_sub(need.wanted)).min().unwrap_or(0);
@@ -74,7 +74,7 @@ impl Verdict {
             format!("unavailable: {wanted} {what} are needed, {have} can be reached")
         });
         let margin = if short.is_some() { 0 } else { margin };
-        Verdict { succeeds: short.is_none(), reason, margin, asked }
+        Forecast { succeeds: short.is_none(), reason, margin, asked }
     }
 }
 
@@ -104,7 +104,7 @@ fn fill(asked: &mut Vec<(u8, NodeId)>, away: &[u8], wanted: u8, mut spare: impl 
 }
 
 /// What a write would come to. `candidates` in the order of the preference list, primaries first.
-pub fn explain_write(candidates: &[Candidate], quorum: WriteQuorum) -> Verdict {
+pub fn explain_write(candidates: &[Candidate], quorum: WriteQuorum) -> Forecast {
     let able = |candidate: &&Candidate| candidate.condition.takes_writes();
     let slot = |candidate: &Candidate| Some((candidate.slot?, candidate.node));
     let mut asked: Vec<(u8, NodeId)> = candidates.iter().filter(able).filter_map(slot).collect();
@@ -120,12 +120,12 @@ pub fn explain_write(candidates: &[Candidate], quorum: WriteQuorum) -> Verdict {
         Need { what: "primaries", wanted: quorum.pw(), have: primaries },
         Need { what: "replicas", wanted, have: holders },
     ];
-    Verdict::new(&needs, asked)
+    Forecast::new(&needs, asked)
 }
 
 /// What a read would come to. `candidates` in the order in which they are asked, primaries first; without `sloppy` nobody
 /// stands in. A stand-in counts only if it holds the key, which the asked node cannot know: the margin leaves them out.
-pub fn explain_read(candidates: &[Candidate], quorum: ReadQuorum, sloppy: bool) -> Verdict {
+pub fn explain_read(candidates: &[Candidate], quorum: ReadQuorum, sloppy: bool) -> Forecast {
     let able = |candidate: &&Candidate| candidate.condition.answers();
     let counts = |candidate: &&Candidate| able(candidate) && !candidate.rebuilding;
     let primaries = candidates.iter().filter(|candidate| candidate.slot.is_some());
@@ -141,11 +141,11 @@ pub fn explain_read(candidates: &[Candidate], quorum: ReadQuorum, sloppy: bool) 
         Need { what: "primaries", wanted: quorum.pr(), have: here },
         Need { what: "replicas", wanted: quorum.r(), have: here.saturating_add(stood_in) },
     ];
-    let mut verdict = Verdict::new(&needs, asked);
-    if verdict.succeeds && stood_in > 0 {
-        verdict.reason = "only if those who stand in hold the key".to_owned();
+    let mut forecast = Forecast::new(&needs, asked);
+    if forecast.succeeds && stood_in > 0 {
+        forecast.reason = "only if those who stand in hold the key".to_owned();
     }
-    verdict
+    forecast
 }
 
 #[cfg(test)]
@@ -163,16 +163,16 @@ mod tests {
         (0..).zip(conditions).map(candidate).collect()
     }
 
-    fn asked(verdict: &Verdict) -> Vec<(u8, u64)> {
-        verdict.asked.iter().map(|(slot, node)| (*slot, node.0)).collect()
+    fn asked(forecast: &Forecast) -> Vec<(u8, u64)> {
+        forecast.asked.iter().map(|(slot, node)| (*slot, node.0)).collect()
     }
 
     #[track_caller]
     fn check_write(conditions: &[Condition], w: u8, pw: u8, margin: Option<u8>, holders: &[(u8, u64)]) {
         let quorum = WriteQuorum::new(3, Level::Number(w), Some(Level::Number(pw)), None, true).unwrap();
-        let verdict = explain_write(&candidates(conditions), quorum);
-        assert_eq!((verdict.succeeds.then_some(verdict.margin), asked(&verdict)), (margin, holders.to_vec()));
-        assert_eq!(verdict.reason.is_empty(), margin.is_some());
+        let forecast = explain_write(&candidates(conditions), quorum);
+        assert_eq!((forecast.succeeds.then_some(forecast.margin), asked(&forecast)), (margin, holders.to_vec()));
+        assert_eq!(forecast.reason.is_empty(), margin.is_some());
     }
 
     #[test]
@@ -197,9 +197,9 @@ mod tests {
     #[track_caller]
     fn check_read(all: &[Candidate], r: u8, sloppy: bool, margin: Option<u8>, of: &[(u8, u64)], reason: &str) {
         let quorum = ReadQuorum::new(3, Level::Number(r), None).unwrap();
-        let verdict = explain_read(all, quorum, sloppy);
-        assert_eq!((verdict.succeeds.then_some(verdict.margin), asked(&verdict)), (margin, of.to_vec()));
-        assert_eq!(verdict.reason, reason);
+        let forecast = explain_read(all, quorum, sloppy);
+        assert_eq!((forecast.succeeds.then_some(forecast.margin), asked(&forecast)), (margin, of.to_vec()));
+        assert_eq!(forecast.reason, reason);
     }
 
     #[test]
@@ -218,9 +218,9 @@ mod tests {
     #[test]
     fn a_read_of_primaries_needs_them() {
         let quorum = ReadQuorum::new(3, Level::One, Some(Level::Number(2))).unwrap();
-        let verdict = explain_read(&candidates(&[Itself, NoLink, NoLink, Up]), quorum, true);
-        assert_eq!(verdict.reason, "unavailable: 2 primaries are needed, 1 can be reached");
-        let verdict = explain_read(&candidates(&[Itself, Up, Up, Up]), quorum, true);
-        assert_eq!((verdict.succeeds, verdict.margin, asked(&verdict)), (true, 1, vec![(0, 1), (1, 2)]));
+        let forecast = explain_read(&candidates(&[Itself, NoLink, NoLink, Up]), quorum, true);
+        assert_eq!(forecast.reason, "unavailable: 2 primaries are needed, 1 can be reached");
+        let forecast = explain_read(&candidates(&[Itself, Up, Up, Up]), quorum, true);
+        assert_eq!((forecast.succeeds, forecast.margin, asked(&forecast)), (true, 1, vec![(0, 1), (1, 2)]));
     }
 }

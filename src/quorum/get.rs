@@ -60,7 +60,7 @@ struct Version {
 
 /// The answer, while primaries are to make it durable.
 #[derive(Clone, Debug)]
-struct Held {
+struct Withheld {
     object: Arc<Object>,
     acks: Vec<Ack>,
     repaired: Vec<NodeId>,
@@ -70,7 +70,7 @@ struct Held {
 enum Phase {
     Asking,
     /// Waiting for the disks of primaries.
-    Repairing(Held),
+    Repairing(Withheld),
     Answered,
     Failed,
 }
@@ -323,7 +323,7 @@ impl Get {
         let to = self.primaries.iter().map(|primary| (primary.slot, primary.node)).collect();
         repairs.push(Repair { object: object.clone(), to, sync: true });
         self.again = false;
-        self.phase = Phase::Repairing(Held { object, acks, repaired });
+        self.phase = Phase::Repairing(Withheld { object, acks, repaired });
         None
     }
 
@@ -429,7 +429,7 @@ impl Get {
         let willing = self.primaries.iter().filter(|primary| primary.durable || !primary.unwilling).count();
         let wanted = usize::from(self.to_repair());
         if durable >= wanted {
-            let Held { object, acks, repaired } = held.clone();
+            let Withheld { object, acks, repaired } = held.clone();
             self.phase = Phase::Answered;
             return Some(GetVerdict::Answer { object: Some(object), acks, repaired });
         }

@@ -13,7 +13,7 @@ mod put;
 mod scan;
 mod tally;
 
-pub use explain::{Candidate, Condition, Verdict, explain_read, explain_write};
+pub use explain::{Candidate, Condition, Forecast, explain_read, explain_write};
 pub use get::{Ask, Found, Get, GetStep, GetTerms, GetVerdict, Repair};
 pub use latency::{HedgeAfter, HedgeAfterError, ReplyTimes};
 pub use level::{Level, LevelError};

@@ -58,12 +58,12 @@ impl Holder {
 
 /// A slot: its primary, and whoever stands in for it.
 #[derive(Clone, Debug)]
-struct Place {
+struct SlotHolders {
     primary: Holder,
     stand_ins: Vec<Holder>,
 }
 
-impl Place {
+impl SlotHolders {
     fn holders(&self) -> impl Iterator<Item = &Holder> {
         std::iter::once(&self.primary).chain(&self.stand_ins)
     }
@@ -92,7 +92,7 @@ impl Place {
 /// for one slot: what makes "W of N" mean W copies on W nodes.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    places: Vec<Place>,
+    places: Vec<SlotHolders>,
     /// Stand-ins that may be called yet.
     spare: usize,
 }
@@ -102,7 +102,7 @@ impl Tally {
     /// preference list are distinct.
     pub fn new(slots: &[NodeId], spare: usize) -> Tally {
         debug_assert!(slots.iter().enumerate().all(|(i, node)| !slots[..i].contains(node)), "a node holds one slot");
-        let place = |&node: &NodeId| Place { primary: Holder::new(node), stand_ins: Vec::new() };
+        let place = |&node: &NodeId| SlotHolders { primary: Holder::new(node), stand_ins: Vec::new() };
         Tally { places: slots.iter().map(place).collect(), spare }
     }
 
@@ -129,7 +129,7 @@ impl Tally {
 
     /// Of these nodes, whoever has not answered is relied on no longer.
     pub fn give_up_on(&mut self, which: impl Fn(NodeId) -> bool) {
-        let holders = self.places.iter_mut().flat_map(Place::holders_mut).filter(|holder| which(holder.node));
+        let holders = self.places.iter_mut().flat_map(SlotHolders::holders_mut).filter(|holder| which(holder.node));
         holders.for_each(|holder| holder.late |= holder.is_open());
     }
 
@@ -230,11 +230,11 @@ impl Tally {
 
     /// The seeded bug: a repeated answer counts as another slot's. No level asks for more than 16.
     fn count_again(&mut self, from: NodeId, synced: bool) -> bool {
-        let known = |place: &Place| place.holders().any(|holder| holder.node == from && holder.is_counted());
+        let known = |place: &SlotHolders| place.holders().any(|holder| holder.node == from && holder.is_counted());
         let again = self.places.iter().any(known) && self.places.len() < 16;
         if again {
             let primary = Holder { node: from, state: State::Counted { synced }, late: false };
-            self.places.push(Place { primary, stand_ins: Vec::new() });
+            self.places.push(SlotHolders { primary, stand_ins: Vec::new() });
         }
         again
     }
@@ -257,7 +257,7 @@ impl Tally {
         }
     }
 
-    fn number(&self, which: impl Fn(&Place) -> bool) -> u8 {
+    fn number(&self, which: impl Fn(&SlotHolders) -> bool) -> u8 {
         u8::try_from(self.places.iter().filter(|place| which(place)).count()).expect("n is at most 16")
     }
 
@@ -279,7 +279,7 @@ impl Tally {
 
     /// Slots that count and are on disk.
     pub fn synced(&self) -> u8 {
-        self.number(Place::is_synced)
+        self.number(SlotHolders::is_synced)
     }
 
     /// Slots that count or still may, with the stand-ins that may be called.
@@ -301,7 +301,7 @@ impl Tally {
 
     /// Who counts, one a slot.
     pub fn acks(&self) -> Vec<Ack> {
-        let ack = |(place, slot): (&Place, u8)| {
+        let ack = |(place, slot): (&SlotHolders, u8)| {
             let holder = place.counted()?;
             let synced = matches!(holder.state, State::Counted { synced: true });
             Some(Ack { slot, node: holder.node, stand_in: holder.node != place.primary.node, synced })

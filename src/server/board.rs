@@ -8,8 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use super::clock::Clock;
 use super::disk::Disk;
 use super::shard::Shards;
-use crate::antientropy::HintBacklog;
-use crate::api::{HintStatus, Phase, StatusReply};
+use crate::api::{Phase, StatusReply};
 use crate::ring::RingView;
 
 /// What control knows at one moment.
@@ -79,7 +78,7 @@ impl Board {
         (status.keys, status.disk_bytes, status.free_bytes) =
             (stats.estimated_keys, stats.disk_bytes, stats.free_bytes);
         status.capacity_bytes = stats.capacity_bytes;
-        status.hints = self.hints();
+        status.hints = self.shards.hints();
         if self.draining.load(Ordering::Acquire) {
             status.phase = Phase::Draining;
             status.waiting_for = "requests under way".to_owned();
@@ -90,18 +89,6 @@ impl Board {
             status.waiting_for = reason.to_string();
         }
         status
-    }
-
-    /// What this node keeps for others.
-    pub fn hints(&self) -> Vec<HintStatus> {
-        let ring = self.ring.load();
-        let name = |node| ring.as_ref().and_then(|ring| ring.layout().member(node)).map(|member| member.name.clone());
-        let status = |backlog: HintBacklog| {
-            let HintBacklog { target, hints, counted, bytes, oldest_wall_ms, replayed, rate } = backlog;
-            let name = name(target).unwrap_or_else(|| target.to_string());
-            HintStatus { target, name, hints, counted, bytes, oldest_wall_ms, replayed, rate }
-        };
-        self.shards.hints().into_iter().map(status).collect()
     }
 
     /// Why requests had better go to another node, if so.

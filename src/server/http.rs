@@ -116,6 +116,7 @@ fn status_json(status: &StatusReply) -> Value {
     json["hints"] = status.hints.iter().map(|waiting| waiting.hints).sum::<u64>().into();
     for (json, waiting) in json["hint_backlog"].as_array_mut().into_iter().flatten().zip(&status.hints) {
         json["target"] = waiting.target.to_string().into();
+        json["name"] = status.name_of(waiting.target).into();
     }
     json
 }

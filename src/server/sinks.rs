@@ -20,7 +20,7 @@ use crate::frame::kind::Kind;
 use crate::frame::raw::RawFrame;
 use crate::message::Refusal;
 use crate::net::{FrameSink, Lane, LaneClosed, Link};
-use crate::node::{ClientRef, HintCommand, LinkId, PeerRef, Pressure, ShardInput};
+use crate::node::{ClientRef, LinkId, PeerRef, Pressure, ShardInput};
 use crate::ring::RingView;
 use crate::types::NodeId;
 
@@ -46,7 +46,7 @@ pub struct Switch {
 impl Switch {
     /// Hands an operator's order to all shards; they carry it out after the answer.
     fn order_hints(&self, order: HintOrder, ring: &RingView) -> Response {
-        let waiting = self.board.hints();
+        let waiting = self.shards.hints();
         if let Some(target) = order.target()
             && ring.layout().member(target).is_none()
             && waiting.iter().all(|backlog| backlog.target != target)
@@ -56,12 +56,8 @@ impl Switch {
                 format!("nothing waits here for {target}, nor is it a member; members are {}", names.join(", "));
             return Response::error(ApiError::BadRequest { reason });
         }
-        let command = match order {
-            HintOrder::Flush { target } => HintCommand::Flush { target },
-            HintOrder::Drop { target } => HintCommand::Drop { target },
-        };
         warn!(?order, "an operator's order about hints");
-        self.shards.notify(&ShardInput::Hints(command));
+        self.shards.notify(&ShardInput::Hints(order));
         let mut ordered = HintsOrdered::default();
         for backlog in waiting.iter().filter(|known| order.target().is_none_or(|target| target == known.target)) {
             ordered.hints += backlog.hints;

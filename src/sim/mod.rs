@@ -51,7 +51,7 @@ pub use host::Step;
 pub use network::{Network, Weather, from_bytes, to_bytes};
 pub use process::{Clocks, Node, NodeConfig, Pace, Process};
 pub use report::{HarnessBug, Options, Outcome, Report, TraceFilter, Violation};
-pub use schedule::{Act, Buggify, ClusterPlan, Fault, FaultEvent, Operation, Schedule, Shape};
+pub use schedule::{Act, Buggify, ClusterPlan, Extras, Fault, FaultEvent, Operation, Schedule, Shape};
 pub use world::{Asked, HeldRead, Loss, Reads, World};
 
 use crate::storage::MemoryConfig;

@@ -261,8 +261,46 @@ pub struct Operation {
     pub level: u8,
     /// A read demands what its client was shown last.
     pub in_session: bool,
-    /// For further choices.
+    /// What else it asks for.
+    pub extras: Extras,
+    /// For the choices that are left: whom to ask first, which of many, how much.
     pub salt: u32,
+}
+
+impl Operation {
+    /// One that asks for nothing else, of the first client, about the first key.
+    pub fn plain(act: Act, level: u8) -> Operation {
+        let (at, extras) = (Duration::ZERO, Extras::default());
+        Operation { at, client: 0, key: 0, act, level, in_session: false, extras, salt: 1 }
+    }
+}
+
+/// What a request may ask for besides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// No stand-ins.
+    pub strict: bool,
+    /// A trace.
+    pub traced: bool,
+    /// A blocking repair: so many primaries have what is read on their disks that any later read meets one of them.
+    pub blocking_repair: bool,
+    /// PW: all that count towards W must be primaries.
+    pub of_primaries: bool,
+    /// DW: of those that count towards W, two must have it on their disks; the one, if W is one.
+    pub durable: bool,
+}
+
+impl Extras {
+    /// Each now and then, some together.
+    pub fn of(salt: u32) -> Extras {
+        Extras {
+            strict: salt.is_multiple_of(11),
+            traced: salt.is_multiple_of(13),
+            blocking_repair: salt.is_multiple_of(17),
+            of_primaries: salt.is_multiple_of(7),
+            durable: salt.is_multiple_of(13),
+        }
+    }
 }
 
 /// A client's intention.

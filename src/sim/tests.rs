@@ -50,17 +50,9 @@ fn world(schedule: &Schedule) -> World {
 
 fn put(key: &str, write: u128) -> Put {
     let header = PutHeader {
-        bucket: bucket_of(key),
-        key: Key::new(key.to_owned()).unwrap(),
-        write_id: WriteId(write),
-        context: None,
-        delete: false,
         w: Some(Level::Number(2)),
-        pw: None,
-        dw: None,
-        strict: false,
-        trace: false,
         deadline: Deadline::after(Duration::from_secs(1), 0),
+        ..PutHeader::new(bucket_of(key), Key::new(key.to_owned()).unwrap(), WriteId(write))
     };
     Put { header, value: Some("a value".into()) }
 }
@@ -191,9 +183,7 @@ fn a_second_answer_is_noticed() {
     let mut world = world(&calm(3));
     let attempt = {
         let mut workload = workload::Workload::new(calm(3).cluster);
-        let operation =
-            Operation { at: Duration::ZERO, client: 0, key: 0, act: Act::Get, level: 2, in_session: false, salt: 1 };
-        workload.operate(&mut world, &operation);
+        workload.operate(&mut world, &Operation::plain(Act::Get, 2));
         world.run_for(Duration::from_secs(1));
         assert!(world.owed().is_empty());
         2
@@ -268,15 +258,9 @@ fn a_paused_process_gets_all_that_came_for_it_in_order() {
 fn a_read_sees_what_a_put_wrote() {
     let (mut world, _, _, _) = written();
     let get = Get {
-        bucket: bucket_of("k"),
-        key: Key::new("k".to_owned()).unwrap(),
         r: Some(Level::Number(2)),
-        pr: None,
-        strict: false,
-        trace: false,
-        blocking_repair: false,
-        after: None,
         deadline: Deadline::after(Duration::from_secs(1), 0),
+        ..Get::new(bucket_of("k"), Key::new("k".to_owned()).unwrap())
     };
     let id = world.send(world.primaries("k")[1], &Request::Get(get));
     let response = world.wait(id);

@@ -49,6 +49,14 @@ struct Known {
     basis: OpId,
 }
 
+/// A client's look at a key, as the history numbers it.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    op: OpId,
+    client: usize,
+    key: usize,
+}
+
 /// A write that some client intends.
 #[derive(Clone, Debug)]
 struct Write {
@@ -71,7 +79,7 @@ pub(super) struct Lent {
 
 /// What a request under way is for.
 enum Pending {
-    Get { op: OpId, client: usize, key: usize, then: Option<Operation>, settles: Option<u8> },
+    Get { read: Read, then: Option<Operation>, settles: Option<u8> },
     Scan { client: usize },
     Put { op: OpId, client: usize, write: usize, promise: Option<Promise> },
 }
@@ -217,16 +225,16 @@ impl Workload {
             key: key_of(&name),
             r: Some(Level::Number(operation.level)),
             pr: None,
-            strict: operation.salt.is_multiple_of(11),
-            trace: operation.salt.is_multiple_of(13),
-            blocking_repair: operation.salt.is_multiple_of(17),
+            strict: operation.extras.strict,
+            trace: operation.extras.traced,
+            blocking_repair: operation.extras.blocking_repair,
             after: seen.map(|(context, _)| context),
             deadline: Deadline::default(),
         });
         let what = format!("get {name}, r={}", operation.level);
         let call = self.call(world, client, &name, request, what, world.now, operation.salt);
-        let settles = operation.salt.is_multiple_of(17).then(|| REPLICAS - operation.level + 1);
-        self.pending.insert(call, Pending::Get { op, client, key, then, settles });
+        let settles = operation.extras.blocking_repair.then(|| REPLICAS - operation.level + 1);
+        self.pending.insert(call, Pending::Get { read: Read { op, client, key }, then, settles });
     }
 
     /// A page from the beginning of the key's partition: what it shows of each key was read as by a get.
@@ -272,8 +280,9 @@ impl Workload {
         let name = self.keys[key].clone();
         let basis = after.as_ref().map(|known| known.basis);
         self.note(world.now, Event::Write { op, key: key_id(key), write: id, body: body.clone(), basis });
-        let pw = operation.salt.is_multiple_of(7).then_some(Level::Number(operation.level));
-        let dw = operation.salt.is_multiple_of(13).then_some(operation.level.min(2));
+        let extras = operation.extras;
+        let pw = extras.of_primaries.then_some(Level::Number(operation.level));
+        let dw = extras.durable.then_some(operation.level.min(2));
         let header = PutHeader {
             bucket: bucket_of(&name),
             key: key_of(&name),
@@ -283,8 +292,8 @@ impl Workload {
             w: Some(Level::Number(operation.level)),
             pw,
             dw,
-            strict: operation.salt.is_multiple_of(11),
-            trace: operation.salt.is_multiple_of(13),
+            strict: extras.strict,
+            trace: extras.traced,
             deadline: Deadline::default(),
         };
         let easy = self.plan.sloppy
@@ -345,16 +354,8 @@ impl Workload {
     /// Reads a key from all of its replicas, once more.
     pub(super) fn read_all<D: Disk>(&mut self, world: &mut World<D>, key: usize, level: u8) {
         self.last_shown = None;
-        let operation = Operation {
-            at: Duration::ZERO,
-            client: 0,
-            key: 0,
-            act: Act::Get,
-            level,
-            // Neither strict nor blocking, whatever the key.
-            in_session: false,
-            salt: u32::try_from(key).unwrap_or(0) * 187 + 1,
-        };
+        // the salt as well: keys differ in whom they ask first
+        let operation = Operation { salt: key_id(key).0, ..Operation::plain(Act::Get, level) };
         self.read(world, 0, key, &operation, None);
     }
 
@@ -372,17 +373,8 @@ impl Workload {
     pub(super) fn write_at<D: Disk>(&mut self, world: &mut World<D>, node: usize) -> usize {
         let name = format!("k{HEALED}.{node}");
         let key = self.key_called(name, Conflict::Siblings);
-        let operation = Operation {
-            at: Duration::ZERO,
-            client: 0,
-            key: 0,
-            act: Act::Blind,
-            level: REPLICAS,
-            in_session: false,
-            salt: 1,
-        };
         self.first = Some(node);
-        self.write(world, 0, key, &operation, None, false);
+        self.write(world, 0, key, &Operation::plain(Act::Blind, REPLICAS), None, false);
         self.first = None;
         self.writes.len() - 1
     }

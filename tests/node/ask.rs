@@ -20,19 +20,7 @@ fn within(patience: Duration) -> Deadline {
 
 /// A put; its write id comes from `id`.
 pub fn put(name: &str, value: &str, id: u128) -> Put {
-    let header = PutHeader {
-        bucket: Bucket::default(),
-        key: key(name),
-        write_id: WriteId(id),
-        context: None,
-        delete: false,
-        w: None,
-        pw: None,
-        dw: None,
-        strict: false,
-        trace: false,
-        deadline: within(PATIENCE),
-    };
+    let header = PutHeader { deadline: within(PATIENCE), ..PutHeader::new(Bucket::default(), key(name), WriteId(id)) };
     Put { header, value: Some(Bytes::copy_from_slice(value.as_bytes())) }
 }
 
@@ -96,15 +84,9 @@ pub fn get(name: &str, r: u8) -> Request {
 
 pub fn get_of(bucket: &str, name: &str, r: u8) -> Request {
     Request::Get(api::Get {
-        bucket: Bucket::new(bucket).unwrap(),
-        key: key(name),
         r: Some(Level::Number(r)),
-        pr: None,
-        strict: false,
-        trace: false,
-        blocking_repair: false,
-        after: None,
         deadline: within(PATIENCE),
+        ..api::Get::new(Bucket::new(bucket).unwrap(), key(name))
     })
 }
 

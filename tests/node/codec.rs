@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dynkv::antientropy::HintBacklog;
 use dynkv::api::{
-    self, ApiError, Deadline, Explain, ExplainReply, GetReply, HandedOn, HintKept, HintOrder, HintStatus, HintsOrdered,
-    Holding, Phase, Receipt, Reply, Request, Response, Role, ScanItem, ScanReply, SiblingMeta, Span, SpanOutcome,
-    StatusReply, Timing, Trace, WhereReply, Why,
+    self, ApiError, Deadline, Explain, ExplainReply, GetReply, HandedOn, HintKept, HintOrder, HintsOrdered, Holding,
+    Phase, Receipt, Reply, Request, Response, Role, ScanItem, ScanReply, SiblingMeta, Span, SpanOutcome, StatusReply,
+    Timing, Trace, WhereReply, Why,
 };
 use dynkv::frame::codec;
 use dynkv::frame::raw::RawFrame;
@@ -16,7 +17,7 @@ use dynkv::message::{
     Hello, HelloAnswer, HelloRefusal, PeerAnswer, PeerRequest, Ping, Pong, Range, Ranged, Reason, Refusal, Replicate,
     Replicated,
 };
-use dynkv::quorum::{Ack, Candidate, Condition, Level, Verdict};
+use dynkv::quorum::{Ack, Candidate, Condition, Forecast, Level};
 use dynkv::sim::{from_bytes, to_bytes};
 use dynkv::storage::{Page, PageItem, object_key};
 use dynkv::types::{
@@ -281,13 +282,13 @@ fn response() -> impl Strategy<Value = Response> {
     let put = receipt().prop_map(|receipt| Response::plain(Reply::Put(receipt)));
     let hints = any::<(u64, u64, u64)>()
         .prop_map(|(hints, counted, bytes)| Response::plain(Reply::Hints(HintsOrdered { hints, counted, bytes })));
-    let status = proptest::collection::vec(hint_status(), 0..4).prop_map(status);
+    let status = proptest::collection::vec(backlog(), 0..4).prop_map(status);
     let explain = any::<(u64, u8, u8, bool)>().prop_map(|(node, n, slot, succeeds)| {
         let (node, reason) = (NodeId(node), "unavailable".to_owned());
-        let verdict = Verdict { succeeds, reason, margin: n, asked: vec![(slot, node)] };
+        let forecast = Forecast { succeeds, reason, margin: n, asked: vec![(slot, node)] };
         let primary = Candidate { node, slot: Some(slot), condition: Condition::Silent, rebuilding: succeeds };
         let candidates = vec![primary, Candidate { slot: None, condition: Condition::Itself, ..primary }];
-        let (token, partition, read, write) = (7, PartitionId(1), verdict.clone(), verdict);
+        let (token, partition, read, write) = (7, PartitionId(1), forecast.clone(), forecast);
         let (coordinator, r, w) = (node, (n, slot), (slot, n, n));
         let reply = ExplainReply { node, coordinator, token, partition, n, r, w, candidates, read, write };
         Response::plain(Reply::Explain(Box::new(reply)))
@@ -297,14 +298,19 @@ fn response() -> impl Strategy<Value = Response> {
     (response, trace()).prop_map(|(response, trace)| Response { trace, ..response })
 }
 
-fn hint_status() -> impl Strategy<Value = HintStatus> {
-    (any::<(u64, u64, u64, u64, u64, u64, u64)>(), "[a-z0-9]{1,8}").prop_map(|(numbers, name)| {
-        let (target, hints, counted, bytes, oldest_wall_ms, replayed, rate) = numbers;
-        HintStatus { target: NodeId(target), name, hints, counted, bytes, oldest_wall_ms, replayed, rate }
+fn backlog() -> impl Strategy<Value = HintBacklog> {
+    any::<[u64; 7]>().prop_map(|[target, hints, counted, bytes, oldest_wall_ms, replayed, rate]| HintBacklog {
+        target: NodeId(target),
+        hints,
+        counted,
+        bytes,
+        oldest_wall_ms,
+        replayed,
+        rate,
     })
 }
 
-fn status(hints: Vec<HintStatus>) -> Response {
+fn status(hints: Vec<HintBacklog>) -> Response {
     Response::plain(Reply::Status(Box::new(StatusReply {
         node: NodeId(1),
         name: "n1".into(),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynkv::node::{HintCommand, ShardCounters, ShardInput};
+use dynkv::api::HintOrder;
+use dynkv::node::{ShardCounters, ShardInput};
 use dynkv::ring::{Layout, RingView};
 use dynkv::sim::{Disk, World};
 use dynkv::storage::{Record, object_key};
@@ -364,9 +365,9 @@ fn a_replay_keeps_to_its_rate() {
     assert!((4..10).contains(&took.as_secs()), "{took:?} for {}", replayed(&scene));
 }
 
-fn order(scene: &mut Scene, command: HintCommand) {
+fn order(scene: &mut Scene, order: HintOrder) {
     for shard in 0..scene.world.nodes[scene.stand_in].process().lanes.len() {
-        scene.world.input(scene.stand_in, shard, ShardInput::Hints(command));
+        scene.world.input(scene.stand_in, shard, ShardInput::Hints(order));
     }
     scene.world.run_for(Duration::from_millis(50));
 }
@@ -376,9 +377,9 @@ fn an_operator_may_drop_what_waits_for_a_node_that_never_returns() {
     let mut scene = Scene::new();
     scene.write("v", 1);
     let (away, other) = (scene.id(scene.away), scene.id(scene.coordinator));
-    order(&mut scene, HintCommand::Drop { target: other });
+    order(&mut scene, HintOrder::Drop { target: other });
     assert_eq!(scene.backlog(scene.stand_in), (1, 1));
-    order(&mut scene, HintCommand::Drop { target: away });
+    order(&mut scene, HintOrder::Drop { target: away });
     assert_eq!((scene.backlog(scene.stand_in), scene.record(scene.stand_in)), ((0, 0), None));
     assert_eq!(scene.count(|counters| counters.hints_dropped), 1);
     scene.write("w", 2);
@@ -403,7 +404,7 @@ fn an_operator_may_have_it_tried_at_once() {
     scene.world.run_for(Duration::from_secs(60));
     assert_eq!(scene.backlog(scene.stand_in), (1, 1));
     full(&mut scene, None);
-    order(&mut scene, HintCommand::Flush { target: None });
+    order(&mut scene, HintOrder::Flush { target: None });
     assert_eq!(scene.backlog(scene.stand_in), (0, 0));
 }
 

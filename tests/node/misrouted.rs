@@ -75,17 +75,8 @@ fn answer(view: &Arc<RingView>, node: NodeId, request: PeerRequest) -> PeerAnswe
 /// What a lone node's shard answers when it is asked to coordinate a put of "k" as one of `partition`.
 fn coordinate(view: &Arc<RingView>, partition: PartitionId) -> Result<(), ApiError> {
     let header = PutHeader {
-        bucket: Bucket::default(),
-        key: key(),
-        write_id: WriteId(1),
-        context: None,
-        delete: false,
-        w: None,
-        pw: None,
-        dw: None,
-        strict: false,
-        trace: false,
         deadline: Deadline::after(Duration::from_secs(1), 0),
+        ..PutHeader::new(Bucket::default(), key(), WriteId(1))
     };
     let put = Put { header, value: Some("v".into()) };
     let request = PeerRequest::Coordinate(Coordinate { ring: view.version(), partition, put });

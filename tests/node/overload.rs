@@ -183,17 +183,7 @@ fn too_many_parked_operations_are_refused() {
 fn a_question_for_the_node_is_no_shards() {
     let mut world = Plan::new(1).born();
     assert!(matches!(world.ask(0, Request::Status).refused(), ApiError::BadRequest { .. }));
-    let mut expired = api::Get {
-        bucket: Bucket::default(),
-        key: key("k"),
-        r: None,
-        pr: None,
-        strict: false,
-        trace: false,
-        blocking_repair: false,
-        after: None,
-        deadline: Deadline::default(),
-    };
+    let mut expired = api::Get::new(Bucket::default(), key("k"));
     assert_eq!(world.ask(0, Request::Get(expired.clone())).refused(), ApiError::Expired);
     expired.deadline.remaining_ms = 100;
     world.ask(0, Request::Get(expired)).found();

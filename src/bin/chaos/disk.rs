@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Enough for a node and a load; little enough to be filled at once.
 const SIZE: &str = "size=128m";
-/// `strace` lets go of a process within this time.
-const LET_GO_WITHIN: Duration = Duration::from_secs(10);
+/// `strace` attaches to a process, and lets go of it, within this time.
+const STRACE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A tmpfs, unmounted when it is dropped.
 pub struct SmallDisk(PathBuf);
@@ -95,17 +95,16 @@ impl SlowSyncs {
             .spawn()
             .context("running strace")?;
         let mut slow = SlowSyncs { strace, output: output.to_owned() };
-        let deadline = Instant::now() + LET_GO_WITHIN;
-        loop {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            if said.contains("attached") {
-                return Ok(slow);
-            }
-            if slow.strace.try_wait()?.is_some() || Instant::now() > deadline {
-                bail!("strace does not attach to process {pid}: {}", said.trim());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        let attached = || said().contains("attached");
+        await_strace(|| attached() || slow.has_ended());
+        ensure!(attached(), "strace does not attach to process {pid}: {}", said().trim());
+        Ok(slow)
+    }
+
+    /// Whether `strace` has; if nobody can tell, it has.
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.strace.try_wait(), Ok(None))
     }
 
     /// Syncs that were held up so far.
@@ -121,14 +120,22 @@ impl Drop for SlowSyncs {
         if let Some(pid) = i32::try_from(self.strace.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::INT);
         }
-        let deadline = Instant::now() + LET_GO_WITHIN;
-        while matches!(self.strace.try_wait(), Ok(None)) {
-            if Instant::now() > deadline {
-                let _ = self.strace.kill();
-                let _ = self.strace.wait();
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        if !await_strace(|| self.has_ended()) {
+            let _ = self.strace.kill();
+            let _ = self.strace.wait();
         }
     }
+}
+
+/// Whether something comes to be so within [`STRACE_WITHIN`]. It is looked at again and again: what `strace` has written,
+/// and whether it has ended, can both only be asked.
+fn await_strace(mut is_so: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + STRACE_WITHIN;
+    while !is_so() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
 }

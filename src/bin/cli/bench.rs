@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::context::{BucketArg, Context};
 use super::exit::{Exit, Failure};
-use super::output::{Columns, count};
+use super::output::{Columns, Out, count};
 use super::quorum::{ReadQuorum, WriteQuorum};
 
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -169,7 +169,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         std::fs::write(path, hgrm(&report.latency))
             .map_err(|error| Failure::new(Exit::Error, format!("cannot write {}: {error}", path.display())))?;
     }
-    print(context, &report, spec.rate.is_some())?;
+    context.show(&document(&report, spec.rate.is_some()), print)?;
     if let Some(error) = &report.last_error {
         let failed = format!("{} failed, the last one so: {error}", count(report.errors, "request"));
         let exit = if report.ops == 0 { Exit::Unavailable } else { Exit::Partly };
@@ -218,8 +218,8 @@ fn describe(spec: &LoadSpec) -> String {
     )
 }
 
-fn print(context: &Context, report: &LoadReport, open_loop: bool) -> Result<(), Failure> {
-    let document = Document {
+fn document(report: &LoadReport, open_loop: bool) -> Document {
+    Document {
         open_loop,
         ops: report.ops,
         ops_per_second: report.throughput(),
@@ -230,14 +230,11 @@ fn print(context: &Context, report: &LoadReport, open_loop: bool) -> Result<(), 
         latency: Percentiles::new(&report.latency),
         reads: Percentiles::new(&report.reads),
         writes: Percentiles::new(&report.writes),
-    };
-    let mut out = context.out();
-    let format = context.table_format();
-    if format.is_json() {
-        out.json(format, &document)?;
-        return out.flush();
     }
-    let Document { ops, ops_per_second, missing, errors, unsent, seconds, .. } = &document;
+}
+
+fn print(document: &Document, out: &mut Out) -> Result<(), Failure> {
+    let Document { ops, ops_per_second, missing, errors, unsent, seconds, .. } = document;
     out.line(format!(
         "{ops_per_second:.0} requests a second  ({ops} in {seconds:.1} s, {errors} failed, {missing} found nothing)"
     ))?;
@@ -252,8 +249,7 @@ fn print(context: &Context, report: &LoadReport, open_loop: bool) -> Result<(), 
             columns.row(percentiles.cells(what));
         }
     }
-    columns.print(&mut out)?;
-    out.flush()
+    columns.print(out)
 }
 
 /// HdrHistogram's own text form of a distribution.

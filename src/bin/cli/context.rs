@@ -12,6 +12,7 @@ use dynkv::client::{Client, ClientConfig};
 use dynkv::net::TlsFiles;
 use dynkv::types::{Bucket, Key};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 
 use super::encoding::KeyFormat;
 use super::exit::Failure;
@@ -157,6 +158,31 @@ impl Context {
 
     pub fn out(&self) -> Out {
         Out::stdout()
+    }
+
+    /// Prints the one result of a verb: as JSON if that is asked for, else as `people` lays it out.
+    pub fn show<T: Serialize>(
+        &self,
+        document: &T,
+        people: impl FnOnce(&T, &mut Out) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.show_as(self.table_format(), document, people)
+    }
+
+    /// The same, where the verb decides on the format.
+    pub fn show_as<T: Serialize>(
+        &self,
+        format: Format,
+        document: &T,
+        people: impl FnOnce(&T, &mut Out) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut out = self.out();
+        if format.is_json() {
+            out.json(format, document)?;
+        } else {
+            people(document, &mut out)?;
+        }
+        out.flush()
     }
 
     pub fn quiet(&self) -> bool {

@@ -39,21 +39,14 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let found = client.get(&args.bucket.bucket, &key, args.quorum.options()).await;
     let found = found.map_err(|error| Failure::about(format!("exists {}", args.name), &error))?;
     let (exists, deleted) = (!found.is_missing(), found.is_deleted());
-    let mut out = context.out();
-    let format = context.table_format();
-    if format.is_json() {
-        let siblings = found.siblings.len();
-        out.json(
-            format,
-            &Document { bucket: args.bucket.bucket.as_str(), key: &args.name, exists, deleted, siblings },
-        )?;
-    } else if !context.quiet() {
-        out.line(match (exists, deleted) {
-            (true, _) => "yes",
-            (false, true) => "no, deleted",
-            (false, false) => "no",
-        })?;
-    }
-    out.flush()?;
+    let (bucket, siblings) = (args.bucket.bucket.as_str(), found.siblings.len());
+    context.show(&Document { bucket, key: &args.name, exists, deleted, siblings }, |_, out| {
+        match (exists, deleted) {
+            _ if context.quiet() => Ok(()),
+            (true, _) => out.line("yes"),
+            (false, true) => out.line("no, deleted"),
+            (false, false) => out.line("no"),
+        }
+    })?;
     Ok(if exists { Exit::Ok } else { Exit::NotFound })
 }

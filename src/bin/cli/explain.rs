@@ -2,7 +2,7 @@
 
 use dynkv::api::{Explain, ExplainReply};
 use dynkv::client::Client;
-use dynkv::quorum::{Condition, Verdict};
+use dynkv::quorum::{Condition, Forecast};
 use serde::Serialize;
 
 use super::context::{BucketArg, Context};
@@ -76,8 +76,8 @@ struct Asked {
 }
 
 impl Outcome {
-    fn new(verdict: Verdict, name: impl Fn(dynkv::types::NodeId) -> String) -> Outcome {
-        let Verdict { succeeds, reason, margin, asked } = verdict;
+    fn new(forecast: Forecast, name: impl Fn(dynkv::types::NodeId) -> String) -> Outcome {
+        let Forecast { succeeds, reason, margin, asked } = forecast;
         let asked = asked.into_iter().map(|(slot, node)| Asked { slot, node: name(node) });
         Outcome { succeeds, reason, margin, asked: asked.collect() }
     }
@@ -101,14 +101,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let asked = Explain { bucket: bucket.bucket.clone(), key, r, pr, w, pw, dw, strict };
     let reply = client.explain(asked).await.map_err(|error| Failure::about(format!("explain {name}"), &error))?;
     let document = document(&client, bucket.bucket.as_str(), &name, reply);
-    let mut out = context.out();
-    let format = context.table_format();
-    if format.is_json() {
-        out.json(format, &document)?;
-    } else {
-        print(&document, &mut out)?;
-    }
-    out.flush()?;
+    context.show(&document, print)?;
     Ok(if document.read.succeeds && document.write.succeeds { Exit::Ok } else { Exit::Degraded })
 }
 
@@ -175,10 +168,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verdict_reads_as_a_sentence() {
+    fn a_forecast_reads_as_a_sentence() {
         let line = |succeeds, reason: &str, asked: &[(u8, NodeId)]| {
-            let verdict = Verdict { succeeds, reason: reason.into(), margin: 1, asked: asked.to_vec() };
-            Outcome::new(verdict, |node| format!("n{}", node.0)).line("put", "goes to")
+            let forecast = Forecast { succeeds, reason: reason.into(), margin: 1, asked: asked.to_vec() };
+            Outcome::new(forecast, |node| format!("n{}", node.0)).line("put", "goes to")
         };
         assert_eq!(
             line(true, "", &[(0, NodeId(1)), (1, NodeId(4))]),

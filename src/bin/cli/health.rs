@@ -55,15 +55,7 @@ async fn watch(context: &Context, client: &Client, args: &Args) -> Result<Exit, 
         let health = look(client).await;
         let is_well = health.as_ref().is_ok_and(|health| health.healthy);
         match health {
-            Ok(health) => {
-                let mut out = context.out();
-                if format.is_json() {
-                    out.json(format, &health)?;
-                } else {
-                    print(&health, &mut out)?;
-                }
-                out.flush()?;
-            }
+            Ok(health) => context.show_as(format, &health, print)?,
             // a cluster that is being started answers later
             Err(failure) if args.watch => failure.report(),
             Err(failure) => return Err(failure),

@@ -5,14 +5,13 @@ mod order;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytesize::ByteSize;
-use dynkv::api::StatusReply;
-use dynkv::client::ClientError;
 use humantime::format_duration;
 use serde::Serialize;
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::{Columns, Out};
+use super::status::{Answers, Unreachable};
 
 /// Show, replay or drop what nodes keep for others that missed writes.
 ///
@@ -53,8 +52,6 @@ EXAMPLES
     Drop(order::DropArgs),
 }
 
-type Answers = Vec<(String, Result<StatusReply, ClientError>)>;
-
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match args.verb {
         Verb::List => list(context).await,
@@ -85,25 +82,12 @@ struct Row {
     drains_in_s: Option<u64>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
-struct Unreachable {
-    address: String,
-    reason: String,
-}
-
 #[allow(clippy::disallowed_methods, reason = "ages are for people, by this machine's clock")]
 async fn list(context: &Context) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let document = assemble(&client.status_all().await, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
-    let mut out = context.out();
-    let format = context.table_format();
-    if format.is_json() {
-        out.json(format, &document)?;
-    } else {
-        print(&document, &mut out)?;
-    }
-    out.flush()?;
+    context.show(&document, print)?;
     Ok(if document.unreachable.is_empty() { Exit::Ok } else { Exit::Partly })
 }
 
@@ -113,7 +97,7 @@ fn assemble(answers: &Answers, now_ms: u64) -> Document {
         .flat_map(|reply| {
             reply.hints.iter().map(|kept| Row {
                 holder: reply.name.clone(),
-                target: kept.name.clone(),
+                target: reply.name_of(kept.target),
                 target_id: kept.target.to_string(),
                 hints: kept.hints,
                 counted: kept.counted,
@@ -126,11 +110,8 @@ fn assemble(answers: &Answers, now_ms: u64) -> Document {
         })
         .collect();
     hints.sort_by(|a, b| (&a.target, &a.holder).cmp(&(&b.target, &b.holder)));
-    let unreachable = answers.iter().filter_map(|(address, answer)| {
-        let reason = answer.as_ref().err()?.to_string();
-        Some(Unreachable { address: address.clone(), reason })
-    });
-    Document { total: hints.iter().map(|row| row.hints).sum(), hints, unreachable: unreachable.collect() }
+    let unreachable = Unreachable::among(answers);
+    Document { total: hints.iter().map(|row| row.hints).sum(), hints, unreachable }
 }
 
 fn print(document: &Document, out: &mut Out) -> Result<(), Failure> {
@@ -154,35 +135,29 @@ fn print(document: &Document, out: &mut Out) -> Result<(), Failure> {
     } else {
         columns.print(out)?;
     }
-    document
-        .unreachable
-        .iter()
-        .try_for_each(|node| out.line(format!("no answer from {}: {}", node.address, node.reason)))
+    document.unreachable.iter().try_for_each(|node| out.line(node.line()))
 }
 
 #[cfg(test)]
 mod tests {
-    use dynkv::api::HintStatus;
-    use dynkv::types::NodeId;
+    use dynkv::api::StatusReply;
 
-    use super::super::status::tests::{lost, reply};
+    use super::super::status::tests::{backlog, lost, member, reply};
     use super::*;
-
-    pub fn kept(target: u64, hints: u64, rate: u64) -> HintStatus {
-        let name = format!("n{target}");
-        let (bytes, oldest_wall_ms) = (hints * 100, 5000);
-        HintStatus { target: NodeId(target), name, hints, counted: 1, bytes, oldest_wall_ms, replayed: 0, rate }
-    }
 
     #[test]
     fn what_waits_is_listed_by_target_and_holder() {
-        let one = StatusReply { hints: vec![kept(3, 2, 0), kept(2, 1, 50)], ..reply(1, vec![]) };
-        let four = StatusReply { hints: vec![kept(3, 4, 0)], ..reply(4, vec![]) };
+        let members = || vec![member(2, true, "aa"), member(3, false, "aa")];
+        let one = StatusReply { hints: vec![backlog(3, 2, 0), backlog(2, 1, 50)], ..reply(1, members()) };
+        let four = StatusReply { hints: vec![backlog(3, 4, 0)], ..reply(4, members()) };
         let answers = vec![("h:4".into(), Ok(four)), ("h:2".into(), lost()), ("h:1".into(), Ok(one))];
         let document = assemble(&answers, 65_000);
         let rows: Vec<_> = document.hints.iter().map(|row| (&*row.target, &*row.holder, row.hints)).collect();
         assert_eq!(rows, [("n2", "n1", 1), ("n3", "n1", 2), ("n3", "n4", 4)]);
         assert_eq!((document.hints[0].drains_in_s, document.hints[1].drains_in_s), (Some(2), None));
-        assert_eq!((document.total, document.hints[0].oldest_age_s, &*document.unreachable[0].address), (7, 60, "h:2"));
+        assert_eq!(
+            (document.total, document.hints[0].oldest_age_s, document.unreachable),
+            (7, 60, Unreachable::among(&answers[1..2]))
+        );
     }
 }

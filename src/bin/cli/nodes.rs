@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
-use super::output::{Columns, Format};
+use super::output::{Columns, Format, Out};
 
 /// List the cluster's members as the ring names them.
 ///
@@ -41,16 +41,16 @@ pub async fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         })
         .collect();
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut out = context.out();
-    match context.table_format() {
-        format @ (Format::Json | Format::Jsonl) => out.json(format, &Document { nodes })?,
-        Format::Raw => nodes.iter().try_for_each(|node| out.line(&node.address))?,
-        Format::Table | Format::Wide => {
-            let mut columns = Columns::new(&["NAME", "ZONE", "ADDRESS", "NODE ID"]);
-            nodes.into_iter().for_each(|node| columns.row([node.name, node.zone, node.address, node.id]));
-            columns.print(&mut out)?;
-        }
-    }
-    out.flush()?;
+    let raw = context.table_format() == Format::Raw;
+    context.show(&Document { nodes }, |document, out| print(document, raw, out))?;
     Ok(Exit::Ok)
+}
+
+fn print(Document { nodes }: &Document, raw: bool, out: &mut Out) -> Result<(), Failure> {
+    if raw {
+        return nodes.iter().try_for_each(|node| out.line(&node.address));
+    }
+    let mut columns = Columns::new(&["NAME", "ZONE", "ADDRESS", "NODE ID"]);
+    nodes.iter().for_each(|node| columns.row([&node.name, &node.zone, &node.address, &node.id]));
+    columns.print(out)
 }

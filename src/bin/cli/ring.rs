@@ -72,14 +72,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         )));
     }
     let document = document(&view, args.tokens.then_some(&args.bucket));
-    let mut out = context.out();
-    let format = context.table_format();
-    if format.is_json() {
-        out.json(format, &document)?;
-    } else {
-        print(&document, &mut out)?;
-    }
-    out.flush()?;
+    context.show(&document, print)?;
     Ok(Exit::Ok)
 }
 

@@ -48,10 +48,28 @@ struct Document {
     problems: Vec<String>,
 }
 
-#[derive(Serialize)]
-struct Unreachable {
+/// What each node has said of itself, by its address.
+pub type Answers = [(String, Result<StatusReply, ClientError>)];
+
+/// A node that has said nothing.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Unreachable {
     address: String,
     reason: String,
+}
+
+impl Unreachable {
+    pub fn among(answers: &Answers) -> Vec<Unreachable> {
+        let unreachable = |(address, answer): &(String, Result<StatusReply, ClientError>)| {
+            let reason = answer.as_ref().err()?.to_string();
+            Some(Unreachable { address: address.clone(), reason })
+        };
+        answers.iter().filter_map(unreachable).collect()
+    }
+
+    pub fn line(&self) -> String {
+        format!("no answer from {}: {}", self.address, self.reason)
+    }
 }
 
 /// One member, as it says itself and as the others see it.
@@ -84,8 +102,6 @@ struct Row {
     hints_for: u64,
 }
 
-type Answers = Vec<(String, Result<StatusReply, ClientError>)>;
-
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let client = context.open()?;
     // a cluster that is not born has no ring, and still a status
@@ -99,17 +115,12 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         });
     }
     let document = assemble(&answers);
-    let mut out = context.out();
-    let format = context.table_format();
     if args.views {
-        let views = Views::of(&answers);
-        if format.is_json() { out.json(format, &views)? } else { views.print(&mut out)? }
-    } else if format.is_json() {
-        out.json(format, &document)?;
+        context.show(&Views::of(&answers), Views::print)?;
     } else {
-        print(&document, format, &mut out)?;
+        let wide = context.table_format() == Format::Wide;
+        context.show(&document, |document, out| print(document, wide, out))?;
     }
-    out.flush()?;
     Ok(if document.degraded { Exit::Degraded } else { Exit::Ok })
 }
 
@@ -129,13 +140,7 @@ fn assemble(answers: &Answers) -> Document {
         }
     }
     rows.sort_by_key(|row| natural(&row.name));
-    let unreachable: Vec<_> = answers
-        .iter()
-        .filter_map(|(address, answer)| {
-            let reason = answer.as_ref().err()?.to_string();
-            Some(Unreachable { address: address.clone(), reason })
-        })
-        .collect();
+    let unreachable = Unreachable::among(answers);
     let kept = || replies.iter().flat_map(|reply| &reply.hints);
     let problems = problems(&rows, &replies, &unreachable);
     Document {
@@ -264,12 +269,11 @@ fn natural(name: &str) -> (String, u64, String) {
     (head.to_owned(), name[head.len()..].parse().unwrap_or(0), name.to_owned())
 }
 
-fn print(document: &Document, format: Format, out: &mut Out) -> Result<(), Failure> {
+fn print(document: &Document, wide: bool, out: &mut Out) -> Result<(), Failure> {
     let ring =
         document.ring_version.map_or_else(|| "not born yet".to_owned(), |version| format!("ring version {version}"));
     out.line(format!("cluster {}  {ring}", document.cluster))?;
     out.line("")?;
-    let wide = format == Format::Wide;
     let mut headings = vec!["STATE", "NAME", "ZONE", "ADDRESS", "OWNED", "KEYS", "GENERATION", "RING", "HINTS FOR IT"];
     if wide {
         headings.extend(["PHI", "HEARD", "DISK", "FREE", "UPTIME", "NODE ID", "DISK ID"]);
@@ -300,9 +304,7 @@ fn print(document: &Document, format: Format, out: &mut Out) -> Result<(), Failu
     }
     columns.print(out)?;
     out.line("")?;
-    for Unreachable { address, reason } in &document.unreachable {
-        out.line(format!("no answer from {address}: {reason}"))?;
-    }
+    document.unreachable.iter().try_for_each(|node| out.line(node.line()))?;
     if document.hints > 0 {
         let (hints, bytes) = (count(document.hints, "hint"), ByteSize(document.hint_bytes));
         out.line(format!("{hints} of {bytes} wait for nodes that missed writes: see `dynkv-cli hints list`"))?;
@@ -316,6 +318,7 @@ fn print(document: &Document, format: Format, out: &mut Out) -> Result<(), Failu
 
 #[cfg(test)]
 pub mod tests {
+    use dynkv::antientropy::HintBacklog;
     use dynkv::types::{ClusterId, DiskId, Generation, NodeId, RingVersion};
 
     use super::*;
@@ -357,6 +360,12 @@ pub mod tests {
         }
     }
 
+    /// Of 100 bytes each, given in the sixth second of 1970.
+    pub fn backlog(target: u64, hints: u64, rate: u64) -> HintBacklog {
+        let (target, bytes, oldest_wall_ms) = (NodeId(target), hints * 100, 5000);
+        HintBacklog { target, hints, counted: 1, bytes, oldest_wall_ms, replayed: 0, rate }
+    }
+
     pub fn lost() -> Result<StatusReply, ClientError> {
         Err(ClientError::Unreachable { tried: vec!["h:2: no".into()] })
     }
@@ -364,8 +373,7 @@ pub mod tests {
     #[test]
     fn a_whole_cluster_is_not_degraded() {
         let members = || vec![member(10, true, "aa"), member(2, true, "aa")];
-        let document =
-            assemble(&vec![("h:10".into(), Ok(reply(10, members()))), ("h:2".into(), Ok(reply(2, members())))]);
+        let document = assemble(&[("h:10".into(), Ok(reply(10, members()))), ("h:2".into(), Ok(reply(2, members())))]);
         assert!(!document.degraded, "{:?}", document.problems);
         let rows: Vec<_> = document.members.iter().map(|row| (&*row.state, &*row.name, row.owned_percent)).collect();
         assert_eq!(rows, [("UN", "n2", 50.0), ("UN", "n10", 50.0)]);
@@ -394,23 +402,22 @@ pub mod tests {
     fn who_is_held_for_dead_is_down_unless_it_answers() {
         let convicted = || MemberStatus { convicted: true, phi: Some(9.5), ..member(2, true, "aa") };
         let first = || ("h:1".to_owned(), Ok(reply(1, vec![member(1, true, "aa"), convicted()])));
-        let document = assemble(&vec![first(), ("h:2".to_owned(), lost())]);
+        let document = assemble(&[first(), ("h:2".to_owned(), lost())]);
         assert_eq!((document.members[1].state.as_str(), document.members[1].phi), ("DN", Some(9.5)));
         assert_eq!(document.problems, ["n2 is down"]);
         let second = reply(2, vec![member(1, true, "aa"), member(2, true, "aa")]);
-        let document = assemble(&vec![first(), ("h:2".to_owned(), Ok(second))]);
+        let document = assemble(&[first(), ("h:2".to_owned(), Ok(second))]);
         assert_eq!(document.members[1].state, "UN");
         assert_eq!(document.problems, ["n2 is up, and held for dead by n1"]);
     }
 
     #[test]
     fn rings_that_differ_and_unborn_nodes_are_problems() {
-        let document =
-            assemble(&vec![("h:1".into(), Ok(reply(1, vec![member(1, true, "aa"), member(2, true, "bb")])))]);
+        let document = assemble(&[("h:1".into(), Ok(reply(1, vec![member(1, true, "aa"), member(2, true, "bb")])))]);
         assert!(document.problems.contains(&"members follow 2 different rings".to_owned()));
         let mut waiting = reply(4, vec![]);
         (waiting.phase, waiting.waiting_for, waiting.ring_version) = (Phase::Joining, "2 more founders".into(), None);
-        let document = assemble(&vec![("h:4".into(), Ok(waiting))]);
+        let document = assemble(&[("h:4".into(), Ok(waiting))]);
         assert_eq!(document.problems, ["n4 is joining or rebuilding (2 more founders)"]);
         assert_eq!(document.members[0].address, "h:4");
     }

@@ -21,13 +21,8 @@ struct Document {
 
 pub fn run(context: &Context, _: &Args) -> Result<Exit, Failure> {
     let document = Document { version: env!("CARGO_PKG_VERSION"), protocol: PROTOCOL };
-    let mut out = context.out();
-    let format = context.table_format();
-    if format.is_json() {
-        out.json(format, &document)?;
-    } else {
-        out.line(format!("dynkv-cli {}  protocol {}", document.version, document.protocol))?;
-    }
-    out.flush()?;
+    context.show(&document, |Document { version, protocol }, out| {
+        out.line(format!("dynkv-cli {version}  protocol {protocol}"))
+    })?;
     Ok(Exit::Ok)
 }

@@ -1,5 +1,7 @@
 //! `where`
 
+use std::time::Duration;
+
 use dynkv::api::{Holding, WhereReply};
 use dynkv::client::Client;
 use dynkv::types::NodeId;
@@ -7,7 +9,7 @@ use serde::Serialize;
 
 use super::context::{BucketArg, Context};
 use super::exit::{Exit, Failure};
-use super::output::{Columns, count, ms, ms_number};
+use super::output::{Columns, Out, count, ms, ms_number};
 
 /// Show where a key lives and what each replica holds of it.
 ///
@@ -85,40 +87,32 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let found = client.where_is(&args.bucket.bucket, &key).await;
     let found = found.map_err(|error| Failure::about(format!("where {}", args.name), &error))?;
-    let WhereReply { token, partition, .. } = found.reply;
     let slots = slots(&client, &found.reply);
-    let stand_ins: Vec<_> = found.reply.stand_ins.iter().map(|node| client.name_of(*node)).collect();
-    let agree = slots.iter().all(|slot| slot.up && slot.digest == slots[0].digest);
-    let mut out = context.out();
-    let format = context.table_format();
-    if format.is_json() {
-        let document = Document {
-            bucket: args.bucket.bucket.as_str(),
-            key: &args.name,
-            token: format!("{token:016x}"),
-            partition: partition.0,
-            slots,
-            stand_ins,
-            agree,
-            from: &found.from,
-            ms: ms_number(found.elapsed),
-        };
-        out.json(format, &document)?;
-    } else {
-        out.line(format!("token {token:016x}  partition {}  {}", partition.0, ms(found.elapsed)))?;
-        out.line("")?;
-        let mut columns = Columns::new(&["SLOT", "NODE", "STATE", "DIGEST", "VERSIONS", "DOTS"]).right(&[0, 4]);
-        slots.iter().for_each(|slot| columns.row(slot.cells()));
-        columns.print(&mut out)?;
-        out.line("")?;
-        out.line(format!(
-            "stand-ins  {}",
-            if stand_ins.is_empty() { "none".to_owned() } else { stand_ins.join(", ") }
-        ))?;
-        out.line(summary(&slots, agree))?;
-    }
-    out.flush()?;
+    let document = Document {
+        bucket: args.bucket.bucket.as_str(),
+        key: &args.name,
+        token: format!("{:016x}", found.reply.token),
+        partition: found.reply.partition.0,
+        agree: slots.iter().all(|slot| slot.up && slot.digest == slots[0].digest),
+        slots,
+        stand_ins: found.reply.stand_ins.iter().map(|node| client.name_of(*node)).collect(),
+        from: &found.from,
+        ms: ms_number(found.elapsed),
+    };
+    context.show(&document, |document, out| print(document, found.elapsed, out))?;
     Ok(Exit::Ok)
+}
+
+fn print(document: &Document<'_>, elapsed: Duration, out: &mut Out) -> Result<(), Failure> {
+    let Document { token, partition, slots, stand_ins, agree, .. } = document;
+    out.line(format!("token {token}  partition {partition}  {}", ms(elapsed)))?;
+    out.line("")?;
+    let mut columns = Columns::new(&["SLOT", "NODE", "STATE", "DIGEST", "VERSIONS", "DOTS"]).right(&[0, 4]);
+    slots.iter().for_each(|slot| columns.row(slot.cells()));
+    columns.print(out)?;
+    out.line("")?;
+    out.line(format!("stand-ins  {}", if stand_ins.is_empty() { "none".to_owned() } else { stand_ins.join(", ") }))?;
+    out.line(summary(slots, *agree))
 }
 
 fn slots(client: &Client, reply: &WhereReply) -> Vec<Slot> {

@@ -198,7 +198,7 @@ fn a_stall_is_noticed_by_whatever_comes_first() {
 
 /// A shorter stop leaves nothing unread that a verdict should have waited for.
 #[test]
-fn a_probe_that_a_stop_has_cut_begins_anew() {
+fn a_probe_that_a_stop_has_cut_is_lengthened() {
     let mut watcher = Watcher::settled();
     while watcher.pass(INTERVAL / 10).0.is_empty() {
         watcher.beat(OTHER);

@@ -10,8 +10,8 @@ use crate::message::{ControlMessage, GossipAck, GossipDelta, GossipSyn, Ping};
 use crate::ring::Layout;
 use crate::types::NodeId;
 
-/// With whom of the living a round is held. With one alone heartbeats come so irregularly that of 50 nodes the last take
-/// 5.8 s to convict a dead one, where with two they take under 5 s; see docs/gossip.md.
+/// With how many of the living a round is held. With one alone heartbeats come so irregularly that of 50 nodes some take
+/// 6 s to convict a dead one, where with two all do in 4.1 s; see docs/gossip.md.
 const PARTNERS: usize = 2;
 
 impl Control {

@@ -128,7 +128,7 @@ pub(super) struct ForwardEntry {
 
 /// An object on its way to where a hint says that it is missed. Nobody waits for it.
 #[derive(Debug)]
-pub(super) struct HintEntry {
+pub(super) struct HandoffEntry {
     pub job: JobId,
     /// By the slot of its request.
     pub to: Vec<NodeId>,
@@ -143,7 +143,7 @@ pub(super) enum Work {
     Where(Box<WhereEntry>),
     Scan(Box<ScanEntry>),
     Forward(Box<ForwardEntry>),
-    Hint(Box<HintEntry>),
+    Hint(Box<HandoffEntry>),
 }
 
 /// A request under way.

@@ -1,10 +1,11 @@
 //! Hinted handoff, carried out: its commands become operations and requests, and what comes back goes to it.
 
-use super::entry::{Entry, HintEntry, Work};
+use super::entry::{Entry, HandoffEntry, Work};
 use super::{Shard, ShardCounters, request_id};
 use crate::antientropy::{Command, HintBacklog, JobId, Ticket};
+use crate::api::HintOrder;
 use crate::message::{Address, PeerRequest, Reason, Refusal, Replicate};
-use crate::node::effects::{Effects, HintCommand, Output, Purpose};
+use crate::node::effects::{Effects, Output, Purpose};
 use crate::ring::Slot;
 use crate::storage::{HintChange, HintPage, Op, OpFailure, Outcome, Task, parse_object_key};
 use crate::types::{Bucket, Key, NodeId, Now, Round, Time};
@@ -82,7 +83,7 @@ impl Shard {
                     let missing = (0..).map(Slot).take(to.len()).collect();
                     self.handing_off += 1;
                     let deadline = now.time + self.config.request_timeout;
-                    let work = HintEntry { job, to: to.clone(), missing };
+                    let work = HandoffEntry { job, to: to.clone(), missing };
                     let entry = self.enter(now, deadline, Work::Hint(Box::new(work)));
                     for (slot, node) in (0..).map(Slot).zip(to) {
                         if node == self.node {
@@ -153,10 +154,10 @@ impl Shard {
         self.hand_off(now, fx, |shard, out| shard.handoff.on_page(now, ticket, page, out));
     }
 
-    pub(super) fn on_hint_command(&mut self, now: Now, command: HintCommand, fx: &mut Effects) {
-        self.hand_off(now, fx, |shard, out| match command {
-            HintCommand::Flush { target } => shard.handoff.flush(now, target, out),
-            HintCommand::Drop { target } => shard.handoff.discard(now, target, out),
+    pub(super) fn on_hint_order(&mut self, now: Now, order: HintOrder, fx: &mut Effects) {
+        self.hand_off(now, fx, |shard, out| match order {
+            HintOrder::Flush { target } => shard.handoff.flush(now, target, out),
+            HintOrder::Drop { target } => shard.handoff.discard(now, target, out),
         });
     }
 

@@ -236,7 +236,7 @@ impl Shard {
                 self.on_hints_timer(now, fx);
             }
             ShardInput::HintsRead { ticket, page } => self.on_hints_read(now, ticket, page, fx),
-            ShardInput::Hints(command) => self.on_hint_command(now, command, fx),
+            ShardInput::Hints(order) => self.on_hint_order(now, order, fx),
             ShardInput::Fetched { .. } | ShardInput::Paged { .. } => {
                 debug_assert!(false, "the drain takes what the disk has read");
             }

@@ -108,34 +108,15 @@ pub fn deadline() -> Deadline {
 
 pub fn put(key: &str, value: &str) -> Request {
     let header = PutHeader {
-        bucket: Bucket::default(),
-        key: Key::new(key.to_owned()).unwrap(),
-        write_id: WriteId(rand::random()),
-        context: None,
-        delete: false,
-        w: None,
-        pw: None,
-        dw: None,
-        strict: false,
-        trace: false,
         deadline: deadline(),
+        ..PutHeader::new(Bucket::default(), Key::new(key.to_owned()).unwrap(), WriteId(rand::random()))
     };
     Request::Put(Put { header, value: Some(Bytes::from(value.to_owned())) })
 }
 
 pub fn get(key: &str) -> Request {
     let key = Key::new(key.to_owned()).unwrap();
-    Request::Get(Get {
-        bucket: Bucket::default(),
-        key,
-        r: None,
-        pr: None,
-        strict: false,
-        trace: false,
-        blocking_repair: false,
-        after: None,
-        deadline: deadline(),
-    })
+    Request::Get(Get { deadline: deadline(), ..Get::new(Bucket::default(), key) })
 }
 
 #[track_caller]

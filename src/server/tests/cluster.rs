@@ -1,7 +1,7 @@
 //! What three nodes do together.
 
 use super::client::{TestClient, get, put, receipt};
-use super::{Site, eventually, http};
+use super::{Site, both_miss_the_third, eventually, http};
 use crate::api::{Phase, Reply, Request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,10 +65,7 @@ async fn a_node_that_stops_is_missed_and_the_others_go_on() {
     let site = Site::new();
     let [n1, n2, n3] = site.three().await;
     n3.stop(true).await.unwrap();
-    eventually("the two notice", || {
-        [&n1, &n2].iter().all(|server| server.status().members.iter().filter(|member| member.up).count() == 2)
-    })
-    .await;
+    both_miss_the_third(&n1, &n2).await;
     let client = TestClient::connect(&site, &n2).await;
     assert_eq!(receipt(client.ask(put("key", "value")).await).acks.len(), 2);
     assert_eq!(n2.not_ready(), None, "two of three are a quorum");

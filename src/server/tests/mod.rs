@@ -39,6 +39,12 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     tokio::time::timeout(DEADLINE, looking).await.unwrap_or_else(|_| panic!("it never came about that {what}"));
 }
 
+/// The third of three nodes has stopped.
+async fn both_miss_the_third(one: &Server, other: &Server) {
+    let up = |server: &Server| server.status().members.iter().filter(|member| member.up).count();
+    eventually("the two notice", || up(one) == 2 && up(other) == 2).await;
+}
+
 fn memory() -> Arc<MemoryEngine> {
     Arc::new(MemoryEngine::new(MemoryConfig::default()))
 }

@@ -6,7 +6,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-use super::{Act, ClusterPlan, Fault, FaultEvent, Operation, Schedule, Shape};
+use super::{Act, ClusterPlan, Extras, Fault, FaultEvent, Operation, Schedule, Shape};
 use crate::quorum::HedgeAfter;
 
 /// Legal but unlikely ways, "buggify" (FoundationDB): a real network or scheduler could do each of them, and seldom would.
@@ -176,13 +176,9 @@ fn draw_operation(rng: &mut Xoshiro256PlusPlus, cluster: &ClusterPlan, at: Durat
         here
     });
     let act = acts[chosen.expect("the draw lies within the total")];
-    Operation {
-        at,
-        client: rng.random_range(0..cluster.clients),
-        key: rng.random_range(0..cluster.keys),
-        act,
-        level: *[1, 1, 2, 2, 2, 2, 3].choose(rng).expect("a choice of levels"),
-        in_session: rng.random_bool(0.2),
-        salt: rng.random(),
-    }
+    let (client, key) = (rng.random_range(0..cluster.clients), rng.random_range(0..cluster.keys));
+    let level = *[1, 1, 2, 2, 2, 2, 3].choose(rng).expect("a choice of levels");
+    let in_session = rng.random_bool(0.2);
+    let salt = rng.random();
+    Operation { at, client, key, act, level, in_session, extras: Extras::of(salt), salt }
 }

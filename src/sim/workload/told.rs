@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Known, Lent, MOST_CONTEXTS, Pending, Workload, Write, key_id, label_of};
+use super::{Known, Lent, MOST_CONTEXTS, Pending, Read, Workload, Write, key_id, label_of};
 use crate::api::{Ack, ApiError, Receipt, Reply, Response, SiblingMeta};
 use crate::client::session::Outcome;
 use crate::sim::availability::{Availability, Promise};
@@ -21,11 +21,11 @@ impl Workload {
     pub(in crate::sim) fn listen<D: Disk>(&mut self, world: &mut World<D>) {
         for (call, outcome) in world.clients.take_ended() {
             match self.pending.remove(&call).expect("a call that ends was begun here") {
-                Pending::Get { op, client, key, then, settles } => {
+                Pending::Get { read, then, settles } => {
                     let answered = matches!(outcome, Outcome::Answered { .. });
-                    self.on_read(world, op, client, key, then, outcome);
+                    self.on_read(world, read, then, outcome);
                     if let Some(replicas) = settles.filter(|_| answered) {
-                        self.note(world.now, Event::Settled { op, replicas });
+                        self.note(world.now, Event::Settled { op: read.op, replicas });
                         world.coverage.hit(Mark::Settled);
                     }
                 }
@@ -40,15 +40,7 @@ impl Workload {
         }
     }
 
-    fn on_read<D: Disk>(
-        &mut self,
-        world: &mut World<D>,
-        op: OpId,
-        client: usize,
-        key: usize,
-        then: Option<Operation>,
-        outcome: Outcome,
-    ) {
+    fn on_read<D: Disk>(&mut self, world: &mut World<D>, read: Read, then: Option<Operation>, outcome: Outcome) {
         let (reply, values) = match outcome {
             Outcome::Answered { response: Response { result: Ok(Reply::Get(reply)), values, .. }, .. } => {
                 (reply, values)
@@ -57,10 +49,10 @@ impl Workload {
         };
         let siblings = shown(&reply.siblings, &mut values.into_iter());
         let stood_in = if siblings.is_empty() { 0 } else { reply.acks.iter().filter(|ack| ack.stand_in).count() as u8 };
-        let known = Known { context: reply.context.clone(), basis: op };
-        self.on_shown(world, (op, stood_in), client, key, siblings, reply.context);
+        let known = Known { context: reply.context.clone(), basis: read.op };
+        self.on_shown(world, read, stood_in, siblings, reply.context);
         if let Some(operation) = then {
-            self.write(world, client, key, &operation, Some(known), false);
+            self.write(world, read.client, read.key, &operation, Some(known), false);
         }
     }
 
@@ -77,10 +69,10 @@ impl Workload {
             let siblings = shown(&item.siblings, &mut values);
             match self.by_name.get(&name).copied() {
                 Some(key) => {
-                    let op = self.next_op();
+                    let read = Read { op: self.next_op(), client, key };
                     // It began before this, and its page may end before the key.
-                    self.note(world.now, Event::Read { op, key: key_id(key), replicas: 0 });
-                    self.on_shown(world, (op, 0), client, key, siblings, Some(item.context));
+                    self.note(world.now, Event::Read { op: read.op, key: key_id(key), replicas: 0 });
+                    self.on_shown(world, read, 0, siblings, Some(item.context));
                 }
                 None => {
                     let evidence = || format!("a scan shows key {name}, which nobody has written");
@@ -116,9 +108,8 @@ impl Workload {
     fn on_shown<D: Disk>(
         &mut self,
         world: &mut World<D>,
-        (op, stood_in): (OpId, u8),
-        client: usize,
-        key: usize,
+        Read { op, client, key }: Read,
+        stood_in: u8,
         siblings: Vec<Shown>,
         context: Option<Bytes>,
     ) {

@@ -4,17 +4,15 @@ use std::collections::BTreeSet;
 
 use bytesize::ByteSize;
 use dynkv::api::{Phase, StatusReply};
-use dynkv::client::ClientError;
 use dynkv::ring::RingView;
 use dynkv::types::NodeId;
 use serde::Serialize;
 
 use super::super::output::count;
+use super::super::status::Answers;
 
 /// A disk with less than this part of it free is nearly full; writes end at `storage.min_free`, 5 % by default.
 const NEARLY_FULL_PERCENT: u64 = 10;
-
-type Answers = [(String, Result<StatusReply, ClientError>)];
 
 /// See the module.
 #[derive(Debug, Serialize)]
@@ -170,9 +168,10 @@ fn problems(nodes: &[Node], replies: &[&StatusReply]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use dynkv::api::{HintStatus, MemberStatus};
+    use dynkv::api::MemberStatus;
+    use dynkv::client::ClientError;
 
-    use super::super::super::status::tests::{lost, member, reply};
+    use super::super::super::status::tests::{backlog, lost, member, reply};
     use super::*;
 
     fn members() -> Vec<MemberStatus> {
@@ -226,20 +225,10 @@ mod tests {
         let mut read_only = well(2);
         read_only.phase = Phase::ReadOnly;
         assert_eq!(health(vec![Ok(well(1)), Ok(read_only), Ok(well(3))]), ["n2 takes no writes"]);
-        let kept = HintStatus {
-            target: NodeId(3),
-            name: "n3".into(),
-            hints: 2,
-            counted: 1,
-            bytes: 50,
-            oldest_wall_ms: 0,
-            replayed: 0,
-            rate: 0,
-        };
-        let keeps = StatusReply { hints: vec![kept], ..well(1) };
+        let keeps = StatusReply { hints: vec![backlog(3, 2, 0)], ..well(1) };
         assert_eq!(
             health(vec![Ok(keeps), Ok(well(2)), Ok(well(3))]),
-            ["2 hints of 50 B wait for nodes that missed writes"]
+            ["2 hints of 200 B wait for nodes that missed writes"]
         );
         let mut other = members();
         other[0].ring = Some("bb".into());

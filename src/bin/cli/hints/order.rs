@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::super::context::Context;
 use super::super::exit::{Exit, Failure};
 use super::super::output::count;
-use super::Answers;
+use super::super::status::Answers;
 
 #[derive(Debug, clap::Args)]
 pub struct FlushArgs {
@@ -91,8 +91,13 @@ fn target(client: &Client, answers: &Answers, name: &str) -> Result<NodeId, Fail
     let members = members(client);
     let is_named = |id: NodeId, known: &str| known == name || id.to_string() == name;
     let member = members.iter().find(|member| is_named(member.id, &member.name)).map(|member| member.id);
-    let kept = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).flat_map(|reply| &reply.hints);
-    let waits = || kept.clone().find(|kept| is_named(kept.target, &kept.name)).map(|kept| kept.target);
+    let mut replies = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+    let waits = || {
+        replies.find_map(|reply| {
+            let mut targets = reply.hints.iter().map(|kept| kept.target);
+            targets.find(|target| is_named(*target, &reply.name_of(*target)))
+        })
+    };
     member.or_else(waits).ok_or_else(|| unknown("target", name, &members))
 }
 
@@ -159,18 +164,11 @@ async fn carry_out(
         Row { node, ordered: result.ok(), error }
     };
     let document = Document { ordered: results.into_iter().map(row).collect(), hints };
-    let mut out = context.out();
-    let format = context.table_format();
-    if format.is_json() {
-        out.json(format, &document)?;
-    } else {
-        for Row { node, ordered, error } in &document.ordered {
-            match (ordered, error) {
-                (Some(ordered), _) => out.line(format!("{node}: {} {what}", count(ordered.hints, "hint")))?,
-                (None, error) => out.line(format!("{node}: {}", error.as_deref().unwrap_or("no answer")))?,
-            }
-        }
-    }
-    out.flush()?;
+    context.show(&document, |document, out| {
+        document.ordered.iter().try_for_each(|Row { node, ordered, error }| match ordered {
+            Some(ordered) => out.line(format!("{node}: {} {what}", count(ordered.hints, "hint"))),
+            None => out.line(format!("{node}: {}", error.as_deref().unwrap_or("no answer"))),
+        })
+    })?;
     Ok(if document.ordered.iter().all(|row| row.error.is_none()) { Exit::Ok } else { Exit::Partly })
 }

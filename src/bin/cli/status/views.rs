@@ -1,6 +1,7 @@
 //! `status --views`: what every node says of every other one.
 
-use dynkv::api::MemberStatus;
+use dynkv::api::{MemberStatus, StatusReply};
+use dynkv::client::ClientError;
 use serde::Serialize;
 
 use super::super::exit::Failure;
@@ -74,21 +75,20 @@ impl Views {
         let mut named: Vec<(String, String)> = all.map(|(name, address)| (name.clone(), address.clone())).collect();
         named.sort_by_key(|(name, _)| natural(name));
         named.dedup_by(|a, b| a.0 == b.0);
-        let view =
-            |(address, answer): &(String, Result<dynkv::api::StatusReply, dynkv::client::ClientError>)| match answer {
-                Ok(reply) => {
-                    let known = |name: &String| reply.members.iter().find(|member| &member.name == name);
-                    let opinion = |member| Opinion::of(&reply.name, member);
-                    let of = |(name, _): &(String, String)| known(name).map_or(Opinion::Unknown, opinion);
-                    let phi = |(name, _): &(String, String)| known(name).and_then(|member| member.phi);
-                    let (of, phi) = (named.iter().map(of).collect(), named.iter().map(phi).collect());
-                    View { from: reply.name.clone(), of: Some(of), phi: Some(phi), reason: None }
-                }
-                Err(error) => {
-                    let name = named.iter().find(|(_, known)| known == address).map_or(address, |(name, _)| name);
-                    View { from: name.clone(), of: None, phi: None, reason: Some(error.to_string()) }
-                }
-            };
+        let view = |(address, answer): &(String, Result<StatusReply, ClientError>)| match answer {
+            Ok(reply) => {
+                let known = |name: &String| reply.members.iter().find(|member| &member.name == name);
+                let opinion = |member| Opinion::of(&reply.name, member);
+                let of = |(name, _): &(String, String)| known(name).map_or(Opinion::Unknown, opinion);
+                let phi = |(name, _): &(String, String)| known(name).and_then(|member| member.phi);
+                let (of, phi) = (named.iter().map(of).collect(), named.iter().map(phi).collect());
+                View { from: reply.name.clone(), of: Some(of), phi: Some(phi), reason: None }
+            }
+            Err(error) => {
+                let name = named.iter().find(|(_, known)| known == address).map_or(address, |(name, _)| name);
+                View { from: name.clone(), of: None, phi: None, reason: Some(error.to_string()) }
+            }
+        };
         let mut views: Vec<View> = answers.iter().map(view).collect();
         views.sort_by_key(|view| natural(&view.from));
         let is_good = |opinion: &Opinion| matches!(opinion, Opinion::Itself | Opinion::Up);
