@@ -425,6 +425,8 @@ pub struct StatusReply {
     pub members: Vec<MemberStatus>,
     /// What it keeps for others, by target; whoever waits for nothing is not in it.
     pub hints: Vec<HintBacklog>,
+    /// Whether `hints` is all: a node counts what it kept before its start anew.
+    pub hints_counted: bool,
 }
 
 impl StatusReply {

@@ -249,6 +249,11 @@ impl Handoff {
         self.backlog.targets().map(of).collect()
     }
 
+    /// Whether that is all: after a start the index is walked over before its hints are known.
+    pub fn is_counted(&self) -> bool {
+        self.census.done
+    }
+
     /// Keys that wait, and bytes of their objects.
     pub fn waiting(&self) -> (u64, u64) {
         self.backlog

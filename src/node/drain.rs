@@ -120,6 +120,11 @@ impl<E: Engine> Core<E> {
         self.shard.hints()
     }
 
+    /// Whether these are all: those of an earlier run are counted after the start.
+    pub fn hints_are_counted(&self) -> bool {
+        self.shard.hints_are_counted()
+    }
+
     /// The members that the shard was told to hold for dead.
     pub fn convicted(&self) -> &BTreeSet<NodeId> {
         self.shard.convicted()

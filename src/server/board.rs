@@ -78,6 +78,7 @@ impl Board {
         (status.keys, status.disk_bytes, status.free_bytes) =
             (stats.estimated_keys, stats.disk_bytes, stats.free_bytes);
         status.capacity_bytes = stats.capacity_bytes;
+        status.hints_counted = self.shards.hints_are_counted();
         status.hints = self.shards.hints();
         if self.draining.load(Ordering::Acquire) {
             status.phase = Phase::Draining;

@@ -6,7 +6,7 @@
 //! | `/readyz` | 200, or 503 with the reason: joining, draining, read-only, or local ranges without a quorum |
 //! | `/healthz?verbose` | as `/readyz`, check by check |
 //! | `/metrics` | Prometheus text |
-//! | `/status` | JSON: [`StatusReply`] and `"schema": 1`; `hints` is their number, `hint_backlog` what waits for whom |
+//! | `/status` | JSON: [`StatusReply`] and `"schema": 1`; `hints` is their number, `hint_backlog` what waits for whom, both without those that it still counts after a start (`hints_counted`) |
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,6 +1,7 @@
 //! A shard's thread: takes what waits, drains it through the core, waits again.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub struct Shard {
     pub latencies: Arc<Latencies>,
     counters: Mutex<ShardCounters>,
     hints: Mutex<Vec<HintBacklog>>,
+    hints_counted: AtomicBool,
 }
 
 impl Shard {
@@ -66,6 +68,7 @@ impl Shards {
                 latencies: Arc::default(),
                 counters: Mutex::default(),
                 hints: Mutex::default(),
+                hints_counted: AtomicBool::new(false),
             })
         };
         Shards { shards: std::iter::repeat_with(shard).take(usize::from(count)).collect() }
@@ -98,6 +101,11 @@ impl Shards {
             sums.entry(part.target).and_modify(|sum| sum.join(&part)).or_insert(part);
         }
         sums.into_values().collect()
+    }
+
+    /// Whether all know what they keep.
+    pub fn hints_are_counted(&self) -> bool {
+        self.shards.iter().all(|shard| shard.hints_counted.load(Ordering::Acquire))
     }
 
     /// Whether none has anything to do.
@@ -190,6 +198,10 @@ impl ShardThread {
         drop(published);
         if counters.hints_waiting > 0 || before.hints_waiting > 0 {
             *self.shard.hints.lock().expect(POISON) = self.core.hints();
+        }
+        if !self.shard.hints_counted.load(Ordering::Relaxed) && self.core.hints_are_counted() {
+            // after their numbers: whoever sees this sees those
+            self.shard.hints_counted.store(true, Ordering::Release);
         }
     }
 }

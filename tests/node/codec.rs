@@ -326,6 +326,7 @@ fn status(hints: Vec<HintBacklog>) -> Response {
         capacity_bytes: 5,
         members: Vec::new(),
         hints,
+        hints_counted: true,
     })))
 }
 

@@ -299,6 +299,20 @@ fn an_order_to_drop_spares_nothing_and_a_stop_begins_nothing() {
 }
 
 #[test]
+fn what_waits_is_known_when_the_whole_index_was_walked_over() {
+    let mut keys = keys(true);
+    let mut key = || keys.next().unwrap();
+    let mut bench = Bench::new(HintsConfig::default());
+    let page = HintPage { items: vec![item(&key(), true)], next: Some(Bytes::from_static(b"n")) };
+    bench.act(|handoff, now, out| handoff.on_page(now, CENSUS, Ok(page), out));
+    assert!(!bench.handoff.is_counted());
+    let rest = HintPage { items: vec![item(&key(), true)], next: None };
+    bench.act(|handoff, now, out| handoff.on_page(now, CENSUS, Ok(rest), out));
+    assert!(bench.handoff.is_counted());
+    assert_eq!(bench.handoff.waiting().0, 2);
+}
+
+#[test]
 fn a_disk_that_fails_to_tell_is_asked_again() {
     let mut bench = Bench::new(HintsConfig::default());
     let failed = Err(OpFailure::Overloaded);

@@ -64,6 +64,8 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 struct Document {
     hints: Vec<Row>,
     total: u64,
+    /// Nodes that have started of late and still count what they keep: more may come.
+    counting: Vec<String>,
     unreachable: Vec<Unreachable>,
 }
 
@@ -88,12 +90,14 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let document = assemble(&client.status_all().await, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
     context.show(&document, print)?;
-    Ok(if document.unreachable.is_empty() { Exit::Ok } else { Exit::Partly })
+    let is_all = document.unreachable.is_empty() && document.counting.is_empty();
+    Ok(if is_all { Exit::Ok } else { Exit::Partly })
 }
 
 fn assemble(answers: &Answers, now_ms: u64) -> Document {
-    let replies = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
-    let mut hints: Vec<Row> = replies
+    let replies = || answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+    let counting = replies().filter(|reply| !reply.hints_counted).map(|reply| reply.name.clone()).collect();
+    let mut hints: Vec<Row> = replies()
         .flat_map(|reply| {
             reply.hints.iter().map(|kept| Row {
                 holder: reply.name.clone(),
@@ -111,7 +115,7 @@ fn assemble(answers: &Answers, now_ms: u64) -> Document {
         .collect();
     hints.sort_by(|a, b| (&a.target, &a.holder).cmp(&(&b.target, &b.holder)));
     let unreachable = Unreachable::among(answers);
-    Document { total: hints.iter().map(|row| row.hints).sum(), hints, unreachable }
+    Document { total: hints.iter().map(|row| row.hints).sum(), hints, counting, unreachable }
 }
 
 fn print(document: &Document, out: &mut Out) -> Result<(), Failure> {
@@ -135,6 +139,9 @@ fn print(document: &Document, out: &mut Out) -> Result<(), Failure> {
     } else {
         columns.print(out)?;
     }
+    for node in &document.counting {
+        out.line(format!("{node} has just started and still counts what it keeps"))?;
+    }
     document.unreachable.iter().try_for_each(|node| out.line(node.line()))
 }
 
@@ -149,11 +156,12 @@ mod tests {
     fn what_waits_is_listed_by_target_and_holder() {
         let members = || vec![member(2, true, "aa"), member(3, false, "aa")];
         let one = StatusReply { hints: vec![backlog(3, 2, 0), backlog(2, 1, 50)], ..reply(1, members()) };
-        let four = StatusReply { hints: vec![backlog(3, 4, 0)], ..reply(4, members()) };
+        let four = StatusReply { hints: vec![backlog(3, 4, 0)], hints_counted: false, ..reply(4, members()) };
         let answers = vec![("h:4".into(), Ok(four)), ("h:2".into(), lost()), ("h:1".into(), Ok(one))];
         let document = assemble(&answers, 65_000);
         let rows: Vec<_> = document.hints.iter().map(|row| (&*row.target, &*row.holder, row.hints)).collect();
         assert_eq!(rows, [("n2", "n1", 1), ("n3", "n1", 2), ("n3", "n4", 4)]);
+        assert_eq!(document.counting, ["n4"]);
         assert_eq!((document.hints[0].drains_in_s, document.hints[1].drains_in_s), (Some(2), None));
         assert_eq!(
             (document.total, document.hints[0].oldest_age_s, document.unreachable),

@@ -96,7 +96,7 @@ struct Row {
     uptime_s: Option<u64>,
     /// What it waits for.
     note: String,
-    /// Keys that it keeps for others.
+    /// Keys that it keeps for others; null while it counts them.
     hints_kept: Option<u64>,
     /// Keys that the answering nodes keep for it.
     hints_for: u64,
@@ -193,7 +193,7 @@ fn row(member: &MemberStatus, replies: &[&StatusReply], partitions: u32) -> Row 
         free_bytes: own.map(|own| own.free_bytes),
         uptime_s: own.map(|own| own.uptime_s),
         note: own.map_or_else(String::new, |own| own.waiting_for.clone()),
-        hints_kept: own.map(|own| own.hints.iter().map(|kept| kept.hints).sum()),
+        hints_kept: own.and_then(|own| hints_kept(own)),
         hints_for: replies
             .iter()
             .flat_map(|reply| &reply.hints)
@@ -229,9 +229,13 @@ fn unborn(reply: &StatusReply, answers: &Answers) -> Row {
         free_bytes: Some(reply.free_bytes),
         uptime_s: Some(reply.uptime_s),
         note: reply.waiting_for.clone(),
-        hints_kept: Some(reply.hints.iter().map(|kept| kept.hints).sum()),
+        hints_kept: hints_kept(reply),
         hints_for: 0,
     }
+}
+
+fn hints_kept(reply: &StatusReply) -> Option<u64> {
+    reply.hints_counted.then(|| reply.hints.iter().map(|kept| kept.hints).sum())
 }
 
 fn problems(rows: &[Row], replies: &[&StatusReply], unreachable: &[Unreachable]) -> Vec<String> {
@@ -357,6 +361,7 @@ pub mod tests {
             capacity_bytes: 20,
             members,
             hints: Vec::new(),
+            hints_counted: true,
         }
     }
 

@@ -44,6 +44,7 @@ impl Control {
             capacity_bytes: 0,
             members,
             hints: Vec::new(),
+            hints_counted: false,
         }
     }
 

@@ -34,6 +34,11 @@ impl Shard {
         self.handoff.backlog()
     }
 
+    /// Whether these are all: those of an earlier run are counted after the start.
+    pub fn hints_are_counted(&self) -> bool {
+        self.handoff.is_counted()
+    }
+
     /// Whether a hint that no acknowledgement rests on may be given for an object of so many bytes. A no is counted.
     pub(super) fn may_hint_uncounted(&mut self, bytes: usize) -> bool {
         self.handoff.may_hint_uncounted(bytes)

@@ -146,6 +146,9 @@ fn problems(nodes: &[Node], replies: &[&StatusReply]) -> Vec<String> {
             Phase::ReadOnly => Some("takes no writes"),
         };
         problems.extend(what.map(|what| format!("{} {what}{note}", reply.name)));
+        if !reply.hints_counted && reply.phase != Phase::Joining {
+            problems.push(format!("{} still counts the hints that it keeps", reply.name));
+        }
         if u128::from(reply.free_bytes) * 100 < u128::from(reply.capacity_bytes) * u128::from(NEARLY_FULL_PERCENT) {
             let (free, all) = (ByteSize(reply.free_bytes), ByteSize(reply.capacity_bytes));
             problems.push(format!("{}'s disk is nearly full: {free} of {all} left", reply.name));
@@ -225,6 +228,8 @@ mod tests {
         let mut read_only = well(2);
         read_only.phase = Phase::ReadOnly;
         assert_eq!(health(vec![Ok(well(1)), Ok(read_only), Ok(well(3))]), ["n2 takes no writes"]);
+        let counts = StatusReply { hints_counted: false, ..well(1) };
+        assert_eq!(health(vec![Ok(counts), Ok(well(2)), Ok(well(3))]), ["n1 still counts the hints that it keeps"]);
         let keeps = StatusReply { hints: vec![backlog(3, 2, 0)], ..well(1) };
         assert_eq!(
             health(vec![Ok(keeps), Ok(well(2)), Ok(well(3))]),
