@@ -10,7 +10,7 @@ failed=0
 table=""
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
-for name in ${CHAOS_ONLY:-self-test kill-one kill-all pause partition flap slow full-disk clock mixed}; do
+for name in ${CHAOS_ONLY:-self-test kill-one kill-all pause partition flap slow full-disk clock mixed hints}; do
     began=$SECONDS
     code=0
     "$here/$name.sh" | tee "$said" || code=$?

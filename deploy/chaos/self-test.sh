@@ -23,4 +23,6 @@ expect 0 'flap: OK' flap
 expect 1 'FAILED +no promise of the data broken: VIOLATION of invariant 1 \(no lost write\)' flap --sabotage lose-write
 expect 1 'FAILED +faults had an effect: NO EFFECT: cut' flap --sabotage no-fault
 expect 1 'FAILED +faults had an effect: NO EFFECT: kill n2' kill-one --sabotage no-fault
+expect 1 'FAILED +hints to deliver: 0 of 1000 wanted' hints --hints 1000 --sabotage no-fault
+expect 1 'FAILED +none lost: 1 of' hints --hints 1000 --sabotage lose-write
 echo "self-test: OK"

@@ -53,6 +53,9 @@ pub struct Args {
     /// Replicas of three that must acknowledge a write
     #[arg(short, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=i64::from(REPLICAS)))]
     pub w: u8,
+    /// Hints that the hints scenario makes, each time
+    #[arg(long, default_value_t = 100_000)]
+    pub hints: u64,
     /// The directory of the daemon's binary [default: that of this program]
     #[arg(long, env = "DYNKV_BIN", value_name = "DIR")]
     pub bin: Option<PathBuf>,
@@ -76,6 +79,9 @@ impl Args {
         let fault = Duration::from_secs(3)..=LONGEST_FAULT;
         if !fault.contains(&self.fault) {
             return Err(format!("--fault: 3 s to {LONGEST_FAULT:?}"));
+        }
+        if self.hints == 0 {
+            return Err("--hints: 1 at least".to_owned());
         }
         if self.clients < FEWEST_CLIENTS {
             return Err(format!("--clients: {FEWEST_CLIENTS} at least"));
@@ -132,6 +138,7 @@ mod tests {
             &[],
             &["pause", "--fault", "61s"],
             &["pause", "--clients", "1"],
+            &["hints", "--hints", "0"],
             &["pause", "-w", "4"],
             &["pause", "-r", "0"],
             &["pause", "--sabotage", "x"],

@@ -11,6 +11,7 @@
 //!   Watch     what shows of the faults from outside                  watch.rs, effect.rs
 //!   settle    waits until the cluster has healed; the last reads     settle.rs, finale.rs
 //!   verdict   the oracle's and the suite's own checks                verdict.rs, tally.rs
+//! drill       hints by the hundred thousand, no other load           drill.rs
 //! Report      what is printed                                        report.rs
 //! Sabotage    bugs of the suite itself, planted to see it fail       sabotage.rs
 //! ```
@@ -20,6 +21,7 @@ mod choice;
 mod clock;
 mod cluster;
 mod disk;
+mod drill;
 mod effect;
 mod fault;
 mod finale;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use dynkv::sim::oracle::Findings;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::effect::{Counts, Effect};
 use super::scenario::Scenario;
@@ -19,6 +19,16 @@ pub struct Report {
     pub seed: u64,
     /// What was checked.
     pub checks: Vec<Check>,
+    /// How clients fared, where there was a load.
+    pub clients: Option<Clients>,
+    /// What faults did.
+    pub effects: Counts,
+    /// From the first process to the last check.
+    pub took: Duration,
+}
+
+/// How clients fared.
+pub struct Clients {
     /// What the oracle found.
     pub findings: Option<Findings>,
     /// Of all requests.
@@ -29,38 +39,28 @@ pub struct Report {
     pub gap: Gap,
     /// Before, during and after the faults.
     pub phases: [(&'static str, Latency); 3],
-    /// What faults did.
-    pub effects: Counts,
-    /// From the first process to the last check.
-    pub took: Duration,
 }
 
-impl Report {
-    /// The phases of a scenario.
-    pub fn phases(scenario: &Scenario, tally: &Tally) -> [(&'static str, Latency); 3] {
+impl Clients {
+    /// As the load's tally and the oracle tell.
+    pub fn new(scenario: &Scenario, tally: &Tally, findings: Option<Findings>, detected: Duration) -> Clients {
         let (from, until) = scenario.under_fault();
         let latency = |from, until| tally.latency(from, until);
-        [
-            ("before", latency(Duration::ZERO, from)),
-            ("faults", latency(from, until)),
-            ("after", latency(until, Duration::MAX)),
-        ]
+        Clients {
+            findings,
+            success: tally.success(Duration::ZERO),
+            detected: tally.success(detected),
+            gap: tally.longest_gap(),
+            phases: [
+                ("before", latency(Duration::ZERO, from)),
+                ("faults", latency(from, until)),
+                ("after", latency(until, Duration::MAX)),
+            ],
+        }
     }
 
-    /// Whether every promise was kept.
-    pub fn is_green(&self) -> bool {
-        self.checks.iter().all(|check| check.kept)
-    }
-
-    /// For people.
-    pub fn text(&self) -> String {
-        let Report { name, seed, findings, success, detected, gap, phases, effects, took, .. } = self;
-        let mut text = String::new();
-        let mut line = |line: String| {
-            text.push_str(&line);
-            text.push('\n');
-        };
-        line(format!("{name} (seed {seed}), {:.0} s", took.as_secs_f64()));
+    fn text(&self, mut line: impl FnMut(String)) {
+        let Clients { findings, success, detected, gap, phases } = self;
         if let Some(Findings { acked, refused, unknown, .. }) = findings {
             line(format!("  writes      {acked} acked, {refused} refused, {unknown} unknown"));
         }
@@ -73,10 +73,52 @@ impl Report {
             let [p50, p99, max] = [p50, p99, max].map(|time| time.as_secs_f64() * 1000.0);
             line(format!("  {phase:11} {count} ok, p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.0} ms"));
         }
+    }
+
+    fn json(&self) -> Map<String, Value> {
+        let millis = |time: &Duration| time.as_secs_f64() * 1000.0;
+        let share = |share: &Share| json!({"ok": share.ok, "all": share.all, "ratio": share.ratio()});
+        let phase = |(name, latency): &(&str, Latency)| {
+            let Latency { count, p50, p99, max } = latency;
+            let value = json!({"ok": count, "p50_ms": millis(p50), "p99_ms": millis(p99), "max_ms": millis(max)});
+            ((*name).to_owned(), value)
+        };
+        let writes = self.findings.map(|Findings { acked, acked_under_fault, refused, unknown, .. }| {
+            json!({"acked": acked, "acked_under_fault": acked_under_fault, "refused": refused, "unknown": unknown})
+        });
+        let fields = [
+            ("writes", writes.into()),
+            ("success", share(&self.success)),
+            ("success_from_detection", share(&self.detected)),
+            ("longest_gap_ms", millis(&self.gap.length).into()),
+            ("phases", Value::Object(self.phases.iter().map(phase).collect())),
+        ];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+impl Report {
+    /// Whether every promise was kept.
+    pub fn is_green(&self) -> bool {
+        self.checks.iter().all(|check| check.kept)
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let Report { name, seed, checks, clients, effects, took } = self;
+        let mut text = String::new();
+        let mut line = |line: String| {
+            text.push_str(&line);
+            text.push('\n');
+        };
+        line(format!("{name} (seed {seed}), {:.0} s", took.as_secs_f64()));
+        if let Some(clients) = clients {
+            clients.text(&mut line);
+        }
         for (effect, count) in Effect::ALL.iter().zip(effects).filter(|(_, count)| **count > 0) {
             line(format!("  effect      {count} {}", effect.name()));
         }
-        for Check { name, kept, seen } in &self.checks {
+        for Check { name, kept, seen } in checks {
             line(format!("  {}  {name}: {seen}", if *kept { "ok    " } else { "FAILED" }));
         }
         let _ = writeln!(text, "{name}: {}", if self.is_green() { "OK" } else { "FAILED" });
@@ -85,32 +127,21 @@ impl Report {
 
     /// For programs.
     pub fn json(&self) -> Value {
-        let millis = |time: &Duration| time.as_secs_f64() * 1000.0;
-        let share = |share: &Share| json!({"ok": share.ok, "all": share.all, "ratio": share.ratio()});
-        let phase = |(name, latency): &(&str, Latency)| {
-            let Latency { count, p50, p99, max } = latency;
-            let value = json!({"ok": count, "p50_ms": millis(p50), "p99_ms": millis(p99), "max_ms": millis(max)});
-            ((*name).to_owned(), value)
-        };
         let effects =
             Effect::ALL.iter().zip(self.effects).map(|(effect, count)| (effect.name().to_owned(), count.into()));
         let check = |Check { name, kept, seen }: &Check| json!({"name": name, "ok": kept, "seen": seen});
-        let writes = self.findings.map(|Findings { acked, acked_under_fault, refused, unknown, .. }| {
-            json!({"acked": acked, "acked_under_fault": acked_under_fault, "refused": refused, "unknown": unknown})
-        });
-        json!({
+        let mut document = json!({
             "schema": 1,
             "scenario": self.name,
             "seed": self.seed,
             "ok": self.is_green(),
             "took_s": self.took.as_secs_f64(),
-            "writes": writes,
-            "success": share(&self.success),
-            "success_from_detection": share(&self.detected),
-            "longest_gap_ms": millis(&self.gap.length),
-            "phases": self.phases.iter().map(phase).collect::<serde_json::Map<_, _>>(),
-            "effects": effects.collect::<serde_json::Map<_, _>>(),
+            "effects": effects.collect::<Map<_, _>>(),
             "checks": self.checks.iter().map(check).collect::<Vec<_>>(),
-        })
+        });
+        if let (Some(clients), Value::Object(fields)) = (&self.clients, &mut document) {
+            fields.extend(clients.json());
+        }
+        document
     }
 }

@@ -12,16 +12,16 @@ use super::args::Args;
 use super::clock::{self, Jumps};
 use super::cluster::{Cluster, Equipment};
 use super::disk::{SlowSyncs, SmallDisk};
+use super::drill;
 use super::effect::Effects;
 use super::fault::Need;
 use super::finale::read_back;
 use super::inject::Injector;
 use super::load::{Load, Record, Shared};
-use super::report::Report;
+use super::report::{Clients, Report};
 use super::sabotage::{Sabotage, lose_write};
 use super::scenario::Scenario;
 use super::settle::settle;
-use super::tally::Tally;
 use super::verdict::{self, Evidence, SETTLED_WITHIN};
 use super::watch::Watch;
 
@@ -37,7 +37,9 @@ pub enum Outcome {
 /// read back.
 pub async fn run(args: &Args) -> Result<Outcome> {
     let started = Instant::now();
-    let scenario = Scenario::new(args.scenario, args.times(), args.seed);
+    let Some(scenario) = Scenario::new(args.scenario, args.times(), args.seed) else {
+        return Ok(Outcome::Judged(Box::new(drill::run(args).await?)));
+    };
     let needs: BTreeSet<Need> = scenario.strikes.iter().filter_map(|strike| strike.fault.need()).collect();
     let lacking: BTreeSet<Need> = needs.iter().copied().filter(|need| !is_met(*need)).collect();
     if !lacking.is_empty() {
@@ -95,11 +97,7 @@ pub async fn run(args: &Args) -> Result<Outcome> {
         name: scenario.kind.name(),
         seed: args.seed,
         checks,
-        findings,
-        success: tally.success(Duration::ZERO),
-        detected: tally.success(detected),
-        gap: Tally::longest_gap(&tally),
-        phases: Report::phases(&scenario, &tally),
+        clients: Some(Clients::new(&scenario, &tally, findings, detected)),
         effects: shared.effects.counts(),
         took: started.elapsed(),
     })))

@@ -36,6 +36,8 @@ pub enum Kind {
     Clock,
     /// All of these, drawn from the seed
     Mixed,
+    /// Hints by the hundred thousand are delivered; then again, while their holder and their target are killed
+    Hints,
 }
 
 /// A fault and its time, from the beginning of the load.
@@ -87,8 +89,8 @@ pub struct Times {
 }
 
 impl Scenario {
-    /// The scenario of this kind; `seed` matters to [`Kind::Mixed`] alone.
-    pub fn new(kind: Kind, times: Times, seed: u64) -> Scenario {
+    /// The scenario of this kind; `seed` matters to [`Kind::Mixed`] alone. None for [`Kind::Hints`], which has no load.
+    pub fn new(kind: Kind, times: Times, seed: u64) -> Option<Scenario> {
         let Times { warm_up, fault, after } = times;
         let plain = Promises { under_fault_percent: 20, ..Promises::default() };
         let (strikes, promises) = match kind {
@@ -111,9 +113,10 @@ impl Scenario {
             Kind::FullDisk => (vec![strike(warm_up, fault, Fault::FullDisk { node: SMALL_DISK })], plain),
             Kind::Clock => (clocks(warm_up, fault), plain),
             Kind::Mixed => (mixed::draw(warm_up, fault, seed), Promises { under_fault_percent: 10, ..plain }),
+            Kind::Hints => return None,
         };
         let end = strikes.iter().map(|strike| strike.until).max().unwrap_or(warm_up);
-        Scenario { kind, strikes, load: end + after, promises }
+        Some(Scenario { kind, strikes, load: end + after, promises })
     }
 
     /// From the first fault's beginning to the last one's end.
@@ -190,7 +193,7 @@ mod tests {
     #[test]
     fn strikes_come_after_the_warm_up_and_end_before_the_load() {
         for kind in Kind::value_variants() {
-            let scenario = Scenario::new(*kind, TIMES, 3);
+            let Some(scenario) = Scenario::new(*kind, TIMES, 3) else { continue };
             assert!(!scenario.strikes.is_empty(), "{kind:?}");
             for Strike { from, until, fault } in &scenario.strikes {
                 assert!(*from >= TIMES.warm_up && from < until, "{kind:?}: {fault}");
@@ -202,7 +205,8 @@ mod tests {
 
     #[test]
     fn one_killed_node_promises_availability() {
-        let Scenario { promises, strikes, .. } = Scenario::new(Kind::KillOne, TIMES, 1);
+        let scenario = Scenario::new(Kind::KillOne, TIMES, 1);
+        let Scenario { promises, strikes, .. } = scenario.expect("it has a load");
         assert_eq!((promises.success, promises.gap), (Some(0.999), Some(Duration::from_secs(1))));
         assert_eq!(strikes.len(), 1);
     }

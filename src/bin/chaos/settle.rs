@@ -24,10 +24,10 @@ const NAMED: usize = 5;
 pub struct Settled {
     /// When all nodes served, and saw all others.
     pub whole: Option<Duration>,
-    /// When no node kept hints; none as well if no node says.
+    /// When all nodes said that they keep no hints.
     pub drained: Option<Duration>,
-    /// Hints that were left, if nodes say.
-    pub hints: Option<u64>,
+    /// Hints that were left, as far as nodes say.
+    pub hints: u64,
     /// When all replicas of all keys were identical.
     pub identical: Option<Duration>,
     /// How many keys were not.
@@ -54,8 +54,8 @@ pub async fn settle(
             settled.whole.get_or_insert(now());
         }
         let hints: Vec<u64> = statuses.iter().flatten().filter_map(watch::hints_of).collect();
-        settled.hints = (!hints.is_empty()).then(|| hints.iter().sum());
-        if settled.hints == Some(0) && hints.len() == places.len() {
+        settled.hints = hints.iter().sum();
+        if settled.hints == 0 && hints.len() == places.len() {
             settled.drained.get_or_insert(now());
         }
         (open, settled.examples) = differing(client, open).await;
@@ -63,8 +63,8 @@ pub async fn settle(
         if open.is_empty() {
             settled.identical.get_or_insert(now());
         }
-        let drained = settled.drained.is_some() || settled.hints.is_none();
-        if settled.whole.is_some() && settled.identical.is_some() && drained || now() >= limit {
+        let done = [settled.whole, settled.drained, settled.identical].iter().all(Option::is_some);
+        if done || now() >= limit {
             return settled;
         }
         sleep(LOOK).await;
@@ -83,6 +83,20 @@ async fn statuses(places: &[Place]) -> Vec<Option<serde_json::Value>> {
 /// become identical stays so.
 async fn differing(client: &Client, keys: Vec<String>) -> (Vec<String>, Vec<String>) {
     let (mut differing, mut examples) = (Vec::new(), Vec::new());
+    ask_for(client, keys, |key, holdings| {
+        if !are_identical(&holdings) {
+            if examples.len() < NAMED {
+                examples.push(format!("{key}: {}", describe(&holdings)));
+            }
+            differing.push(key);
+        }
+    })
+    .await;
+    (differing, examples)
+}
+
+/// Tells what the replicas of each of these keys hold, one entry a replica, in no order of keys.
+pub async fn ask_for(client: &Client, keys: Vec<String>, mut tell: impl FnMut(String, Vec<Holding>)) {
     let mut waiting = keys.into_iter();
     let mut asked = JoinSet::new();
     loop {
@@ -101,17 +115,12 @@ async fn differing(client: &Client, keys: Vec<String>) -> (Vec<String>, Vec<Stri
             Ok(WhereResult { reply, .. }) => reply.slots.into_iter().map(|(_, holding)| holding).collect(),
             Err(error) => vec![Holding::NoAnswer { reason: error.to_string() }],
         };
-        if !are_identical(&holdings) {
-            if examples.len() < NAMED {
-                examples.push(format!("{key}: {}", describe(&holdings)));
-            }
-            differing.push(key);
-        }
+        tell(key, holdings);
     }
-    (differing, examples)
 }
 
-fn are_identical(holdings: &[Holding]) -> bool {
+/// Whether all replicas hold the same, be it nothing; one that does not answer differs.
+pub fn are_identical(holdings: &[Holding]) -> bool {
     let digest = |holding: &Holding| match holding {
         Holding::Nothing => Some(String::new()),
         Holding::Version { digest, .. } => Some(digest.clone()),

@@ -68,7 +68,7 @@ pub async fn status(place: &Place) -> Option<Value> {
 }
 
 /// Whether a status shows a member as down.
-fn names_one_down(status: &Value) -> bool {
+pub fn names_one_down(status: &Value) -> bool {
     status["members"].as_array().is_some_and(|members| members.iter().any(|member| member["up"] == false))
 }
 
@@ -77,9 +77,9 @@ pub fn is_whole(status: &Value) -> bool {
     status["phase"] == "serving" && status["members"].is_array() && !names_one_down(status)
 }
 
-/// Hints that a node keeps for others; none if it does not say (a node that knows no hints).
+/// Hints that a node keeps for others; none while it counts them.
 pub fn hints_of(status: &Value) -> Option<u64> {
-    status["hints"].as_u64()
+    if status["hints_counted"] == true { status["hints"].as_u64() } else { None }
 }
 
 /// By the third field of /proc/PID/stat; the second, in parentheses, may hold anything.
@@ -107,6 +107,7 @@ mod tests {
         assert!(names_one_down(&status(false)) && !names_one_down(&status(true)));
         assert!(is_whole(&status(true)) && !is_whole(&status(false)) && !is_whole(&json!({})));
         assert_eq!(hints_of(&status(true)), None);
-        assert_eq!(hints_of(&json!({"hints": 3})), Some(3));
+        assert_eq!(hints_of(&json!({"hints": 3, "hints_counted": true})), Some(3));
+        assert_eq!(hints_of(&json!({"hints": 3, "hints_counted": false})), None);
     }
 }
