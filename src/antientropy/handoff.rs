@@ -308,6 +308,9 @@ impl Handoff {
         for change in changes {
             self.counters.written += u64::from(change.old.is_none());
             self.census.on_change(&change, &mut self.backlog);
+            if change.new.is_some() {
+                self.note_owners(change.target, &change.key);
+            }
         }
         self.pump(now, out);
     }
@@ -319,6 +322,8 @@ impl Handoff {
             match page {
                 Ok(page) => {
                     let items = if mutant!(HintsLostOnRestart) { Vec::new() } else { page.items };
+                    // The verdict on a target that was away before this process began never comes.
+                    items.iter().for_each(|item| self.note_owners(item.target, &item.key));
                     self.census.on_page(HintPage { items, next: page.next }, &mut self.backlog);
                 }
                 Err(_) => self.census_retry.fail(now.time, self.rng.random()),

@@ -59,7 +59,8 @@ impl Handoff {
 
     fn begin_passes(&mut self, now: Now) {
         let is_known = |target: &NodeId, known: &mut Target| {
-            known.pass.is_some() || known.discard || self.backlog.get(*target).is_some()
+            let uncertain = known.reroute && !self.census.done;
+            known.pass.is_some() || known.discard || uncertain || self.backlog.get(*target).is_some()
         };
         self.targets.retain(|target, known| is_known(target, known));
         let wanted = |(target, waiting): (NodeId, &Waiting)| self.wants_pass(now, target, waiting).then_some(target);
@@ -196,6 +197,13 @@ impl Handoff {
             _ if self.expires_at(&item.entry).is_some_and(|at| at <= now.wall_ms) => Plan::Expire,
             Goal::Wait => Plan::Wait,
             Goal::Stuck => Plan::Stuck,
+        }
+    }
+
+    /// A hint has been met or given: if its key is no more its target's, it is sought out, be the target away.
+    pub(super) fn note_owners(&mut self, target: NodeId, key: &[u8]) {
+        if self.list_of(key).is_some_and(|list| list.slot_of(target).is_none()) {
+            self.targets.entry(target).or_default().reroute = true;
         }
     }
 

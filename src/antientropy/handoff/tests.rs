@@ -251,6 +251,49 @@ fn what_a_departed_node_missed_goes_to_all_owners_of_today_or_stays() {
     assert_eq!(bench.handoff.counters(), HandoffCounters { replayed: 1, rerouted: 1, ..Default::default() });
 }
 
+/// The next ring, in which node 4 owns nothing any more, though it is a member.
+fn view_beside_4() -> Arc<RingView> {
+    let view = view();
+    let layout = view.layout();
+    let heir = |owner: &NodeId| if owner.0 == 4 { NodeId(2) } else { *owner };
+    let owners = layout.owners().iter().map(heir).collect();
+    let members = (1..=4).map(member).collect();
+    let version = RingVersion(2);
+    let next = Layout::new(version, layout.partitions(), owners, members, Vec::new(), layout.buckets().clone());
+    Arc::new(RingView::new(next.unwrap(), view.cluster()))
+}
+
+/// Trap 13: a holder that restarts after the change is told of no change, nor of a target that has been away all along.
+#[test]
+fn what_was_kept_for_a_former_owner_is_sought_out_at_a_start_though_that_is_away() {
+    let key = keys(false).next().unwrap();
+    let settings = Settings { node: SELF, shard: 0, shards: 1, config: HintsConfig::default() };
+    let now = Now { time: Time::from_micros(1_000_000), wall_ms: 2000 };
+    let mut bench = Bench { handoff: Handoff::new(settings, 1), now };
+    bench.reach(2);
+    bench.reach(3);
+    bench.act(|handoff, now, out| handoff.on_ring(now, view_beside_4(), out));
+    let page = || HintPage { items: vec![item(&key, true)], next: None };
+    let ticket = Bench::ticket(&bench.act(|handoff, now, out| handoff.on_page(now, CENSUS, Ok(page()), out)));
+    let begun = bench.act(|handoff, now, out| handoff.on_page(now, ticket, Ok(page()), out));
+    let [Command::Look { job, .. }] = begun[..] else { panic!("{begun:?}") };
+    let sent = bench.act(|handoff, now, out| handoff.on_found(now, job, Ok(Some(found())), out));
+    let [Command::Send { to, .. }] = sent.as_slice() else { panic!("{sent:?}") };
+    assert!(!to.contains(&NodeId(4)), "{to:?}");
+}
+
+/// A put that began under the old ring gives it for whoever was an owner then.
+#[test]
+fn what_is_given_for_a_former_owner_is_sought_out_too() {
+    let key = keys(false).next().unwrap();
+    let mut bench = Bench::with(HintsConfig::default(), &[]);
+    bench.reach(2);
+    bench.reach(3);
+    bench.act(|handoff, now, out| handoff.on_ring(now, view_beside_4(), out));
+    let given = HintChange { target: NodeId(4), key: key.clone(), old: None, new: Some(entry(true)) };
+    Bench::ticket(&bench.act(|handoff, now, out| handoff.on_changes(now, vec![given], out)));
+}
+
 fn aged(bench: &mut Bench, items: &[HintItem]) -> Vec<Command> {
     bench.pass(20_000_000);
     let wake = bench.act(Handoff::on_timer);
