@@ -294,6 +294,36 @@ fn what_is_given_for_a_former_owner_is_sought_out_too() {
     Bench::ticket(&bench.act(|handoff, now, out| handoff.on_changes(now, vec![given], out)));
 }
 
+/// As long as its target takes anything, what is old is on its way.
+#[test]
+fn an_old_hint_of_a_target_that_refuses_for_long_expires() {
+    let key = keys(false).next().unwrap();
+    let mut bench = Bench::with(HintsConfig { max_age: Duration::from_secs(60), ..HintsConfig::default() }, &[]);
+    let given = HintChange { target: NodeId(4), key: key.clone(), old: None, new: Some(entry(false)) };
+    bench.act(|handoff, now, out| handoff.on_changes(now, vec![given], out));
+    bench.pass(120_000_000);
+    let (mut commands, mut refused) = (bench.reach(4), 0);
+    let expired = loop {
+        if let [Command::Read { ticket, .. }] = commands[..] {
+            let page = HintPage { items: vec![item(&key, false)], next: None };
+            commands = bench.act(|handoff, now, out| handoff.on_page(now, ticket, Ok(page), out));
+        }
+        match commands[..] {
+            [Command::Look { job, .. }] => {
+                refused += 1;
+                bench.act(|handoff, now, out| handoff.on_found(now, job, Ok(Some(found())), out));
+                bench.act(|handoff, now, out| handoff.on_failed(now, job, out));
+            }
+            [Command::Discard { counted_too: false, .. }] => break bench.now.time,
+            _ => {}
+        }
+        assert!(refused < 20, "it never gives up");
+        bench.pass(100_000);
+        commands = bench.act(Handoff::on_timer);
+    };
+    assert!(refused > 5 && expired < Time::from_micros(180_000_000), "{refused} times until {expired:?}");
+}
+
 fn aged(bench: &mut Bench, items: &[HintItem]) -> Vec<Command> {
     bench.pass(20_000_000);
     let wake = bench.act(Handoff::on_timer);
