@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dynkv::node::{HintCommand, ShardCounters, ShardInput};
 use dynkv::sim::{Disk, World};
-use dynkv::storage::{Record, object_key};
+use dynkv::storage::{Batch, Engine, Family, Record, ScanLimit, object_key};
 use dynkv::types::{Bucket, NodeId};
 
 use crate::ask::{Asking, Expect, With, get, key, put};
@@ -129,6 +129,35 @@ fn a_restarted_stand_in_goes_on_handing_off() {
         assert_eq!(scene.values(scene.away), 1);
         assert_eq!(scene.record(scene.stand_in), None);
     }
+}
+
+/// A key that has rotted in the index names nobody: what is before and behind it is learnt and replayed all the same.
+#[test]
+fn a_rotten_key_in_the_index_holds_up_nothing_and_goes() {
+    let mut scene = Scene::new();
+    scene.write("v", 1);
+    scene.world.kill(scene.stand_in);
+    let engine = scene.world.nodes[scene.stand_in].disk.engine().clone();
+    let mut batch = Batch::new();
+    let target = scene.id(scene.away).0.to_be_bytes();
+    let rotten = [&b""[..], &target, &[target.as_slice(), &[0xff; 40]].concat(), &[0xff; 9]];
+    rotten.iter().for_each(|key| batch.put(Family::Hints, key, b"rot"));
+    engine.commit(&mut batch).unwrap();
+    drop(engine);
+    scene.world.run_for(NOTICED);
+    scene.come_back(scene.stand_in);
+    assert_eq!(scene.backlog(scene.stand_in), (1, 1));
+    scene.come_back(scene.away);
+    assert_eq!((scene.values(scene.away), scene.record(scene.stand_in)), (1, None));
+    let mut left = 0;
+    let mut count = |_: &[u8], _: &[u8]| {
+        left += 1;
+        std::ops::ControlFlow::Continue(())
+    };
+    let engine = scene.world.nodes[scene.stand_in].disk.engine().clone();
+    engine.scan(Family::Hints, &[], None, ScanLimit::NONE, &mut count).unwrap();
+    assert_eq!(left, 0);
+    assert!(scene.count(|counters| counters.hints_unreadable) >= 4);
 }
 
 /// A scene in which the target is there, and nobody hears its acknowledgements; it has been sent what it missed.
