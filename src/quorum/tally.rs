@@ -82,9 +82,10 @@ impl Place {
         self.holders().any(|holder| matches!(holder.state, State::Counted { synced: true }))
     }
 
-    /// Whether it counts, or somebody is relied on to make it count.
+    /// Whether it counts, or somebody is relied on to make it count: not one who has refused, though he may be asked again.
     fn is_promising(&self, usable: impl Fn(NodeId) -> bool) -> bool {
-        self.holders().any(|holder| holder.is_counted() || holder.is_open() && !holder.late && usable(holder.node))
+        let relied = |holder: &Holder| holder.state == State::Open && !holder.late && usable(holder.node);
+        self.holders().any(|holder| holder.is_counted() || relied(holder))
     }
 }
 

@@ -95,6 +95,20 @@ fn stand_ins_are_wanted_only_as_far_as_the_quorum_needs_them() {
     assert!(Tally::new(&NODES, 0).wanting(3, |_| false).is_empty());
 }
 
+/// Who is overloaded may be asked again, and is not waited for meanwhile.
+#[test]
+fn somebody_stands_in_at_once_for_the_busy() {
+    let mut tally = Tally::new(&NODES, 2);
+    assert_eq!(tally.wanting(3, |_| true), []);
+    tally.refuse(Slot(1), NodeId(2), "it is overloaded".into(), true);
+    assert_eq!(tally.wanting(3, |_| true), [Slot(1)]);
+    assert_eq!(tally.wanting(2, |_| true), [], "two others are enough");
+    tally.call(Slot(1), NodeId(4));
+    tally.refuse(Slot(1), NodeId(4), "it is overloaded".into(), true);
+    assert_eq!(tally.wanting(3, |_| true), [Slot(1)], "the next one");
+    assert!(tally.open().any(|known| known == (Slot(1), NodeId(2))));
+}
+
 #[test]
 fn stand_ins_keep_a_quorum_possible() {
     let mut tally = Tally::new(&NODES, 1);
