@@ -119,6 +119,26 @@ fn a_write_that_the_disk_delays_past_its_deadline_is_found_by_its_retry() {
     assert_eq!(held.matches("WriteId(").count(), 3, "one sibling on each of three replicas: {held}");
 }
 
+/// The coordinator stands in for a primary itself, and its own copy is to be on its disk too, however late that is asked.
+#[test]
+fn a_stand_in_that_coordinates_syncs_its_copy_for_a_retry_that_asks_for_that() {
+    for pause in [0, 10] {
+        let mut world = Plan::new(5).born();
+        let (primaries, others) = world.replicas("k");
+        primaries.iter().for_each(|node| world.kill(*node));
+        world.run_for(Duration::from_secs(4));
+        world.ask(others[0], put("k", "v", 1).w(2).dw(0)).receipt();
+        world.run_for(Duration::from_secs(pause));
+        let receipt = world.ask(others[0], put("k", "v", 1).w(2).dw(2)).receipt();
+        assert_eq!(receipt.acks.iter().filter(|ack| ack.synced && ack.stand_in).count(), 2, "{pause}");
+        others.iter().for_each(|node| world.power_loss(*node));
+        (0..5).for_each(|node| world.start(node));
+        world.settle();
+        world.run_for(Duration::from_secs(20));
+        assert_eq!(world.ask(primaries[0], get("k", 3)).found().values, ["v"]);
+    }
+}
+
 /// Trap 8: the forwarder gives up on a primary that goes on; the twins look like one write.
 #[test]
 fn twins_collapse_and_one_context_covers_both() {
