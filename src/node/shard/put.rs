@@ -3,11 +3,12 @@
 use super::Shard;
 use super::entry::{Entry, ForwardEntry, Origin, Place, PutEntry, Work};
 use super::memory::{Remembered, body_hash};
+use super::outcome::NEVER;
 use crate::api::ApiError;
 use crate::node::effects::{ClientRef, Effects, Purpose};
 use crate::quorum::{Put, WriteQuorum};
-use crate::storage::{Op, Task, Update, apply};
 use crate::ring::Slot;
+use crate::storage::{Op, Task, Update, apply};
 use crate::types::{NodeId, Now, Time};
 use crate::version::{Body, CausalContext};
 
@@ -132,7 +133,8 @@ impl Shard {
         *until = if put.origins.is_empty() { deadline } else { deadline.min(*until) };
         if *until < *wake {
             self.timers.remove(&(*wake, entry));
-            *wake = *until;
+            // One that waited for nobody but the disk makes attempts again.
+            *wake = if *wake == NEVER { (*until).min(self.time + self.config.attempt_timeout) } else { *until };
             self.timers.insert((*wake, entry));
         }
         put.origins.push(origin);
