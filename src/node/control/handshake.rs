@@ -75,7 +75,7 @@ impl Control {
                 Some(_) => {}
             }
         }
-        if let Some(grant) = self.grants.grant(hello)? {
+        if let Some(grant) = self.grants.grant(hello, self.members.get(hello.node))? {
             fx.persist.push(grant_record(hello.node, grant));
         }
         if let Some(state) = self.members.get(hello.node) {
