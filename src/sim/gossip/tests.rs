@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::gossip::MemberState;
-use crate::message::GossipDelta;
+use crate::message::{GossipDelta, HelloAnswer};
 use crate::types::RingVersion;
 
 fn settled(seed: u64, nodes: usize, loss: f64) -> GossipWorld {
@@ -108,6 +108,30 @@ fn who_never_came_is_found_too() {
     let about: Vec<_> = world.opinions.iter().map(|opinion| (opinion.by, opinion.about, opinion.convicted)).collect();
     assert_eq!(world.opinions.len(), 2, "{about:?}");
     assert!(about.contains(&(0, 2, true)) && about.contains(&(1, 2, true)), "{about:?}");
+}
+
+/// Trap 9: a seed's address is a node's that has left, or another cluster's. Its word makes it no peer.
+#[test]
+fn whoever_is_no_member_is_turned_away_though_it_welcomes() {
+    let mut world = settled(9, 3, 0.0);
+    let (now, link) = (Now { time: world.now, wall_ms: 0 }, LinkId(999));
+    let control = world.nodes[0].control.as_mut().unwrap();
+    let welcome = |node: NodeId, name: &str| {
+        let (name, disk, generation) = (name.into(), DiskId(9), Generation(7));
+        ControlMessage::HelloAnswer(HelloAnswer::Welcome { node, name, disk, generation, rebuilding: false })
+    };
+    for (turned_away, (node, name)) in (1..).zip([(id_of(8), "n9"), (id_of(1), "n9")]) {
+        let mut fx = ControlEffects::default();
+        let dialed = Some("10.9.9.9:7400".into());
+        control.handle(now, ControlInput::LinkUp { link, dialed, certified: name.into() }, &mut fx);
+        let mut fx = ControlEffects::default();
+        control.handle(now, ControlInput::Message { link, id: 0, message: welcome(node, name) }, &mut fx);
+        assert_eq!(fx.close.iter().map(|(link, _)| *link).collect::<Vec<_>>(), [link]);
+        assert!(fx.routes.is_empty() && fx.sends.is_empty() && fx.dial.is_none() && fx.verdicts.is_empty());
+        assert_eq!(control.strangers(), turned_away);
+        control.handle(now, ControlInput::LinkDown { link }, &mut fx);
+        assert!(fx.routes.is_empty(), "there was none");
+    }
 }
 
 /// Trap 9: ids that have departed, and members of other clusters, are neither taken nor passed on.
