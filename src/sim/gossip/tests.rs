@@ -28,11 +28,40 @@ fn held_for_dead(world: &GossipWorld, node: usize) -> Vec<usize> {
 fn crashes_are_found_by_everybody_and_the_living_are_left_alone() {
     for loss in [0.0, 0.05] {
         let findings = measure(&plan(7, loss));
-        assert_eq!((findings.detection.len(), findings.missed, findings.false_verdicts), (12, 0, 0), "{loss}");
+        assert_eq!((findings.detection.len(), findings.false_verdicts), (12, 0), "{loss}");
+        assert_eq!(findings.failures, Vec::<String>::new(), "{loss}");
+        assert_eq!(findings.rounds.len(), 10, "{loss}");
         let slowest = findings.detection[11];
         assert!(slowest < Duration::from_secs(6), "{loss}: {slowest:?}");
         assert!(findings.rounds.iter().all(|rounds| *rounds < 12.0), "{loss}: {:?}", findings.rounds);
     }
+}
+
+/// What is measured is only what has come to pass: the rest fails, by name.
+#[test]
+fn news_that_never_spreads_is_a_failure() {
+    let mut world = settled(8, 4, 0.0);
+    world.loss = 1.0;
+    let told = measure::spread(&mut world).unwrap_err();
+    assert!(told.starts_with("news of n") && told.contains(" has not reached n"), "{told}");
+    assert!(told.matches('n').count() > 4, "all that lack it are named: {told}");
+    let findings = measure(&plan(4, 1.0));
+    assert_eq!(findings.rounds, Vec::<f64>::new());
+    assert!(findings.failures.len() >= 10, "ten changes have reached nobody: {:?}", findings.failures);
+}
+
+#[test]
+fn a_crash_that_somebody_never_notices_is_a_failure_however_often_others_do() {
+    let mut world = settled(8, 4, 0.0);
+    world.pause(2, Duration::from_secs(1000));
+    // Verdicts of one judge are not those of three.
+    let crash = |world: &mut GossipWorld| measure::detect(world, 1);
+    let (found, failure) = crash(&mut world);
+    assert_eq!(found.len(), 2);
+    assert_eq!(failure.unwrap(), "the crash of n2 was never noticed by n3");
+    let mut world = settled(8, 4, 0.0);
+    let (found, failure) = crash(&mut world);
+    assert_eq!((found.len(), failure), (3, None));
 }
 
 #[test]
