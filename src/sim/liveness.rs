@@ -48,6 +48,7 @@ impl<D: Disk> Run<'_, D> {
         self.check_heirs();
         self.check_rest();
         if self.schedule.cluster.last_blackout && !self.is_broken() {
+        self.bury();
             self.black_out();
             self.await_hints();
         }
@@ -57,7 +58,7 @@ impl<D: Disk> Run<'_, D> {
         self.look_at_disks();
     }
 
-    fn come_together(&mut self) {
+    pub(super) fn come_together(&mut self) {
         let end = self.world.now + PATIENCE;
         loop {
             for node in 0..self.world.nodes.len() {

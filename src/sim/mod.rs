@@ -17,6 +17,7 @@
 //! runs, down to the hash of everything that happened.
 
 mod availability;
+mod burial;
 mod client;
 mod cluster;
 mod coverage;

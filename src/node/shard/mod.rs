@@ -214,7 +214,7 @@ impl Shard {
                 self.on_hints_ring(now, fx);
             }
             ShardInput::Verdict { node, convicted } => {
-                if convicted {
+                if convicted && !mutant!(VerdictKeptFromShards) {
                     self.convicted.insert(node);
                 } else {
                     self.convicted.remove(&node);
