@@ -28,6 +28,7 @@ mod host;
 mod inject;
 mod lifecycle;
 mod liveness;
+mod loans;
 mod network;
 pub mod oracle;
 mod process;
