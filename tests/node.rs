@@ -33,6 +33,8 @@ mod mutants;
 mod outbox;
 #[path = "node/overload.rs"]
 mod overload;
+#[path = "node/owners.rs"]
+mod owners;
 #[path = "node/plan.rs"]
 mod plan;
 #[path = "node/quorums.rs"]

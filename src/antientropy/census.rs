@@ -93,7 +93,8 @@ mod tests {
             let ahead = |place: &[u8]| after.is_none_or(|after| *place > after[..]);
             let shown: Vec<_> = self.committed.iter().filter(|(place, _)| ahead(place)).take(limit).collect();
             let next = (shown.len() == limit).then(|| shown.last().expect("a page holds something").0.clone().into());
-            HintPage { items: shown.into_iter().map(|(_, item)| item.clone()).collect(), next }
+            let items = shown.into_iter().map(|(_, item)| item.clone()).collect();
+            HintPage { items, next, ..HintPage::default() }
         }
     }
 

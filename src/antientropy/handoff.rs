@@ -117,6 +117,11 @@ pub enum Command {
         /// This node is a primary of the object.
         keep_object: bool,
     },
+    /// Remove a key from the index that nobody can have written.
+    Forget {
+        /// As it stands there.
+        index_key: Bytes,
+    },
     /// Drop a hint that nobody has acknowledged, and call [`Handoff::on_dropped`].
     Discard {
         /// For the call.
@@ -147,6 +152,8 @@ pub struct HandoffCounters {
     pub refused: u64,
     /// Hints dropped on an operator's order.
     pub discarded: u64,
+    /// Keys of the index that could not be read, and were removed.
+    pub unreadable: u64,
 }
 
 #[derive(Debug)]
@@ -313,18 +320,26 @@ impl Handoff {
         for change in changes {
             self.counters.written += u64::from(change.old.is_none());
             self.census.on_change(&change, &mut self.backlog);
+            if change.new.is_some() {
+                self.note_owners(change.target, &change.key);
+            }
         }
         self.pump(now, out);
     }
 
     /// A page has been read.
-    pub fn on_page(&mut self, now: Now, ticket: Ticket, page: Result<HintPage, OpFailure>, out: &mut Vec<Command>) {
+    pub fn on_page(&mut self, now: Now, ticket: Ticket, mut page: Result<HintPage, OpFailure>, out: &mut Vec<Command>) {
+        let unreadable = page.as_mut().map_or_else(|_| Vec::new(), |page| std::mem::take(&mut page.unreadable));
+        self.counters.unreadable += unreadable.len() as u64;
+        out.extend(unreadable.into_iter().map(|index_key| Command::Forget { index_key }));
         if ticket == CENSUS {
             self.census_reading = false;
             match page {
-                Ok(page) => {
-                    let items = if mutant!(HintsLostOnRestart) { Vec::new() } else { page.items };
-                    self.census.on_page(HintPage { items, next: page.next }, &mut self.backlog);
+                Ok(mut page) => {
+                    let items = if mutant!(HintsLostOnRestart) { Vec::new() } else { std::mem::take(&mut page.items) };
+                    // The verdict on a target that was away before this process began never comes.
+                    items.iter().for_each(|item| self.note_owners(item.target, &item.key));
+                    self.census.on_page(HintPage { items, ..page }, &mut self.backlog);
                 }
                 Err(_) => self.census_retry.fail(now.time, self.rng.random()),
             }

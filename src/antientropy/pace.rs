@@ -63,6 +63,11 @@ impl Backoff {
         self.failures += 1;
     }
 
+    /// Whether nothing has gone well for so long that pauses grow no more.
+    pub fn is_longest(&self) -> bool {
+        self.failures > DOUBLINGS
+    }
+
     /// Something went well.
     pub fn succeed(&mut self) {
         self.failures = 0;
@@ -116,7 +121,9 @@ mod tests {
             assert!((longest / 2..=longest).contains(&pause), "{pause:?}");
             now = until;
         }
+        assert!(backoff.is_longest());
         backoff.succeed();
+        assert!(!backoff.is_longest());
         backoff.fail(now, 0);
         assert_eq!(backoff.until(now), Some(now + Duration::from_millis(100)));
         backoff.clear();

@@ -78,7 +78,8 @@ impl Pass {
 pub(super) struct Target {
     pub pass: Option<Pass>,
     pub backoff: Backoff,
-    /// The ring has changed: though the target is away, some of its hints may have other owners.
+    /// The ring has changed, or a hint was met whose key is no more the target's: though that is away, some of its hints may
+    /// have other owners.
     pub reroute: bool,
     /// Everything that waits for it goes.
     pub discard: bool,

@@ -164,7 +164,7 @@ impl Detector {
         self.wake(now);
         let peer = self.peers.get_mut(&node)?;
         let word = (generation, heartbeat);
-        if peer.word.is_some_and(|known| known >= word) {
+        if peer.word.is_some_and(|known| known >= word) && !mutant!(OldHeartbeatIsNews) {
             return None;
         }
         // a silence that ended in a conviction, or in another run, is no interval between two heartbeats
@@ -213,6 +213,9 @@ impl Detector {
                 probe.next = now + self.tuning.ping;
                 pings.push(Ping { node, number: self.next_ping });
                 self.next_ping += 1;
+            }
+            if mutant!(ProbeNeverFails) {
+                probe.ends = now + self.tuning.probe;
             }
             let Probe { ends, next } = *probe;
             let verdict = ends.max(peer.reaches(convicted_from));

@@ -42,6 +42,7 @@ const ACTORS: &str = "actor bound";
 const ACKS: &str = "ack honesty";
 const CONVERGENCE: &str = "convergence";
 const SESSIONS: &str = "sessions";
+const BURIED: &str = "the dead are convicted";
 
 catalogue! {
     /// A merge that should keep several siblings keeps the first.
@@ -98,6 +99,12 @@ catalogue! {
     HintsLostOnRestart = "hints-lost-on-restart", caught by [LOST, CONVERGENCE];
     /// Hints grow too old although a write was acknowledged because of them, and soon.
     CountedHintExpires = "counted-hint-expires", caught by [LOST, CONVERGENCE];
+    /// Shards are told who lives again, and never who is dead.
+    VerdictKeptFromShards = "verdict-kept-from-shards", caught by [BURIED];
+    /// A heartbeat that was heard before is a sign of life: whoever passes it on keeps the dead alive.
+    OldHeartbeatIsNews = "old-heartbeat-is-news", caught by [BURIED];
+    /// A member that does not answer is asked for ever.
+    ProbeNeverFails = "probe-never-fails", caught by [BURIED];
 }
 
 thread_local! {
@@ -170,7 +177,19 @@ mod tests {
         let caught: BTreeSet<&str> = Mutant::ALL.iter().flat_map(|mutant| mutant.caught_by()).copied().collect();
         assert_eq!(
             caught,
-            BTreeSet::from([LOST, QUORUM, PHANTOM, ANTICHAIN, SIBLINGS, DOTS, ACTORS, ACKS, CONVERGENCE, SESSIONS])
+            BTreeSet::from([
+                LOST,
+                QUORUM,
+                PHANTOM,
+                ANTICHAIN,
+                SIBLINGS,
+                DOTS,
+                ACTORS,
+                ACKS,
+                CONVERGENCE,
+                SESSIONS,
+                BURIED
+            ])
         );
         assert!(Mutant::ALL.iter().all(|mutant| !mutant.caught_by().is_empty()));
     }

@@ -247,6 +247,9 @@ impl<E: Engine> Core<E> {
             for (ticket, spec) in self.effects.hint_pages.drain(..) {
                 host.read(ColdRead::Hints { ticket, spec });
             }
+            for index_key in self.effects.unindex.drain(..) {
+                self.store.unindex(&index_key);
+            }
             let tasks: Vec<Task<Purpose>> = std::mem::take(&mut self.effects.tasks);
             for task in tasks {
                 if let Some(key) = self.store.submit(task, &mut self.done) {

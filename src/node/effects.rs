@@ -209,6 +209,8 @@ pub struct Effects {
     pub pages: Vec<(Purpose, PageSpec)>,
     /// Pages of the index of hints, to be read likewise.
     pub hint_pages: Vec<(Ticket, HintSpec)>,
+    /// Keys to be removed from the index of hints, which nobody can have written: with this batch, or never.
+    pub unindex: Vec<Bytes>,
     /// Rests on nothing that this batch holds, and leaves even if that cannot be written: answers to readers.
     pub unbound: Vec<Output>,
     /// May leave once the batch is written to the log.

@@ -163,6 +163,8 @@ marks! {
     Convicted: Probe "node convicted",
     /// Of these, one whose process was up and not paused.
     FalselyConvicted: Probe "false conviction",
+    /// A node that was dead for long and that all others held for dead.
+    DeadConvicted: Probe "dead node convicted by all others",
     /// One that was heard of again.
     Acquitted: Probe "node acquitted",
     /// A request that came after its deadline.

@@ -93,7 +93,7 @@ impl<D: Disk> World<D> {
     /// The power fails.
     pub fn power_loss(&mut self, node: usize) {
         self.end(node);
-        let crash = self.nodes[node].disk.power_loss(&mut self.rng);
+        let crash = self.losing(node, |world| world.nodes[node].disk.power_loss(&mut world.rng));
         self.nodes[node].survived = None;
         if crash.lost > 0 {
             self.note_loss(node, false);
@@ -134,7 +134,7 @@ impl<D: Disk> World<D> {
     /// A new, empty disk.
     pub fn wipe(&mut self, node: usize) {
         self.end(node);
-        self.nodes[node].disk.wipe();
+        self.losing(node, |world| world.nodes[node].disk.wipe());
         self.witness.replaced(node);
         self.lose_disk(node);
         self.trace.announce(self.now, || format!("n{}'s disk is wiped", node + 1));
@@ -143,7 +143,7 @@ impl<D: Disk> World<D> {
     /// The disk as it was at the last backup; false if there is none.
     pub fn restore(&mut self, node: usize) -> bool {
         self.end(node);
-        let restored = self.nodes[node].disk.restore();
+        let restored = self.losing(node, |world| world.nodes[node].disk.restore());
         if restored {
             self.lose_disk(node);
             self.trace.announce(self.now, || format!("n{} gets an old copy of its disk", node + 1));

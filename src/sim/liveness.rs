@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use super::coverage::Mark;
 use super::disk::Disk;
+use super::loans::Loan;
 use super::oracle::{Event, Shown};
 use super::run::{PATIENCE, Run};
 use super::trace::node_name;
-use super::workload::{Lent, bucket_of, key_id, shown_by};
+use super::workload::{bucket_of, key_id, shown_by};
 use crate::node::Core;
 use crate::storage::{Engine, Family, Record, ScanLimit, parse_hint_key};
 use crate::types::{Bucket, WriteId};
@@ -47,6 +48,7 @@ impl<D: Disk> Run<'_, D> {
         self.await_hints();
         self.check_heirs();
         self.check_rest();
+        self.bury();
         if self.schedule.cluster.last_blackout && !self.is_broken() {
             self.black_out();
             self.await_hints();
@@ -57,7 +59,7 @@ impl<D: Disk> Run<'_, D> {
         self.look_at_disks();
     }
 
-    fn come_together(&mut self) {
+    pub(super) fn come_together(&mut self) {
         let end = self.world.now + PATIENCE;
         loop {
             for node in 0..self.world.nodes.len() {
@@ -256,17 +258,15 @@ impl<D: Disk> Run<'_, D> {
 
     /// What stand-ins have acknowledged is with those for whom they did, before any reader brings it there.
     fn check_heirs(&mut self) {
-        for Lent { key, dot, by, since } in self.workload.lent.clone() {
-            let name = self.workload.keys()[key].clone();
-            let (Some(place), Some(heir)) = (self.world.place_of(&name), by.heir.map(usize::from)) else { continue };
-            let holder = usize::from(by.node);
-            let may_lack =
-                self.world.may_lack(holder, &place, by.synced, since) || self.world.may_lack(heir, &place, true, since);
-            let has = |object: Arc<Object>| object.context().contains(dot);
-            if !may_lack && !self.copy_on(heir, &place).is_some_and(has) {
-                let (heir, holder) = (node_name(heir), node_name(holder));
+        for loan in self.world.loans.clone() {
+            let Loan { name, place, dot, holder, heir, is_excused, .. } = &loan;
+            // Into a record that has rotted nothing can be merged, and nothing heals it yet.
+            let may_lack = *is_excused || self.world.witness.is_damaged(*heir, place);
+            let has = |object: Arc<Object>| object.context().contains(*dot);
+            if !may_lack && !self.copy_on(*heir, place).is_some_and(has) {
+                let (heir, holder) = (node_name(*heir), node_name(*holder));
                 let evidence = format!("{heir} has never got {dot} of {name}, which {holder} kept for it");
-                self.note_last("convergence", Some(&name), evidence);
+                self.note_last("convergence", Some(name), evidence);
             }
         }
     }

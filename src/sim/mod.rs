@@ -17,6 +17,7 @@
 //! runs, down to the hash of everything that happened.
 
 mod availability;
+mod burial;
 mod client;
 mod cluster;
 mod coverage;
@@ -27,6 +28,7 @@ mod host;
 mod inject;
 mod lifecycle;
 mod liveness;
+mod loans;
 mod network;
 pub mod oracle;
 mod process;

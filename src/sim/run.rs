@@ -12,7 +12,7 @@ use super::disk::Disk;
 use super::oracle::{self, Event, Findings, Verdict};
 use super::report::{HarnessBug, Options, Outcome, Report, Violation};
 use super::schedule::{Fault, Schedule, Shape};
-use super::workload::{Workload, key_id};
+use super::workload::{Lent, Workload, key_id};
 use super::world::{BEGINNING, World};
 use crate::storage::parse_object_key;
 use crate::types::Time;
@@ -40,6 +40,8 @@ pub(super) struct Run<'a, D: Disk> {
     pub(super) world: World<D>,
     pub(super) workload: Workload,
     began: Time,
+    /// What stand-ins were told to keep and is followed by now.
+    lent: usize,
     /// What the last look has found.
     last_look: Option<Violation>,
     /// Faults that have found something to event.
@@ -53,7 +55,7 @@ impl<'a, D: Disk> Run<'a, D> {
         world.past_the_network = (options.harness_bug == Some(HarnessBug::PastTheNetwork)).then_some(0);
         world.withhold = schedule.cluster.buggify.withhold;
         let began = world.now;
-        Run { schedule, options, world, workload, began, last_look: None, active: BTreeSet::new() }
+        Run { schedule, options, world, workload, began, lent: 0, last_look: None, active: BTreeSet::new() }
     }
 
     /// Runs it to its end.
@@ -191,6 +193,10 @@ impl<'a, D: Disk> Run<'a, D> {
             self.workload.note(loss.at, event);
         }
         self.workload.listen(&mut self.world);
+        for Lent { key, dot, by, since } in &self.workload.lent[self.lent..] {
+            self.world.lend(&self.workload.keys()[*key], *dot, *by, *since);
+        }
+        self.lent = self.workload.lent.len();
     }
 
     fn inject(&mut self, index: usize) {
@@ -209,7 +215,8 @@ impl<'a, D: Disk> Run<'a, D> {
 
     /// A record rots: what it held is lost to its node.
     fn flip(&mut self, node: usize) {
-        let Some(place) = self.world.nodes[node].disk.flip_bit(&mut self.world.rng) else { return };
+        let flipped = self.world.losing(node, |world| world.nodes[node].disk.flip_bit(&mut world.rng));
+        let Some(place) = flipped else { return };
         let parsed = parse_object_key(&place).expect("nodes store under their own keys");
         let name = String::from_utf8_lossy(parsed.key).into_owned();
         self.world.witness.damage(node, place.clone());

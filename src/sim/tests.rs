@@ -178,6 +178,42 @@ fn a_replica_that_never_held_it_is_noticed_and_one_that_lost_it_since_is_not() {
     assert!(world.witness.broken().is_none(), "{:?}", world.witness.broken());
 }
 
+/// A world in which a stand-in keeps a write for a primary that is away, as its client was told: holder and heir.
+fn lent() -> (World, usize, usize) {
+    let mut world = world(&calm(5));
+    let primaries = world.primaries("k");
+    let heir = primaries[1];
+    world.kill(heir);
+    world.run_for(Duration::from_secs(4));
+    let mut request = put("k", 1);
+    (request.header.w, request.header.dw) = (Some(Level::Number(3)), Some(3));
+    let id = world.send(primaries[0], &Request::Put(request));
+    let Ok(Reply::Put(receipt)) = world.wait(id).result else { panic!("two primaries and a stand-in are there") };
+    let ack = receipt.acks.iter().find(|ack| ack.stand_in).unwrap();
+    let holder = world.ids[&ack.node];
+    let number = |node: usize| u16::try_from(node).unwrap();
+    let by = oracle::Holder { node: number(holder), synced: ack.synced, heir: Some(number(heir)) };
+    world.lend("k", receipt.dot, by, Time::ZERO);
+    (world, holder, heir)
+}
+
+/// A loss of a disk excuses only what it took: before the hand-over that of the holder, and after it that of the heir.
+#[test]
+fn whoever_has_handed_a_write_over_may_lose_it_and_that_excuses_nothing() {
+    for (handed_over, holder_loses, excused) in
+        [(false, true, true), (false, false, false), (true, true, false), (true, false, true)]
+    {
+        let (mut world, holder, heir) = lent();
+        if handed_over {
+            world.start(heir);
+            world.settle();
+            world.run_for(Duration::from_secs(2));
+        }
+        world.wipe(if holder_loses { holder } else { heir });
+        assert_eq!(world.loans[0].is_excused, excused, "handed over {handed_over}, the holder loses {holder_loses}");
+    }
+}
+
 #[test]
 fn a_second_answer_is_noticed() {
     let mut world = world(&calm(3));
@@ -272,7 +308,8 @@ fn a_read_sees_what_a_put_wrote() {
 fn every_seeded_bug_names_invariants_that_there_are() {
     use super::oracle::Invariant;
     let judged = Invariant::ALL.iter().map(|invariant| invariant.name());
-    let known: Vec<&str> = judged.chain(["ack honesty", "actor bound", "convergence"]).collect();
+    let known: Vec<&str> =
+        judged.chain(["ack honesty", "actor bound", "convergence", "the dead are convicted"]).collect();
     for mutant in crate::mutant::Mutant::ALL {
         assert!(mutant.caught_by().iter().all(|name| known.contains(name)), "{}", mutant.name());
     }

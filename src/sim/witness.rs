@@ -272,7 +272,7 @@ impl<D: Disk> World<D> {
     }
 
     /// Whether a node's disk has this write, with a counted hint for that node if one is named.
-    fn holds(&self, node: usize, place: &[u8], dot: Dot, synced: bool, hint_for: Option<NodeId>) -> bool {
+    pub(super) fn holds(&self, node: usize, place: &[u8], dot: Dot, synced: bool, hint_for: Option<NodeId>) -> bool {
         let Some(Ok(record)) = self.nodes[node].disk.peek(place, synced).map(Record::decode) else { return false };
         let hinted = |target: NodeId| record.hint(target).is_some_and(|hint| hint.counted);
         record.object.context().contains(dot) && hint_for.is_none_or(hinted)

@@ -27,6 +27,7 @@ use super::availability::{Availability, Unrest};
 use super::client::{ClientEvent, Clients};
 use super::coverage::Coverage;
 use super::disk::{Disk, MemoryDisk};
+use super::loans::Loan;
 use super::network::{Lane, Network, from_bytes, to_bytes};
 use super::process::Node;
 use super::queue::EventQueue;
@@ -167,6 +168,8 @@ pub struct World<D: Disk = MemoryDisk> {
     pub(super) unrest: Unrest,
     /// Puts that had to succeed.
     pub availability: Availability,
+    /// What stand-ins keep for primaries.
+    pub(super) loans: Vec<Loan>,
     /// The members of the cluster, once it is born.
     pub(super) ids: BTreeMap<NodeId, usize>,
     /// The ring that was last settled on.
@@ -204,6 +207,7 @@ impl<D: Disk> World<D> {
             trace: Trace::new(trace),
             unrest: Unrest::default(),
             availability: Availability::default(),
+            loans: Vec::new(),
             ids: BTreeMap::new(),
             settled: None,
             past_the_network: None,

@@ -23,6 +23,8 @@ pub struct HintItem {
 pub struct HintPage {
     /// The hints.
     pub items: Vec<HintItem>,
+    /// Keys of the index that nobody can have written. They name neither target nor object: nothing is lost with them.
+    pub unreadable: Vec<Bytes>,
     /// The key in the index up to which, that one included, all has been looked at; `None`: up to the range's end.
     pub next: Option<Bytes>,
 }
@@ -46,17 +48,18 @@ pub struct HintSpec {
 const MAX_LOOKED_AT: usize = 4096;
 
 /// Reads one page at one snapshot. An entry that cannot be read is still a hint, taken for a counted one: its record says
-/// the rest.
+/// the rest. A key that cannot be read is reported, to the first shard alone since it is in nobody's partition, and the page
+/// goes on behind it.
 ///
 /// # Errors
-/// [`OpFailure`] if the engine fails or a key is corrupt: nothing is left out silently.
+/// [`OpFailure`] if the engine fails.
 pub fn read_hint_page(engine: &dyn Engine, spec: &HintSpec) -> Result<HintPage, OpFailure> {
     let (mut start, end) = spec.target.map_or((Vec::new(), None), hint_bounds);
     if let Some(after) = spec.after.as_ref().filter(|after| after[..] >= start[..]) {
         start = after.to_vec();
         start.push(0);
     }
-    let (mut page, mut looked_at, mut failure) = (HintPage::default(), 0, None);
+    let (mut page, mut looked_at) = (HintPage::default(), 0);
     let mut visit = |index_key: &[u8], value: &[u8]| {
         looked_at += 1;
         match parse_hint_key(index_key) {
@@ -65,11 +68,8 @@ pub fn read_hint_page(engine: &dyn Engine, spec: &HintSpec) -> Result<HintPage, 
                 let entry = HintEntry::decode(value).unwrap_or(unreadable);
                 page.items.push(HintItem { target, key: Bytes::copy_from_slice(key), entry });
             }
-            Ok(_) => {}
-            Err(error) => {
-                failure = Some(OpFailure::from(error));
-                return ControlFlow::Break(());
-            }
+            Err(_) if spec.shard == 0 => page.unreadable.push(Bytes::copy_from_slice(index_key)),
+            Ok(_) | Err(_) => {}
         }
         if page.items.len() >= spec.limit || looked_at >= MAX_LOOKED_AT {
             page.next = Some(Bytes::copy_from_slice(index_key));
@@ -78,10 +78,7 @@ pub fn read_hint_page(engine: &dyn Engine, spec: &HintSpec) -> Result<HintPage, 
         ControlFlow::Continue(())
     };
     engine.scan(Family::Hints, &start, end.as_deref(), ScanLimit::NONE, &mut visit)?;
-    match failure {
-        Some(failure) => Err(failure),
-        None => Ok(page),
-    }
+    Ok(page)
 }
 
 #[cfg(test)]
@@ -148,12 +145,21 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_cannot_be_is_an_error() {
-        let engine = engine(&[]);
+    fn a_key_that_cannot_be_is_reported_and_stops_nothing() {
+        let items: Vec<_> = [(1, 0), (9, 1)].map(|(t, p)| item(t, p)).into();
+        let engine = engine(&items);
         let mut batch = Batch::new();
-        batch.put(Family::Hints, b"no hint", b"");
+        let bad: [&[u8]; 3] = [b"", b"\0\0\0\0\0\0\0\x01\0\0", b"no hint"];
+        bad.iter().for_each(|key| batch.put(Family::Hints, key, b""));
         engine.commit(&mut batch).unwrap();
-        let spec = HintSpec { target: None, after: None, shard: 0, shards: 1, limit: 5 };
-        assert!(matches!(read_hint_page(&engine, &spec), Err(OpFailure::Unreadable { .. })));
+        for (shard, found, unreadable) in [(0, &items[..1], &bad[..]), (1, &items[1..], &[])] {
+            let spec = HintSpec { target: None, after: None, shard, shards: 2, limit: 5 };
+            let page = read_hint_page(&engine, &spec).unwrap();
+            assert_eq!((&page.items[..], page.next), (found, None));
+            assert_eq!(page.unreadable, unreadable);
+        }
+        for limit in [1, 2] {
+            assert_eq!(all(&engine, None, (0, 1), limit), items);
+        }
     }
 }

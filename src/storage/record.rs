@@ -5,8 +5,8 @@
 //!     | [hints: count u16 BE, then of each target u64 BE, counted u8, digest 16 bytes, hinted_ms u64 BE; by target, each once]
 //!     | object (canonical encoding) | xxh3-64 of all before, BE
 //! ```
-//! Bit 0 of the flags says that `own` is there, bit 1 that hints are; a record without them is not a byte longer. The
-//! checksum is the record's own, so that a flipped bit is noticed wherever it happened between the batch and the read.
+//! Bit 0 of the flags says that `own` is there, bit 1 that hints are, bit 2 that the record is there for the hints alone; a
+//! record without them is not a byte longer. The checksum is the record's own, so that a flipped bit is noticed wherever it happened between the batch and the read.
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use crate::version::{Actor, Digest, Object, Own};
 const FORMAT: u8 = 1;
 const HAS_OWN: u8 = 1;
 const HAS_HINTS: u8 = 2;
+const STANDS_IN: u8 = 4;
 const HEADER: usize = 2;
 const OWN: usize = 16;
 const HINT: usize = 8 + 1 + 16 + 8;
@@ -32,6 +33,9 @@ pub struct Record {
     pub own: Option<Own>,
     /// Who else still waits for it, by target; mostly nobody. Local: never on the wire.
     pub hints: Vec<Hint>,
+    /// All of it came with hints: it goes with the last of them, unless its holder has become a primary of the key. False for
+    /// what was written or merged here as a primary, also after the ring has changed. Never true without hints. Local.
+    pub stands_in: bool,
     /// The object.
     pub object: Arc<Object>,
 }
@@ -50,7 +54,9 @@ impl Record {
         let start = out.len();
         let has_hints = if self.hints.is_empty() { 0 } else { HAS_HINTS };
         let has_own = if self.own.is_some() { HAS_OWN } else { 0 };
-        out.extend_from_slice(&[FORMAT, has_own | has_hints]);
+        debug_assert!(!self.stands_in || has_hints != 0, "whoever stands in has a hint for whom");
+        let stands_in = if self.stands_in { STANDS_IN } else { 0 };
+        out.extend_from_slice(&[FORMAT, has_own | has_hints | stands_in]);
         if let Some(own) = self.own {
             out.extend_from_slice(&own.actor.0.to_be_bytes());
             out.extend_from_slice(&own.minted_in.0.to_be_bytes());
@@ -76,7 +82,7 @@ impl Record {
             return Err(corrupt("a record's checksum does not match"));
         }
         let (format, flags) = (covered[0], covered[1]);
-        if format != FORMAT || flags & !(HAS_OWN | HAS_HINTS) != 0 {
+        if format != FORMAT || flags & !(HAS_OWN | HAS_HINTS | STANDS_IN) != 0 {
             return Err(corrupt(format!("a record of format {format}, flags {flags:#x}")));
         }
         let mut start = HEADER;
@@ -93,7 +99,11 @@ impl Record {
         }
         let object =
             Object::decode(bytes.slice(start..bytes.len() - CHECKSUM)).map_err(|error| corrupt(error.to_string()))?;
-        Ok(Record { own, hints, object: Arc::new(object) })
+        let stands_in = flags & STANDS_IN != 0;
+        if stands_in && hints.is_empty() {
+            return Err(corrupt("a record stands in for nobody"));
+        }
+        Ok(Record { own, hints, stands_in, object: Arc::new(object) })
     }
 }
 
@@ -153,7 +163,7 @@ mod tests {
             body: Body::Value("value".into()),
         };
         let object = Arc::new(Object::update(None, &CausalContext::default(), sibling));
-        Record { own: own.then_some(Own { actor, minted_in: Generation(6) }), hints, object }
+        Record { own: own.then_some(Own { actor, minted_in: Generation(6) }), hints, stands_in: false, object }
     }
 
     /// A record's bytes after its own were changed, under a checksum that matches.
@@ -170,12 +180,14 @@ mod tests {
         #[test]
         fn records_survive_the_round_trip(
             own: bool,
+            stands_in: bool,
             hints in proptest::collection::btree_map(0u64..9, (any::<bool>(), any::<[u8; 16]>(), any::<u64>()), 0..5),
         ) {
             let hint = |(target, (counted, digest, hinted_ms))| {
                 Hint { target: NodeId(target), counted, digest: Digest(digest), hinted_ms }
             };
-            let record = record(own, hints.into_iter().map(hint).collect());
+            let mut record = record(own, hints.into_iter().map(hint).collect());
+            record.stands_in = stands_in && !record.hints.is_empty();
             let bytes = encode(&record);
             prop_assert_eq!(Record::decode(bytes.into()).unwrap(), record);
         }
@@ -213,6 +225,7 @@ mod tests {
             ("none", resealed(&good, |bytes| drop(bytes.splice(HEADER..HEADER + 2 + 2 * HINT, [0, 0])))),
             ("count", resealed(&good, |bytes| bytes[HEADER] = 255)),
             ("counted", resealed(&good, |bytes| bytes[target(0) + 1] = 2)),
+            ("nobody", resealed(&record(true, Vec::new()), |bytes| bytes[1] |= STANDS_IN)),
         ] {
             assert!(matches!(Record::decode(bad), Err(StorageError::Corrupt { .. })), "{what}");
         }

@@ -168,6 +168,13 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         }
     }
 
+    /// Removes a key from the index of hints that no record stands for, since it is not one: with the next commit, or never.
+    pub fn unindex(&mut self, index_key: &[u8]) {
+        if !self.stopped {
+            self.batch.delete(Family::Hints, index_key);
+        }
+    }
+
     /// Writes what the operations since the last commit have changed, in one unsynced batch. `None`: there was nothing.
     ///
     /// # Errors

@@ -119,6 +119,59 @@ fn a_write_that_the_disk_delays_past_its_deadline_is_found_by_its_retry() {
     assert_eq!(held.matches("WriteId(").count(), 3, "one sibling on each of three replicas: {held}");
 }
 
+/// The disk takes longer than the client waited, and the retry comes before it is done.
+#[test]
+fn a_retry_joins_a_write_that_the_disk_delays_past_its_deadline() {
+    let mut plan = Plan::new(3);
+    plan.memory = MemoryConfig { miss_probability: 1.0, resident_keys: 0, ..MemoryConfig::default() };
+    let mut world = plan.born();
+    world.reads = Reads::Held;
+    for (retries, name) in [(0u8, "none"), (1, "once"), (3, "often")] {
+        let late = world.begin(0, put(name, "v", 1 + u128::from(retries)).w(1).within(Duration::from_millis(100)));
+        world.run_for(Duration::from_millis(110));
+        assert!(matches!(world.wait(late).refused(), ApiError::Indeterminate { acks: 0, .. }));
+        assert_eq!(world.count(0, |counters| counters.in_flight), 0);
+        assert_eq!(world.count(0, |counters| counters.lingering), 1, "{name}");
+        for _ in 1..retries {
+            let again = world.begin(0, put(name, "v", 1 + u128::from(retries)).w(3).within(Duration::from_millis(100)));
+            world.run_for(Duration::from_millis(110));
+            assert!(matches!(world.wait(again).refused(), ApiError::Indeterminate { acks: 0, .. }));
+        }
+        let last = (retries > 0).then(|| world.begin(0, put(name, "v", 1 + u128::from(retries)).w(3)));
+        world.run_for(Duration::from_millis(20));
+        world.reads = Reads::Immediate;
+        world.release_reads();
+        world.run_for(Duration::from_secs(5));
+        if let Some(last) = last {
+            assert_eq!(world.wait(last).receipt().acks.len(), 3);
+        }
+        let held = format!("{:?}", world.ask(1, crate::ask::whereabouts(name)));
+        assert_eq!(held.matches("WriteId(").count(), 3, "one sibling on each of three replicas: {held}");
+        assert_eq!(world.count(0, |counters| counters.in_flight + counters.lingering), 0, "{name}");
+        world.reads = Reads::Held;
+    }
+}
+
+/// The coordinator stands in for a primary itself, and its own copy is to be on its disk too, however late that is asked.
+#[test]
+fn a_stand_in_that_coordinates_syncs_its_copy_for_a_retry_that_asks_for_that() {
+    for pause in [0, 10] {
+        let mut world = Plan::new(5).born();
+        let (primaries, others) = world.replicas("k");
+        primaries.iter().for_each(|node| world.kill(*node));
+        world.run_for(Duration::from_secs(4));
+        world.ask(others[0], put("k", "v", 1).w(2).dw(0)).receipt();
+        world.run_for(Duration::from_secs(pause));
+        let receipt = world.ask(others[0], put("k", "v", 1).w(2).dw(2)).receipt();
+        assert_eq!(receipt.acks.iter().filter(|ack| ack.synced && ack.stand_in).count(), 2, "{pause}");
+        others.iter().for_each(|node| world.power_loss(*node));
+        (0..5).for_each(|node| world.start(node));
+        world.settle();
+        world.run_for(Duration::from_secs(20));
+        assert_eq!(world.ask(primaries[0], get("k", 3)).found().values, ["v"]);
+    }
+}
+
 /// Trap 8: the forwarder gives up on a primary that goes on; the twins look like one write.
 #[test]
 fn twins_collapse_and_one_context_covers_both() {

@@ -59,7 +59,8 @@ impl Handoff {
 
     fn begin_passes(&mut self, now: Now) {
         let is_known = |target: &NodeId, known: &mut Target| {
-            known.pass.is_some() || known.discard || self.backlog.get(*target).is_some()
+            let uncertain = known.reroute && !self.census.done;
+            known.pass.is_some() || known.discard || uncertain || self.backlog.get(*target).is_some()
         };
         self.targets.retain(|target, known| is_known(target, known));
         let wanted = |(target, waiting): (NodeId, &Waiting)| self.wants_pass(now, target, waiting).then_some(target);
@@ -191,11 +192,25 @@ impl Handoff {
         if discard {
             return Plan::Discard;
         }
+        let is_old = self.expires_at(&item.entry).is_some_and(|at| at <= now.wall_ms);
         match self.goal_of(item) {
-            Goal::To { .. } => Plan::Replay,
-            _ if self.expires_at(&item.entry).is_some_and(|at| at <= now.wall_ms) => Plan::Expire,
-            Goal::Wait => Plan::Wait,
+            // Who is back may still get what is old: but whoever takes nothing is as good as away.
+            Goal::To { .. } if !is_old || !self.is_in_vain(item.target) => Plan::Replay,
+            _ if is_old => Plan::Expire,
+            Goal::To { .. } | Goal::Wait => Plan::Wait,
             Goal::Stuck => Plan::Stuck,
+        }
+    }
+
+    /// Whether all that was tried for a target has failed for long.
+    fn is_in_vain(&self, target: NodeId) -> bool {
+        self.targets.get(&target).is_some_and(|known| known.backoff.is_longest())
+    }
+
+    /// A hint has been met or given: if its key is no more its target's, it is sought out, be the target away.
+    pub(super) fn note_owners(&mut self, target: NodeId, key: &[u8]) {
+        if self.list_of(key).is_some_and(|list| list.slot_of(target).is_none()) {
+            self.targets.entry(target).or_default().reroute = true;
         }
     }
 
@@ -240,13 +255,16 @@ impl Handoff {
 
     /// A hint is done with: `gone`, or it stays for another pass.
     pub(super) fn finish(&mut self, job: JobId, gone: bool) {
-        let Some(Job { item, .. }) = self.jobs.remove(&job) else { return };
+        let Some(Job { item, stage, .. }) = self.jobs.remove(&job) else { return };
         let Some(known) = self.targets.get_mut(&item.target) else { return };
         let Some(pass) = &mut known.pass else { return };
         pass.under_way -= 1;
         if gone {
             pass.dropped += 1;
-            known.backoff.succeed();
+            // What is given up is no sign that its target takes anything.
+            if !matches!(stage, Stage::Expiring | Stage::Discarding) {
+                known.backoff.succeed();
+            }
         } else {
             pass.leave(&item.entry);
         }

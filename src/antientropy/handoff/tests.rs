@@ -95,7 +95,7 @@ impl Bench {
     /// It has found these on the disk.
     fn with(config: HintsConfig, items: &[HintItem]) -> Bench {
         let mut bench = Bench::new(config);
-        let page = HintPage { items: items.to_vec(), next: None };
+        let page = HintPage { items: items.to_vec(), ..HintPage::default() };
         assert_eq!(bench.act(|handoff, now, out| handoff.on_page(now, CENSUS, Ok(page), out)), []);
         bench
     }
@@ -127,7 +127,7 @@ impl Bench {
     /// Node 4 is back, and these are read of its hints; what follows.
     fn read(&mut self, items: &[HintItem]) -> Vec<Command> {
         let ticket = Bench::ticket(&self.reach(4));
-        let page = HintPage { items: items.to_vec(), next: None };
+        let page = HintPage { items: items.to_vec(), ..HintPage::default() };
         self.act(|handoff, now, out| handoff.on_page(now, ticket, Ok(page), out))
     }
 
@@ -204,7 +204,7 @@ fn no_more_than_a_window_is_under_way_and_pages_follow_one_another() {
     let mut bench = Bench::with(HintsConfig { replay_rate: ByteRate(1 << 30), ..HintsConfig::default() }, &all);
     let ticket = Bench::ticket(&bench.reach(4));
     let next = Some(Bytes::from_static(b"here"));
-    let page = HintPage { items: all, next: next.clone() };
+    let page = HintPage { items: all, next: next.clone(), ..HintPage::default() };
     let begun = bench.act(|handoff, now, out| handoff.on_page(now, ticket, Ok(page), out));
     assert_eq!(begun.len(), WINDOW);
     let Command::Look { job, .. } = begun[0] else { panic!("{begun:?}") };
@@ -234,7 +234,7 @@ fn what_a_departed_node_missed_goes_to_all_owners_of_today_or_stays() {
     bench.reach(2);
     let ring = bench.act(|handoff, now, out| handoff.on_ring(now, next_view(), out));
     let ticket = Bench::ticket(&ring);
-    let page = || HintPage { items: vec![item(&key, true)], next: None };
+    let page = || HintPage { items: vec![item(&key, true)], ..HintPage::default() };
     assert_eq!(bench.act(|handoff, now, out| handoff.on_page(now, ticket, Ok(page()), out)), [], "node 3 is away");
     bench.pass(300_000);
     let ticket = Bench::ticket(&bench.reach(3));
@@ -251,6 +251,79 @@ fn what_a_departed_node_missed_goes_to_all_owners_of_today_or_stays() {
     assert_eq!(bench.handoff.counters(), HandoffCounters { replayed: 1, rerouted: 1, ..Default::default() });
 }
 
+/// The next ring, in which node 4 owns nothing any more, though it is a member.
+fn view_beside_4() -> Arc<RingView> {
+    let view = view();
+    let layout = view.layout();
+    let heir = |owner: &NodeId| if owner.0 == 4 { NodeId(2) } else { *owner };
+    let owners = layout.owners().iter().map(heir).collect();
+    let members = (1..=4).map(member).collect();
+    let version = RingVersion(2);
+    let next = Layout::new(version, layout.partitions(), owners, members, Vec::new(), layout.buckets().clone());
+    Arc::new(RingView::new(next.unwrap(), view.cluster()))
+}
+
+/// Trap 13: a holder that restarts after the change is told of no change, nor of a target that has been away all along.
+#[test]
+fn what_was_kept_for_a_former_owner_is_sought_out_at_a_start_though_that_is_away() {
+    let key = keys(false).next().unwrap();
+    let settings = Settings { node: SELF, shard: 0, shards: 1, config: HintsConfig::default() };
+    let now = Now { time: Time::from_micros(1_000_000), wall_ms: 2000 };
+    let mut bench = Bench { handoff: Handoff::new(settings, 1), now };
+    bench.reach(2);
+    bench.reach(3);
+    bench.act(|handoff, now, out| handoff.on_ring(now, view_beside_4(), out));
+    let page = || HintPage { items: vec![item(&key, true)], ..HintPage::default() };
+    let ticket = Bench::ticket(&bench.act(|handoff, now, out| handoff.on_page(now, CENSUS, Ok(page()), out)));
+    let begun = bench.act(|handoff, now, out| handoff.on_page(now, ticket, Ok(page()), out));
+    let [Command::Look { job, .. }] = begun[..] else { panic!("{begun:?}") };
+    let sent = bench.act(|handoff, now, out| handoff.on_found(now, job, Ok(Some(found())), out));
+    let [Command::Send { to, .. }] = sent.as_slice() else { panic!("{sent:?}") };
+    assert!(!to.contains(&NodeId(4)), "{to:?}");
+}
+
+/// A put that began under the old ring gives it for whoever was an owner then.
+#[test]
+fn what_is_given_for_a_former_owner_is_sought_out_too() {
+    let key = keys(false).next().unwrap();
+    let mut bench = Bench::with(HintsConfig::default(), &[]);
+    bench.reach(2);
+    bench.reach(3);
+    bench.act(|handoff, now, out| handoff.on_ring(now, view_beside_4(), out));
+    let given = HintChange { target: NodeId(4), key: key.clone(), old: None, new: Some(entry(true)) };
+    Bench::ticket(&bench.act(|handoff, now, out| handoff.on_changes(now, vec![given], out)));
+}
+
+/// As long as its target takes anything, what is old is on its way.
+#[test]
+fn an_old_hint_of_a_target_that_refuses_for_long_expires() {
+    let key = keys(false).next().unwrap();
+    let mut bench = Bench::with(HintsConfig { max_age: Duration::from_secs(60), ..HintsConfig::default() }, &[]);
+    let given = HintChange { target: NodeId(4), key: key.clone(), old: None, new: Some(entry(false)) };
+    bench.act(|handoff, now, out| handoff.on_changes(now, vec![given], out));
+    bench.pass(120_000_000);
+    let (mut commands, mut refused) = (bench.reach(4), 0);
+    let expired = loop {
+        if let [Command::Read { ticket, .. }] = commands[..] {
+            let page = HintPage { items: vec![item(&key, false)], ..HintPage::default() };
+            commands = bench.act(|handoff, now, out| handoff.on_page(now, ticket, Ok(page), out));
+        }
+        match commands[..] {
+            [Command::Look { job, .. }] => {
+                refused += 1;
+                bench.act(|handoff, now, out| handoff.on_found(now, job, Ok(Some(found())), out));
+                bench.act(|handoff, now, out| handoff.on_failed(now, job, out));
+            }
+            [Command::Discard { counted_too: false, .. }] => break bench.now.time,
+            _ => {}
+        }
+        assert!(refused < 20, "it never gives up");
+        bench.pass(100_000);
+        commands = bench.act(Handoff::on_timer);
+    };
+    assert!(refused > 5 && expired < Time::from_micros(180_000_000), "{refused} times until {expired:?}");
+}
+
 fn aged(bench: &mut Bench, items: &[HintItem]) -> Vec<Command> {
     bench.pass(20_000_000);
     let wake = bench.act(Handoff::on_timer);
@@ -258,7 +331,7 @@ fn aged(bench: &mut Bench, items: &[HintItem]) -> Vec<Command> {
         return wake;
     }
     let ticket = Bench::ticket(&wake);
-    let page = HintPage { items: items.to_vec(), next: None };
+    let page = HintPage { items: items.to_vec(), ..HintPage::default() };
     bench.act(|handoff, now, out| handoff.on_page(now, ticket, Ok(page), out))
 }
 
@@ -291,7 +364,7 @@ fn an_order_to_drop_spares_nothing_and_a_stop_begins_nothing() {
     let key = keys(true).next().unwrap();
     let mut bench = Bench::with(HintsConfig::default(), &[item(&key, true)]);
     let ticket = Bench::ticket(&bench.act(|handoff, now, out| handoff.discard(now, NodeId(4), out)));
-    let page = || HintPage { items: vec![item(&key, true)], next: None };
+    let page = || HintPage { items: vec![item(&key, true)], ..HintPage::default() };
     let begun = bench.act(|handoff, now, out| handoff.on_page(now, ticket, Ok(page()), out));
     let [Command::Discard { counted_too: true, keep_object: true, .. }] = begun[..] else { panic!("{begun:?}") };
     bench.handoff.stop();
@@ -303,10 +376,11 @@ fn what_waits_is_known_when_the_whole_index_was_walked_over() {
     let mut keys = keys(true);
     let mut key = || keys.next().unwrap();
     let mut bench = Bench::new(HintsConfig::default());
-    let page = HintPage { items: vec![item(&key(), true)], next: Some(Bytes::from_static(b"n")) };
+    let page =
+        HintPage { items: vec![item(&key(), true)], next: Some(Bytes::from_static(b"n")), ..HintPage::default() };
     bench.act(|handoff, now, out| handoff.on_page(now, CENSUS, Ok(page), out));
     assert!(!bench.handoff.is_counted());
-    let rest = HintPage { items: vec![item(&key(), true)], next: None };
+    let rest = HintPage { items: vec![item(&key(), true)], ..HintPage::default() };
     bench.act(|handoff, now, out| handoff.on_page(now, CENSUS, Ok(rest), out));
     assert!(bench.handoff.is_counted());
     assert_eq!(bench.handoff.waiting().0, 2);
@@ -320,6 +394,23 @@ fn a_disk_that_fails_to_tell_is_asked_again() {
     bench.pass(200_000);
     let again = bench.act(Handoff::on_timer);
     assert!(matches!(again[..], [Command::Read { ticket: CENSUS, .. }]), "{again:?}");
+}
+
+/// A key of the index that nobody can have written stops neither the census nor a pass, and goes.
+#[test]
+fn what_cannot_be_read_in_the_index_is_counted_and_forgotten() {
+    let key = keys(false).next().unwrap();
+    let bad = Bytes::from_static(b"no hint");
+    let page = || HintPage { items: vec![item(&key, true)], unreadable: vec![bad.clone()], next: None };
+    let forget = Command::Forget { index_key: bad.clone() };
+    let mut bench = Bench::new(HintsConfig::default());
+    let census = bench.act(|handoff, now, out| handoff.on_page(now, CENSUS, Ok(page()), out));
+    assert_eq!(census, std::slice::from_ref(&forget));
+    assert_eq!(bench.handoff.backlog()[0].hints, 1);
+    let ticket = Bench::ticket(&bench.reach(4));
+    let begun = bench.act(|handoff, now, out| handoff.on_page(now, ticket, Ok(page()), out));
+    assert_eq!(begun, [forget, look(2, &key)]);
+    assert_eq!(bench.handoff.counters().unreadable, 2);
 }
 
 #[cfg(feature = "mutants")]

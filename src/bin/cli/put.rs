@@ -14,7 +14,7 @@ use super::exit::{Exit, Failure};
 use super::get;
 use super::output::{Format, Out, ms, ms_number};
 use super::quorum::WriteQuorum;
-use super::record::{AckRecord, acks, durability, names};
+use super::record::{AckRecord, HintRecord, acks, durability, names};
 use super::trace::{self, TraceRecord};
 
 /// Write a key.
@@ -75,6 +75,7 @@ struct Document<'a> {
     acks: Vec<AckRecord>,
     n: u8,
     w: u8,
+    hints: Vec<HintRecord>,
     context: String,
     dot: String,
     coordinator: String,
@@ -138,6 +139,7 @@ pub fn print(
     out: &mut Out,
 ) -> Result<(), Failure> {
     let records = acks(client, &done.receipt.acks, true);
+    let hints: Vec<HintRecord> = done.receipt.hints.iter().map(|hint| HintRecord::new(client, hint)).collect();
     let token = show_context(&done.receipt.context);
     let format = context.table_format();
     if format.is_json() {
@@ -149,6 +151,7 @@ pub fn print(
                 acks: records,
                 n: done.receipt.n,
                 w: done.receipt.w,
+                hints,
                 context: token,
                 dot: format!("{}:{}", done.receipt.dot.actor, done.receipt.dot.counter),
                 coordinator: client.name_of(done.receipt.coordinator),
@@ -167,8 +170,9 @@ pub fn print(
         return trace::print(client, done.trace.as_deref(), format, out);
     }
     let tries = if done.attempts > 1 { format!("  {} attempts", done.attempts) } else { String::new() };
+    let hints: String = hints.iter().map(|hint| format!("  hint {}->{}", hint.holder, hint.target)).collect();
     out.line(format!(
-        "ok  acks {}/{} {} ({})  {}{tries}  context {token}",
+        "ok  acks {}/{} {} ({}){hints}  {}{tries}  context {token}",
         records.len(),
         done.receipt.n,
         names(&records),

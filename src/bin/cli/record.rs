@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use dynkv::api::{Ack, SiblingMeta};
+use dynkv::api::{Ack, HintKept, SiblingMeta};
 use dynkv::client::{Client, Value};
 use serde::Serialize;
 
@@ -92,6 +92,21 @@ pub struct AckRecord {
     /// Of a write: it is on disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synced: Option<bool>,
+}
+
+/// A note that a node has missed a write.
+#[derive(Debug, Serialize)]
+pub struct HintRecord {
+    /// Who keeps it.
+    pub holder: String,
+    /// Whom it is for.
+    pub target: String,
+}
+
+impl HintRecord {
+    pub fn new(client: &Client, hint: &HintKept) -> HintRecord {
+        HintRecord { holder: client.name_of(hint.holder), target: client.name_of(hint.target) }
+    }
 }
 
 /// The replicas counted, by slot.

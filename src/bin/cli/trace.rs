@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::{Columns, Format, Out};
+use super::record::HintRecord;
 use super::{get, put};
 
 /// Say what becomes of a get or a put, step by step.
@@ -81,12 +82,6 @@ struct SpanRecord {
     hint_for: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct HintRecord {
-    holder: String,
-    target: String,
-}
-
 impl TraceRecord {
     pub fn new(client: &Client, trace: &Trace) -> TraceRecord {
         let name = |node| client.name_of(node);
@@ -105,7 +100,6 @@ impl TraceRecord {
             outcome: span.outcome.clone(),
             hint_for: span.hint_for.map(name),
         };
-        let hint = |hint: &dynkv::api::HintKept| HintRecord { holder: name(hint.holder), target: name(hint.target) };
         TraceRecord {
             coordinator: name(trace.coordinator),
             handed_on: trace.handed_on.map(|on| HandedOnRecord {
@@ -120,7 +114,7 @@ impl TraceRecord {
             synced_us: trace.synced_us,
             answered_us: trace.answered_us,
             spans: trace.spans.iter().map(span).collect(),
-            hints: trace.hints.iter().map(hint).collect(),
+            hints: trace.hints.iter().map(|hint| HintRecord::new(client, hint)).collect(),
         }
     }
 

@@ -75,7 +75,7 @@ impl Control {
                 Some(_) => {}
             }
         }
-        if let Some(grant) = self.grants.grant(hello)? {
+        if let Some(grant) = self.grants.grant(hello, self.members.get(hello.node))? {
             fx.persist.push(grant_record(hello.node, grant));
         }
         if let Some(state) = self.members.get(hello.node) {
@@ -99,20 +99,31 @@ impl Control {
         let already = self.route_to(node).is_some();
         let own = self.node();
         let known = self.links.get_mut(&link).expect("messages are handled on known links only");
+        if name != known.certified {
+            fx.close.push((link, format!("it welcomes as {name:?}, its certificate says {:?}", known.certified)));
+            return;
+        }
+        // A certificate says who may speak as whom, and not who belongs to the ring: a node that has left it, or is of another
+        // cluster under the same authority, grants nothing here, is no route, and is heard of by nobody.
+        let bound = self.view.as_ref().map(|view| view.layout().member_named(name));
+        if bound == Some(None) {
+            self.strangers += 1;
+            fx.close.push((link, format!("{name:?} welcomes this node, and is no member of its ring")));
+            return;
+        }
         if let Some(address) = &known.dialed {
             self.aliases.insert(address.clone(), node);
             self.addresses_changed = true;
         }
-        if name != known.certified || node == own {
-            fx.close.push((link, format!("it welcomes as {name:?}, its certificate says {:?}", known.certified)));
+        if node == own {
+            fx.close.push((link, format!("{name:?} welcomes this node as this node")));
             return;
         }
         if already {
             fx.close.push((link, "a second link to the same node".into()));
             return;
         }
-        let bound = self.view.as_ref().and_then(|view| view.layout().member_named(name));
-        if bound.is_some_and(|member| member.id != node) {
+        if bound.flatten().is_some_and(|member| member.id != node) {
             fx.close.push((link, format!("{name:?} has not learnt its identity yet")));
             return;
         }

@@ -82,6 +82,8 @@ pub struct Control {
     grants: Grants,
     /// Members that have granted this run and do not rebuild.
     granted_by: BTreeSet<NodeId>,
+    /// Welcomes by nodes that are no members.
+    strangers: u64,
     /// Peers that have refused this node, by name, and not welcomed it since.
     refusals: BTreeMap<String, HelloRefusal>,
     dialed: BTreeSet<String>,
@@ -132,6 +134,7 @@ impl Control {
             links: BTreeMap::new(),
             aliases: BTreeMap::new(),
             granted_by: BTreeSet::new(),
+            strangers: 0,
             refusals: BTreeMap::new(),
             dialed: BTreeSet::new(),
             addresses_changed: true,
@@ -381,6 +384,11 @@ impl Control {
     /// Everybody's word, as far as it is known here.
     pub fn members(&self) -> &Members {
         &self.members
+    }
+
+    /// How often somebody who is no member has welcomed this node: dialed by a seed's address, and turned away.
+    pub fn strangers(&self) -> u64 {
+        self.strangers
     }
 
     /// Who lives, in this node's opinion.

@@ -75,6 +75,8 @@ pub struct ShardCounters {
     pub hints_refused: u64,
     /// Hints dropped on an operator's order.
     pub hints_dropped: u64,
+    /// Keys in the index of hints that nobody can have written: removed.
+    pub hints_unreadable: u64,
     /// Keys that wait for other nodes.
     pub hints_waiting: u64,
     /// Bytes of their objects.

@@ -61,6 +61,11 @@ impl PutEntry {
         self.machine.is_told() && open.all(|(slot, node)| self.awaits_hint(slot, node))
     }
 
+    /// Whether it may not be given up for lack of room: somebody waits for it, or a retry would mint it once more.
+    pub fn is_needed(&self) -> bool {
+        !self.origins.is_empty() || self.minted.is_none()
+    }
+
     fn awaits_hint(&self, slot: Slot, node: NodeId) -> bool {
         self.hinted.contains(&slot) && self.place.slots[usize::from(slot.0)] == node
     }

@@ -54,6 +54,7 @@ impl Shard {
             hints_expired: done.expired,
             hints_refused: done.refused,
             hints_dropped: done.discarded,
+            hints_unreadable: done.unreadable,
             hints_waiting,
             hint_bytes,
             ..self.counters
@@ -79,6 +80,7 @@ impl Shard {
                     let op = Op::DropHint { target, digest, sent, keep_object };
                     fx.tasks.push(Task { purpose: Purpose::HintEnd(job), key, op });
                 }
+                Command::Forget { index_key } => fx.unindex.push(index_key),
                 Command::Discard { job, target, key, counted_too, keep_object } => {
                     let op = Op::DiscardHint { target, counted_too, keep_object };
                     fx.tasks.push(Task { purpose: Purpose::HintEnd(job), key, op });

@@ -214,7 +214,7 @@ impl Shard {
                 self.on_hints_ring(now, fx);
             }
             ShardInput::Verdict { node, convicted } => {
-                if convicted {
+                if convicted && !mutant!(VerdictKeptFromShards) {
                     self.convicted.insert(node);
                 } else {
                     self.convicted.remove(&node);
@@ -362,7 +362,7 @@ impl Shard {
 
     fn on_deadline(&mut self, now: Now, entry: u64, fx: &mut Effects) {
         match self.entries.get(&entry).map(|known| &known.work) {
-            Some(Work::Put(_)) => self.on_put_deadline(entry, fx),
+            Some(Work::Put(_)) => return self.on_put_deadline(entry, fx),
             Some(Work::Get(_)) => self.on_get_deadline(entry, fx),
             Some(Work::Where(_)) => self.on_where_deadline(entry, fx),
             Some(Work::Scan(_)) => self.on_scan_deadline(entry, fx),
@@ -431,9 +431,9 @@ impl Shard {
         self.lingering.push_back(entry);
         while self.lingering.len() > self.config.max_inflight * LINGERING_PER_INFLIGHT {
             let oldest = self.lingering.pop_front().expect("the list is longer than its bound");
-            // A put that a retry has joined is waited for again.
-            let joined = matches!(self.entries.get(&oldest), Some(Entry { work: Work::Put(put), .. }) if !put.origins.is_empty());
-            if !joined {
+            let needed =
+                matches!(self.entries.get(&oldest), Some(Entry { work: Work::Put(put), .. }) if put.is_needed());
+            if !needed {
                 self.end(oldest);
             }
         }

@@ -8,12 +8,23 @@ use crate::message::{Coordinated, PeerAnswer};
 use crate::node::effects::{Effects, Output};
 use crate::quorum::PutVerdict;
 use crate::storage::OpFailure;
+use crate::types::Time;
+
+/// When a put wakes that waits for nobody but the disk.
+pub(super) const NEVER: Time = Time::from_micros(u64::MAX);
 
 impl Shard {
+    /// The client waits no longer. The put ends, unless its mint still waits for the disk: until that is known it has to be
+    /// found, since a retry would mint a second dot.
     pub(super) fn on_put_deadline(&mut self, entry: u64, fx: &mut Effects) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
         let verdict = put.machine.on_deadline();
+        let awaits_mint = put.minted.is_none() && put.place.own.is_some() && self.memory.get(put.write_id).is_none();
         self.tell_put(entry, verdict, fx);
+        match self.entries.get_mut(&entry) {
+            Some(known) if awaits_mint => known.wake = NEVER,
+            _ => self.end(entry),
+        }
     }
 
     /// Tells all who wait for a put what became of it.

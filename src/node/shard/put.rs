@@ -3,9 +3,11 @@
 use super::Shard;
 use super::entry::{Entry, ForwardEntry, Origin, Place, PutEntry, Work};
 use super::memory::{Remembered, body_hash};
+use super::outcome::NEVER;
 use crate::api::ApiError;
 use crate::node::effects::{ClientRef, Effects, Purpose};
 use crate::quorum::{Put, WriteQuorum};
+use crate::ring::Slot;
 use crate::storage::{Op, Task, Update, apply};
 use crate::types::{NodeId, Now, Time};
 use crate::version::{Body, CausalContext};
@@ -131,7 +133,8 @@ impl Shard {
         *until = if put.origins.is_empty() { deadline } else { deadline.min(*until) };
         if *until < *wake {
             self.timers.remove(&(*wake, entry));
-            *wake = *until;
+            // One that waited for nobody but the disk makes attempts again.
+            *wake = if *wake == NEVER { (*until).min(self.time + self.config.attempt_timeout) } else { *until };
             self.timers.insert((*wake, entry));
         }
         put.origins.push(origin);
@@ -147,11 +150,15 @@ impl Shard {
     /// What has joined asks for more than was asked of the replicas so far.
     fn replicate_again(&mut self, entry: u64, fx: &mut Effects) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
-        let own = put.place.own.filter(|own| put.machine.unsatisfied().any(|(slot, _)| slot == *own));
-        if own.is_some() && put.machine.quorum().must_sync(true, true) {
+        let own = put.machine.unsatisfied().filter(|(_, node)| *node == self.node).map(|(slot, _)| slot);
+        let own: Vec<Slot> = own.collect();
+        if !own.is_empty() && put.machine.quorum().must_sync(true, true) {
             fx.sync = true;
-            let own = own.map(|slot| (entry, slot)).filter(|own| !self.unwritten.contains(own));
-            self.unwritten.extend(own);
+            // A copy that is yet to be written is acknowledged when it is, and not by the sync of something else.
+            let written = own.into_iter().filter(|slot| !put.machine.tally().is_silent(*slot, self.node));
+            let written = written.map(|slot| (entry, slot)).filter(|copy| !self.unwritten.contains(copy));
+            let written: Vec<_> = written.collect();
+            self.unwritten.extend(written);
         }
         self.call_stand_ins(entry, fx);
         self.send_put(entry, true, fx);

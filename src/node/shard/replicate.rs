@@ -18,20 +18,25 @@ use crate::version::{Dot, Object};
 impl Shard {
     /// The dot is minted: the object goes to the other slots.
     pub(super) fn on_minted(&mut self, now: Now, entry: u64, result: Result<Outcome, OpFailure>, fx: &mut Effects) {
-        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else {
-            // The disk took longer than the client waited. A retry must find the dot that it has become.
-            if let Ok(Outcome::Updated { object, .. }) = &result {
-                self.memory.learn(now.time, object);
-            }
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else {
+            debug_assert!(false, "a put lives until its mint is known");
             return;
         };
         match result {
             Ok(Outcome::Updated { object, dot }) => {
                 let kept = put.place.own.is_none().then(|| object.clone());
                 let write = Remembered { dot, hash: put.hash, object: kept };
-                let write_id = put.write_id;
+                let (write_id, is_awaited) = (put.write_id, !put.origins.is_empty());
+                if !is_awaited {
+                    // The disk took longer than the client waited: the others get it by hints.
+                    put.minted = Some((dot, object.clone()));
+                }
                 self.memory.insert(now.time, write_id, write);
-                self.replicate_minted(entry, dot, object, fx);
+                if is_awaited {
+                    self.replicate_minted(entry, dot, object, fx);
+                } else {
+                    self.end(entry);
+                }
             }
             Ok(Outcome::TooManySiblings { count }) => {
                 self.refuse_put(entry, &ApiError::TooManySiblings { count, max: self.config.max_siblings }, fx);

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{GossipWorld, Opinion, id_of};
+use super::{GossipWorld, id_of, name_of};
 use crate::gossip::config::GossipConfig;
 use crate::message::{ControlMessage, GossipDelta};
-use crate::node::{ControlInput, LinkId};
-use crate::types::Time;
+use crate::node::{Control, ControlInput, LinkId};
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -30,14 +29,15 @@ pub struct GossipPlan {
 /// What has come of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GossipFindings {
-    /// Intervals until all members know a change of one, for each change; sorted.
+    /// Intervals until all members know a change of one, for each change that they all came to know; sorted.
     pub rounds: Vec<f64>,
     /// Bytes that a node sends in an interval, while nothing changes.
     pub bytes_a_round: f64,
-    /// From a crash to the verdict, for each crash and member; sorted.
+    /// From a crash to the verdict, for each crash and each member that came to it; sorted.
     pub detection: Vec<Duration>,
-    /// Members that have not noticed a crash in time.
-    pub missed: u64,
+    /// What never came to pass in time, in words: news that somebody has not heard, crashes that somebody has not noticed.
+    /// Nothing of it is in the figures above.
+    pub failures: Vec<String>,
     /// Verdicts about those whose process ran.
     pub false_verdicts: u64,
     /// Virtual time in which they could occur.
@@ -72,12 +72,18 @@ pub fn measure(plan: &GossipPlan) -> GossipFindings {
     let began = world.now;
     let mut findings = GossipFindings { bytes_a_round: bytes_a_round(&mut world, plan), ..GossipFindings::default() };
     world.run_for(plan.healthy);
-    findings.rounds = (0..CHANGES).filter_map(|_| spread(&mut world)).collect();
+    for _ in 0..CHANGES {
+        match spread(&mut world) {
+            Ok(rounds) => findings.rounds.push(rounds),
+            Err(failure) => findings.failures.push(failure),
+        }
+    }
     findings.rounds.sort_by(f64::total_cmp);
     for _ in 0..plan.crashes {
-        let (found, missed) = detect(&mut world);
+        let victim = world.rng.random_range(0..world.nodes.len());
+        let (found, failure) = detect(&mut world, victim);
         findings.detection.extend(found);
-        findings.missed += missed;
+        findings.failures.extend(failure);
     }
     findings.detection.sort_unstable();
     findings.false_verdicts = world.opinions.iter().filter(|opinion| opinion.convicted && opinion.lives).count() as u64;
@@ -93,46 +99,64 @@ fn bytes_a_round(world: &mut GossipWorld, plan: &GossipPlan) -> f64 {
     (world.bytes - before) as f64 / rounds / plan.nodes as f64
 }
 
-/// Some member hears of a change of another one; the intervals until all but that one know of it.
-fn spread(world: &mut GossipWorld) -> Option<f64> {
+/// Some member hears of a change of another one; the intervals until all but that one know of it, or who never came to.
+pub(super) fn spread(world: &mut GossipWorld) -> Result<f64, String> {
     let nodes = world.nodes.len();
     let origin = world.rng.random_range(0..nodes);
     let subject = (origin + world.rng.random_range(1..nodes)) % nodes;
-    let mut state = world.control(origin)?.members().get(id_of(subject))?.clone();
+    let news = || format!("news of {}, told to {},", name_of(subject), name_of(origin));
+    let known = world.control(origin).and_then(|control| control.members().get(id_of(subject))).cloned();
+    let Some(mut state) = known else { return Err(format!("{} is none: it has never heard of it", news())) };
     state.version += 1;
     let version = (state.generation, state.version);
-    let link = world.links.iter().position(|link| link.ends[1] == origin)?;
+    let link = world.links.iter().position(|link| link.ends[1] == origin);
+    let Some(link) = link else { return Err(format!("{} comes from nobody: it was never dialed", news())) };
     let message = ControlMessage::GossipDelta(GossipDelta { delta: vec![state], layout: None });
     world.handle(origin, ControlInput::Message { link: LinkId(link as u64), id: 0, message });
     let began = world.now;
-    let knows = |world: &GossipWorld, node: usize| {
+    let lacks = |world: &GossipWorld, node: usize| {
         let state = world.control(node).and_then(|control| control.members().get(id_of(subject)));
-        state.is_some_and(|state| (state.generation, state.version) >= version)
+        state.is_none_or(|state| (state.generation, state.version) < version)
     };
-    while !(0..nodes).filter(|node| *node != subject).all(|node| knows(world, node)) {
-        world.run_for(LOOK);
-        if world.now.since(began) > PATIENCE {
-            return None;
+    loop {
+        let lacking: Vec<usize> = (0..nodes).filter(|node| *node != subject && lacks(world, *node)).collect();
+        if lacking.is_empty() {
+            return Ok(world.now.since(began).as_secs_f64() / world.config.interval.as_secs_f64());
         }
+        if world.now.since(began) > PATIENCE {
+            return Err(format!("{} has not reached {}", news(), names(lacking)));
+        }
+        world.run_for(LOOK);
     }
-    Some(world.now.since(began).as_secs_f64() / world.config.interval.as_secs_f64())
 }
 
-/// A member crashes and is back later: after what time the others knew, and how many never did.
-fn detect(world: &mut GossipWorld) -> (Vec<Duration>, u64) {
-    let victim = world.rng.random_range(0..world.nodes.len());
+/// A member crashes and is back later: after what time each of the others held it for dead, and who never did.
+pub(super) fn detect(world: &mut GossipWorld, victim: usize) -> (Vec<Duration>, Option<String>) {
     let first = world.opinions.len();
     let crashed = world.now;
     world.crash(victim);
-    let all = world.running().count();
-    let mut verdicts: Vec<Time> = Vec::new();
-    while verdicts.len() < all && world.now.since(crashed) < PATIENCE {
+    let convicts = |control: &Control| control.detector().is_convicted(id_of(victim));
+    let trusting = |world: &GossipWorld| -> Vec<usize> {
+        world.running().filter(|(_, control)| !convicts(control)).map(|(node, _)| node).collect()
+    };
+    while !trusting(world).is_empty() && world.now.since(crashed) < PATIENCE {
         world.run_for(Duration::from_millis(500));
-        let about = |opinion: &&Opinion| opinion.about == victim && opinion.convicted;
-        verdicts = world.opinions[first..].iter().filter(about).map(|opinion| opinion.at).collect();
     }
+    let missed = trusting(world);
+    // Each judge once, by the verdict that lasts; whoever held it for dead before needed no time.
+    let verdict = |judge: usize| {
+        let lasting =
+            world.opinions[first..].iter().rev().find(|opinion| (opinion.by, opinion.about) == (judge, victim));
+        lasting.map_or(crashed, |opinion| opinion.at)
+    };
+    let judges = world.running().map(|(node, _)| node).filter(|node| !missed.contains(node));
+    let found = judges.map(|judge| verdict(judge).since(crashed)).collect();
+    let failure = format!("the crash of {} was never noticed by {}", name_of(victim), names(missed.clone()));
     world.start(victim);
     world.run_for(RECOVERY);
-    let missed = (all - verdicts.len().min(all)) as u64;
-    (verdicts.into_iter().map(|at| at.since(crashed)).collect(), missed)
+    (found, (!missed.is_empty()).then_some(failure))
+}
+
+fn names(nodes: Vec<usize>) -> String {
+    nodes.into_iter().map(name_of).collect::<Vec<_>>().join(", ")
 }
