@@ -291,7 +291,7 @@ impl Handoff {
                 let known = self.targets.entry(target).or_default();
                 known.pass = None;
                 known.backoff.clear();
-                known.reroute = true;
+                known.reroute = known.reroute.max(1);
             }
         }
         self.pump(now, out);
@@ -450,7 +450,7 @@ impl Handoff {
         for (node, _) in self.backlog.targets().filter(|(node, _)| target.is_none_or(|target| target == *node)) {
             let known = self.targets.entry(node).or_default();
             known.backoff.clear();
-            known.reroute = true;
+            known.reroute = known.reroute.max(1);
         }
         self.pump(now, out);
     }

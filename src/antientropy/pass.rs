@@ -78,9 +78,9 @@ impl Pass {
 pub(super) struct Target {
     pub pass: Option<Pass>,
     pub backoff: Backoff,
-    /// The ring has changed, or a hint was met whose key is no more the target's: though that is away, some of its hints may
-    /// have other owners.
-    pub reroute: bool,
+    /// Passes to be made though the target is away, since some of its hints may have other owners: the ring has changed, or a
+    /// hint was met whose key is no more the target's.
+    pub reroute: u8,
     /// Everything that waits for it goes.
     pub discard: bool,
     /// When a pass was last begun for the age of hints alone.

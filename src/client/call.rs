@@ -122,7 +122,7 @@ impl Call<'_> {
     /// An attempt that made the session ask another node speaks against its own.
     fn on_timeout(&mut self, now: Time) {
         self.session.handle(now, Input::Timeout, &mut self.effects);
-        if self.effects.iter().any(|effect| matches!(effect, Effect::Ask { .. }))
+        if self.effects.iter().any(|effect| matches!(effect, Effect::Ask { again: false, .. }))
             && let Some((_, target, ..)) = self.sent.last()
         {
             self.routing.peer(*target).mark_slow(now);
@@ -153,7 +153,7 @@ impl Call<'_> {
     fn ask(&mut self, attempt: Attempt, target: Target, again: bool) {
         let now = self.hub.network.now();
         if again && !self.hub.retries.take(now) {
-            return self.session.handle(now, Input::Full { attempt }, &mut self.effects);
+            return self.session.handle(now, Input::Withheld { attempt }, &mut self.effects);
         }
         let ticket = Ticket::new(&self.mailbox, attempt);
         let until = self.session.server_deadline();

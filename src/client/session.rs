@@ -95,8 +95,13 @@ pub enum Input {
         /// Why.
         loss: Loss,
     },
-    /// The client's own queue to the node is full, or it makes no more retries at the moment; nothing was sent.
+    /// The client's own queue to the node is full; nothing was sent.
     Full {
+        /// Which.
+        attempt: Attempt,
+    },
+    /// The client makes no more retries at the moment. Said at once, before any other input, and the attempt was none.
+    Withheld {
         /// Which.
         attempt: Attempt,
     },
@@ -114,7 +119,7 @@ pub enum Effect {
         /// Whom.
         target: Target,
         /// The last node had no room, or this client's queue to it: if the driver has no retry to spare, it sends nothing
-        /// and says [`Input::Full`].
+        /// and says [`Input::Withheld`].
         again: bool,
     },
     /// The session is over.
@@ -267,9 +272,12 @@ impl Session {
             }
             Input::Full { attempt } => {
                 if let Some(open) = self.close(attempt) {
-                    self.crowded = true;
-                    self.refusal = Some((open.target, ApiError::Overloaded));
-                    self.on_failed(now, open, Retry::Later, effects);
+                    self.on_refused(now, open, Retry::Later, ApiError::Overloaded, effects);
+                }
+            }
+            Input::Withheld { attempt } => {
+                if let Some(open) = self.close(attempt) {
+                    self.on_withheld(now, open);
                 }
             }
         }
@@ -296,7 +304,6 @@ impl Session {
         let Err(error) = response.result else {
             return self.answer(Outcome::Answered { target: open.target, response }, effects);
         };
-        self.crowded = error == ApiError::Overloaded;
         match &error {
             ApiError::Indeterminate { acks, .. } | ApiError::ReadTimeout { replies: acks, .. } => {
                 let best = self.evidence.as_ref().map(|(_, best)| confirmed(best));
@@ -317,8 +324,22 @@ impl Session {
     }
 
     fn on_refused(&mut self, now: Time, open: Open, retry: Retry, error: ApiError, effects: &mut Vec<Effect>) {
+        // the failure of an attempt that is waited for no more is not why the next one is made
+        if open.attempt.0 + 1 == self.attempts {
+            self.crowded = error == ApiError::Overloaded;
+        }
         self.refusal = Some((open.target, error));
         self.on_failed(now, open, retry, effects);
+    }
+
+    /// Nobody was asked: the next try is of the same target, under the same number, after a pause.
+    fn on_withheld(&mut self, now: Time, open: Open) {
+        debug_assert_eq!(open.attempt.0 + 1, self.attempts, "what is withheld is the newest");
+        self.attempts -= 1;
+        self.cursor = self.targets.iter().position(|target| *target == open.target).unwrap_or(0);
+        self.crowded = true;
+        let due = now + self.next_pause();
+        self.next_ask = Some(due).filter(|due| self.is_time_left(*due));
     }
 
     fn on_lost(&mut self, now: Time, open: Open, loss: Loss, effects: &mut Vec<Effect>) {

@@ -59,8 +59,10 @@ impl Handoff {
 
     fn begin_passes(&mut self, now: Now) {
         let is_known = |target: &NodeId, known: &mut Target| {
-            let uncertain = known.reroute && !self.census.done;
-            known.pass.is_some() || known.discard || uncertain || self.backlog.get(*target).is_some()
+            let (uncertain, waits) = (!self.census.done, self.backlog.get(*target).is_some());
+            // an order is about what there is when it comes: with nothing left it is carried out
+            known.discard &= waits || uncertain;
+            known.pass.is_some() || waits || (known.discard || known.reroute > 0) && uncertain
         };
         self.targets.retain(|target, known| is_known(target, known));
         let wanted = |(target, waiting): (NodeId, &Waiting)| self.wants_pass(now, target, waiting).then_some(target);
@@ -70,6 +72,7 @@ impl Handoff {
             self.backlog.begin_walk(target);
             let known = self.targets.entry(target).or_default();
             known.aged_at = Some(now.time);
+            known.reroute = known.reroute.saturating_sub(1);
             known.pass = Some(Pass::new(Ticket(self.serial), known.discard));
         }
     }
@@ -82,7 +85,7 @@ impl Handoff {
         let looked = known.aged_at.is_some_and(|at| now.time.since(at) < LOOK_AT_AGES);
         let due = || !looked && due();
         let is_free = known.pass.is_none() && known.backoff.until(now.time).is_none();
-        is_free && (known.discard || known.reroute || self.reaches(target) || !is_member || due())
+        is_free && (known.discard || known.reroute > 0 || self.reaches(target) || !is_member || due())
     }
 
     fn reaches(&self, node: NodeId) -> bool {
@@ -134,7 +137,7 @@ impl Handoff {
     fn end_pass(&mut self, now: Now, target: NodeId) -> bool {
         let Some(known) = self.targets.get_mut(&target) else { return false };
         let Some(pass) = known.pass.take_if(|pass| pass.is_over()) else { return false };
-        known.reroute &= pass.stuck > 0;
+        known.reroute = known.reroute.max(u8::from(pass.stuck > 0));
         known.discard &= !pass.discard || pass.stuck > 0;
         self.backlog.end_walk(target, pass.oldest);
         if pass.dropped == 0 {
@@ -210,7 +213,8 @@ impl Handoff {
     /// A hint has been met or given: if its key is no more its target's, it is sought out, be the target away.
     pub(super) fn note_owners(&mut self, target: NodeId, key: &[u8]) {
         if self.list_of(key).is_some_and(|list| list.slot_of(target).is_none()) {
-            self.targets.entry(target).or_default().reroute = true;
+            // One may be past the key already, and one that begins now may read its page before the hint is on the disk.
+            self.targets.entry(target).or_default().reroute = 2;
         }
     }
 

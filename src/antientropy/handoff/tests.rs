@@ -291,7 +291,26 @@ fn what_is_given_for_a_former_owner_is_sought_out_too() {
     bench.reach(3);
     bench.act(|handoff, now, out| handoff.on_ring(now, view_beside_4(), out));
     let given = HintChange { target: NodeId(4), key: key.clone(), old: None, new: Some(entry(true)) };
-    Bench::ticket(&bench.act(|handoff, now, out| handoff.on_changes(now, vec![given], out)));
+    let ticket = Bench::ticket(&bench.act(|handoff, now, out| handoff.on_changes(now, vec![given], out)));
+    // read before the hint was committed: it is looked for once more
+    bench.act(|handoff, now, out| handoff.on_page(now, ticket, Ok(HintPage::default()), out));
+    bench.pass(1_000_000);
+    let ticket = Bench::ticket(&bench.act(Handoff::on_timer));
+    let page = HintPage { items: vec![item(&key, true)], ..HintPage::default() };
+    let begun = bench.act(|handoff, now, out| handoff.on_page(now, ticket, Ok(page), out));
+    assert!(matches!(begun[..], [Command::Look { target: NodeId(4), .. }]), "{begun:?}");
+}
+
+/// What comes after it is no part of it.
+#[test]
+fn an_order_to_drop_is_over_when_nothing_waits() {
+    let key = keys(false).next().unwrap();
+    let mut bench = Bench::with(HintsConfig::default(), &[]);
+    assert_eq!(bench.act(|handoff, now, out| handoff.discard(now, NodeId(4), out)), []);
+    let given = HintChange { target: NodeId(4), key: key.clone(), old: None, new: Some(entry(true)) };
+    assert_eq!(bench.act(|handoff, now, out| handoff.on_changes(now, vec![given], out)), []);
+    let begun = bench.read(&[item(&key, true)]);
+    assert!(matches!(begun[..], [Command::Look { .. }]), "{begun:?}");
 }
 
 /// As long as its target takes anything, what is old is on its way.

@@ -279,6 +279,29 @@ fn a_full_queue_pauses_and_is_not_a_send() {
     assert_eq!(run.at(5000, Input::Full { attempt: Attempt(1) }), [refused(0, ApiError::Overloaded)]);
 }
 
+/// It was not asked, is not named as who refused, and is the one that is asked when there is a retry to spare.
+#[test]
+fn a_withheld_retry_was_none() {
+    let (mut run, _) = Run::new(true, 2);
+    assert_eq!(run.refuse(1, 0, ApiError::Overloaded), []);
+    assert_eq!(run.wake(), [ask_again(1, 1)]);
+    assert_eq!(run.at(30, Input::Withheld { attempt: Attempt(1) }), []);
+    assert_eq!(run.session.attempts(), 1);
+    assert_eq!(run.wake(), [ask_again(1, 1)]);
+    assert_eq!(run.at(5000, Input::Withheld { attempt: Attempt(1) }), [refused(0, ApiError::Overloaded)]);
+}
+
+/// The node that was asked last is given up for its silence: asking another is no retry.
+#[test]
+fn a_late_refusal_does_not_make_a_retry_of_the_next_attempt() {
+    let (mut run, _) = Run::new(true, 3);
+    assert_eq!(run.at(0, Input::Sent { attempt: Attempt(0) }), []);
+    assert_eq!(run.at(300, Input::Timeout), [ask(1, 1)]);
+    assert_eq!(run.at(300, Input::Sent { attempt: Attempt(1) }), []);
+    assert_eq!(run.refuse(400, 0, ApiError::Overloaded), []);
+    assert_eq!(run.at(600, Input::Timeout), [ask(2, 2)]);
+}
+
 #[test]
 fn servers_are_told_less_than_is_left() {
     let session = Session::new(ms(1000), Patience::default(), false, vec![], 0);
