@@ -152,6 +152,26 @@ fn a_retry_joins_a_write_that_the_disk_delays_past_its_deadline() {
     }
 }
 
+/// Somebody uses the write id for another key meanwhile: what this shard hears of that says nothing of the write it waits for.
+#[test]
+fn a_write_that_the_disk_delays_is_waited_for_whatever_is_heard_of_its_id() {
+    let mut plan = Plan::new(3);
+    plan.memory = MemoryConfig { miss_probability: 1.0, ..MemoryConfig::default() };
+    let mut world = plan.born();
+    world.ask(0, put("other", "first", 7).w(3)).receipt();
+    world.reads = Reads::Held;
+    let late = world.begin(1, put("k", "v", 1).w(1).within(Duration::from_millis(100)));
+    world.ask(0, put("other", "v", 1).w(3)).receipt();
+    world.run_for(Duration::from_millis(110));
+    assert!(matches!(world.wait(late).refused(), ApiError::Indeterminate { acks: 0, .. }));
+    assert_eq!(world.count(1, |counters| counters.lingering), 1, "its mint is waited for");
+    let retry = world.begin(1, put("k", "v", 1).w(3));
+    world.reads = Reads::Immediate;
+    world.release_reads();
+    assert_eq!(world.wait(retry).receipt().acks.len(), 3);
+    assert_eq!(world.ask(2, get("k", 3)).found().reply.siblings.len(), 1);
+}
+
 /// The coordinator stands in for a primary itself, and its own copy is to be on its disk too, however late that is asked.
 #[test]
 fn a_stand_in_that_coordinates_syncs_its_copy_for_a_retry_that_asks_for_that() {

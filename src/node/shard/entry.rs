@@ -38,6 +38,17 @@ pub(super) struct Place {
     pub last_write_wins: bool,
 }
 
+/// How far a put's write has come.
+#[derive(Debug)]
+pub(super) enum Mint {
+    /// The store mints its dot. The put is to be found until that is known: a retry would mint a second dot.
+    Awaited,
+    /// It was minted for an earlier attempt, and the store reads what became of it.
+    Reread,
+    /// Its dot, and the object that goes to the replicas.
+    Done(Dot, Arc<Object>),
+}
+
 /// A put that this node coordinates.
 #[derive(Debug)]
 pub(super) struct PutEntry {
@@ -48,13 +59,20 @@ pub(super) struct PutEntry {
     pub hash: u64,
     /// What the writer had been shown.
     pub client: CausalContext,
-    /// Once the dot is minted.
-    pub minted: Option<(Dot, Arc<Object>)>,
+    pub mint: Mint,
     /// Slots for whose primaries this node keeps hints.
     pub hinted: Vec<Slot>,
 }
 
 impl PutEntry {
+    /// Its dot and its object, once they are there to be sent.
+    pub fn minted(&self) -> Option<(Dot, &Arc<Object>)> {
+        match &self.mint {
+            Mint::Done(dot, object) => Some((*dot, object)),
+            Mint::Awaited | Mint::Reread => None,
+        }
+    }
+
     /// Whether nothing more is waited for: all have been told, and all have answered or will get it by a hint of this node.
     pub fn is_finished(&self) -> bool {
         let mut open = self.machine.tally().open();
@@ -63,7 +81,7 @@ impl PutEntry {
 
     /// Whether it may not be given up for lack of room: somebody waits for it, or a retry would mint it once more.
     pub fn is_needed(&self) -> bool {
-        !self.origins.is_empty() || self.minted.is_none()
+        !self.origins.is_empty() || matches!(self.mint, Mint::Awaited)
     }
 
     fn awaits_hint(&self, slot: Slot, node: NodeId) -> bool {
@@ -157,8 +175,9 @@ pub(super) struct Entry {
     pub work: Work,
     /// When the client waits no longer.
     pub deadline: Time,
-    /// When something is to be done about it: the deadline, or the next attempt.
-    pub wake: Time,
+    /// When something is to be done about it: the deadline, or the next attempt. Never for a put that waits for nobody but
+    /// its own disk.
+    pub wake: Option<Time>,
     /// Attempts whose time is over.
     pub attempts: u32,
 }

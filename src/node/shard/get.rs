@@ -209,7 +209,7 @@ impl Shard {
         let deadline = *deadline;
         // The late ones are listened to, but nobody waits for them.
         if get.machine.is_told() {
-            return self.wake_at(entry, deadline);
+            return self.wake_at(entry, Some(deadline));
         }
         if get.hedge_at.is_some_and(|at| at <= now.time) {
             get.hedge_at = None;
@@ -224,7 +224,7 @@ impl Shard {
             }
         }
         let next = get.hedge_at.map_or(get.attempt_at, |at| at.min(get.attempt_at)).min(deadline);
-        self.wake_at(entry, next);
+        self.wake_at(entry, Some(next));
         self.drive_get(now, entry, fx);
     }
 

@@ -22,6 +22,7 @@ mod explain;
 mod forward;
 mod get;
 mod hints;
+mod lifetime;
 mod memory;
 mod outcome;
 mod page;
@@ -60,14 +61,10 @@ use crate::version::{Actor, ContextSealer, Trust};
 
 /// Write ids remembered at most, whatever their age.
 const MAX_REMEMBERED: usize = 1 << 20;
-/// Answered requests that may wait for stragglers, for each request that may wait for an answer.
-const LINGERING_PER_INFLIGHT: usize = 4;
 /// Answers to a request with this entry's id are of no interest: nobody waits for an asynchronous repair.
 const UNTRACKED: u64 = 0;
 /// Requests that may be with one peer, for each request that may wait for an answer: what a peer's shard takes.
 const WITH_PEER_PER_INFLIGHT: usize = 2;
-/// An attempt waits at most this many times as long as the first: two to the power of it.
-const MAX_DOUBLINGS: u32 = 4;
 /// The longest deadline that a client is granted.
 const MAX_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -327,115 +324,6 @@ impl Shard {
                 self.on_hint_answer(now, entry, slot, from, &replicated.outcome, fx);
             }
             _ => self.counters.stray_answers += 1,
-        }
-    }
-
-    fn handle_timer(&mut self, now: Now, fx: &mut Effects) {
-        while let Some(&(due, entry)) = self.timers.first() {
-            if due > now.time {
-                break;
-            }
-            self.timers.pop_first();
-            let Some(known) = self.entries.get_mut(&entry) else { continue };
-            if known.deadline <= now.time {
-                self.peers.on_timeout(entry, now.time, &mut self.rng);
-                self.on_deadline(now, entry, fx);
-                continue;
-            }
-            // What is slow is not cured by more of the same work.
-            known.attempts += 1;
-            let wait = self.config.attempt_timeout * (1 << known.attempts.min(MAX_DOUBLINGS));
-            known.wake = known.deadline.min(now.time + wait);
-            self.timers.insert((known.wake, entry));
-            self.peers.on_timeout(entry, now.time, &mut self.rng);
-            match &known.work {
-                Work::Put(_) => self.on_put_attempt_timeout(entry, fx),
-                Work::Get(_) => self.on_get_timer(now, entry, fx),
-                Work::Where(_) => self.ask_where(entry, true, fx),
-                Work::Scan(_) => self.send_ranges(entry, true, fx),
-                Work::Forward(_) => self.take_back(now, entry, true, fx),
-                // The next pass meets it again.
-                Work::Hint(_) => {}
-            }
-        }
-    }
-
-    fn on_deadline(&mut self, now: Now, entry: u64, fx: &mut Effects) {
-        match self.entries.get(&entry).map(|known| &known.work) {
-            Some(Work::Put(_)) => return self.on_put_deadline(entry, fx),
-            Some(Work::Get(_)) => self.on_get_deadline(entry, fx),
-            Some(Work::Where(_)) => self.on_where_deadline(entry, fx),
-            Some(Work::Scan(_)) => self.on_scan_deadline(entry, fx),
-            Some(Work::Forward(_)) => self.on_forward_deadline(entry, fx),
-            Some(Work::Hint(_)) => self.on_hint_deadline(now, entry, fx),
-            None => {}
-        }
-        self.end(entry);
-    }
-
-    /// Takes up a request; `attempt`: something is to be done about it before its deadline, if it is still under way.
-    fn begin(&mut self, now: Now, deadline: Time, work: Work) -> u64 {
-        self.begin_waking(deadline, now.time + self.config.attempt_timeout, work)
-    }
-
-    /// The same, with the moment at which something is to be done about it first.
-    fn begin_waking(&mut self, deadline: Time, wake: Time, work: Work) -> u64 {
-        self.waiting += 1;
-        self.enter_waking(deadline, wake, work)
-    }
-
-    fn enter(&mut self, now: Now, deadline: Time, work: Work) -> u64 {
-        self.enter_waking(deadline, now.time + self.config.attempt_timeout, work)
-    }
-
-    fn enter_waking(&mut self, deadline: Time, wake: Time, work: Work) -> u64 {
-        self.next_entry += 1;
-        let entry = self.next_entry;
-        let wake = wake.min(deadline);
-        self.timers.insert((wake, entry));
-        self.trace_entered(entry, &work);
-        self.entries.insert(entry, Entry { work, deadline, wake, attempts: 0 });
-        entry
-    }
-
-    /// Something is to be done about a request at this time, and not before.
-    fn wake_at(&mut self, entry: u64, at: Time) {
-        let Some(known) = self.entries.get_mut(&entry) else { return };
-        self.timers.remove(&(known.wake, entry));
-        known.wake = at;
-        self.timers.insert((at, entry));
-    }
-
-    /// Ends a request: nothing more is to come, or nothing more is waited for.
-    fn end(&mut self, entry: u64) {
-        self.hint_for_missing(entry);
-        let Some(Entry { work, wake, .. }) = self.entries.remove(&entry) else { return };
-        self.timers.remove(&(wake, entry));
-        self.peers.on_ended(entry);
-        match work {
-            Work::Put(put) if self.writes.get(&put.write_id) == Some(&entry) => {
-                self.writes.remove(&put.write_id);
-            }
-            Work::Hint(_) => self.handing_off -= 1,
-            _ => {}
-        }
-    }
-
-    /// A request has been answered. It ends if all have been heard; else it lingers for the stragglers, within a bound.
-    fn answered(&mut self, entry: u64, finished: bool) {
-        self.waiting -= 1;
-        if finished {
-            self.end(entry);
-            return;
-        }
-        self.lingering.push_back(entry);
-        while self.lingering.len() > self.config.max_inflight * LINGERING_PER_INFLIGHT {
-            let oldest = self.lingering.pop_front().expect("the list is longer than its bound");
-            let needed =
-                matches!(self.entries.get(&oldest), Some(Entry { work: Work::Put(put), .. }) if put.is_needed());
-            if !needed {
-                self.end(oldest);
-            }
         }
     }
 

@@ -1,17 +1,13 @@
 //! What those who wait for a put are told.
 
 use super::Shard;
-use super::entry::{Entry, Origin, Work};
+use super::entry::{Entry, Mint, Origin, Work};
 use super::request::respond;
 use crate::api::{ApiError, Receipt, Reply, Response};
 use crate::message::{Coordinated, PeerAnswer};
 use crate::node::effects::{Effects, Output};
 use crate::quorum::PutVerdict;
 use crate::storage::OpFailure;
-use crate::types::Time;
-
-/// When a put wakes that waits for nobody but the disk.
-pub(super) const NEVER: Time = Time::from_micros(u64::MAX);
 
 impl Shard {
     /// The client waits no longer. The put ends, unless its mint still waits for the disk: until that is known it has to be
@@ -19,11 +15,12 @@ impl Shard {
     pub(super) fn on_put_deadline(&mut self, entry: u64, fx: &mut Effects) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
         let verdict = put.machine.on_deadline();
-        let awaits_mint = put.minted.is_none() && put.place.own.is_some() && self.memory.get(put.write_id).is_none();
+        let awaits_mint = matches!(put.mint, Mint::Awaited);
         self.tell_put(entry, verdict, fx);
-        match self.entries.get_mut(&entry) {
-            Some(known) if awaits_mint => known.wake = NEVER,
-            _ => self.end(entry),
+        if awaits_mint {
+            self.wake_at(entry, None);
+        } else {
+            self.end(entry);
         }
     }
 
@@ -54,16 +51,16 @@ impl Shard {
             unreachable!("the caller holds this put");
         };
         let quorum = put.machine.quorum();
-        match (verdict, &put.minted) {
+        match (verdict, put.minted()) {
             (PutVerdict::Acknowledged(acks), Some((dot, object))) => {
                 let mut context = put.client.clone();
-                context.insert(*dot);
+                context.insert(dot);
                 if mutant!(ContextCoversUnseen) {
                     context.join(object.context());
                 }
                 let context = self.seal(&put.place, &context);
                 let (hints, coordinator) = (put.hints_kept(&acks, self.node), self.node);
-                Ok(Receipt { acks, n: quorum.n(), w: quorum.w(), hints, context, dot: *dot, coordinator })
+                Ok(Receipt { acks, n: quorum.n(), w: quorum.w(), hints, context, dot, coordinator })
             }
             (PutVerdict::Indeterminate { .. }, _) if mutant!(UnknownCalledRefused) => Err(ApiError::Overloaded),
             (PutVerdict::Indeterminate { acks, wanted, kind }, _) => {

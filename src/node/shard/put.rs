@@ -1,9 +1,8 @@
 //! Puts that this node coordinates: checked, handed on or begun, minted.
 
 use super::Shard;
-use super::entry::{Entry, ForwardEntry, Origin, Place, PutEntry, Work};
+use super::entry::{Entry, ForwardEntry, Mint, Origin, Place, PutEntry, Work};
 use super::memory::{Remembered, body_hash};
-use super::outcome::NEVER;
 use crate::api::ApiError;
 use crate::node::effects::{ClientRef, Effects, Purpose};
 use crate::quorum::{Put, WriteQuorum};
@@ -89,8 +88,9 @@ impl Shard {
         let Checked { place, quorum, client } = checked;
         let machine = Put::new(quorum, &place.slots, spare);
         let (key, own) = (place.key.clone(), place.own);
-        let (origins, minted, hinted) = (vec![origin], None, Vec::new());
-        let entry = PutEntry { origins, place, machine, write_id, hash, client, minted, hinted };
+        let mint = if remembered.is_some() { Mint::Reread } else { Mint::Awaited };
+        let (origins, hinted) = (vec![origin], Vec::new());
+        let entry = PutEntry { origins, place, machine, write_id, hash, client, mint, hinted };
         let entry = self.begin(now, deadline, Work::Put(Box::new(entry)));
         self.writes.insert(write_id, entry);
         match remembered {
@@ -131,16 +131,14 @@ impl Shard {
         self.counters.puts_repeated += 1;
         self.waiting += usize::from(put.origins.is_empty());
         *until = if put.origins.is_empty() { deadline } else { deadline.min(*until) };
-        if *until < *wake {
-            self.timers.remove(&(*wake, entry));
-            // One that waited for nobody but the disk makes attempts again.
-            *wake = if *wake == NEVER { (*until).min(self.time + self.config.attempt_timeout) } else { *until };
-            self.timers.insert((*wake, entry));
-        }
+        // One that waited for nobody but its disk makes attempts again.
+        let wake = wake.unwrap_or(self.time + self.config.attempt_timeout).min(*until);
         put.origins.push(origin);
         self.tracer.on_entered(entry);
         let verdict = put.machine.on_joined(checked.quorum);
-        if verdict.is_none() && put.minted.is_some() {
+        let again = verdict.is_none() && put.minted().is_some();
+        self.wake_at(entry, Some(wake));
+        if again {
             self.replicate_again(entry, fx);
         }
         self.tell_put(entry, verdict, fx);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::entry::{Entry, PutEntry, Work};
+use super::entry::{Entry, Mint, PutEntry, Work};
 use super::memory::Remembered;
 use super::outcome::store_error;
 use super::{Shard, may_change, request_id};
@@ -29,7 +29,7 @@ impl Shard {
                 let (write_id, is_awaited) = (put.write_id, !put.origins.is_empty());
                 if !is_awaited {
                     // The disk took longer than the client waited: the others get it by hints.
-                    put.minted = Some((dot, object.clone()));
+                    put.mint = Mint::Done(dot, object.clone());
                 }
                 self.memory.insert(now.time, write_id, write);
                 if is_awaited {
@@ -68,7 +68,7 @@ impl Shard {
     /// The object goes to the slots, to whoever stands in for those that W needs, and a hint is kept for those that are away.
     pub(super) fn replicate_minted(&mut self, entry: u64, dot: Dot, object: Arc<Object>, fx: &mut Effects) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
-        put.minted = Some((dot, object));
+        put.mint = Mint::Done(dot, object);
         if let Some(own) = put.place.own {
             fx.sync |= put.machine.quorum().must_sync(true, true);
             self.unwritten.push((entry, own));
@@ -109,7 +109,7 @@ impl Shard {
     /// This node, which has no slot of the key, stands in for one.
     fn stand_in(&mut self, entry: u64, slot: Slot, fx: &mut Effects) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
-        let Some((_, object)) = &put.minted else { return };
+        let Some((_, object)) = put.minted() else { return };
         let target = put.place.slots[usize::from(slot.0)];
         self.tracer.on_stand_in(self.time, entry, slot, Some(target), self.node);
         let hints = vec![NewHint::counted(put.place.slots[usize::from(slot.0)], self.wall_ms)];
@@ -147,7 +147,7 @@ impl Shard {
     /// An attempt's time is over: those who have not answered are relied on no longer, and asked again.
     pub(super) fn on_put_attempt_timeout(&mut self, entry: u64, fx: &mut Effects) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
-        if put.minted.is_some() {
+        if put.minted().is_some() {
             // Nobody is late with what has not been sent.
             put.machine.on_attempt_timeout();
             self.call_stand_ins(entry, fx);
@@ -189,7 +189,7 @@ impl Shard {
     fn keep_hints(&mut self, entry: u64, slots: &[(Slot, NodeId)]) {
         let node = self.node;
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
-        let Some((_, object)) = &put.minted else { return };
+        let Some((_, object)) = put.minted() else { return };
         let fresh = slots.iter().filter(|(slot, target)| *target != node && !put.hinted.contains(slot));
         let fresh: Vec<(Slot, NodeId)> = fresh.copied().collect();
         if fresh.is_empty() || self.read_only.is_some() {
@@ -213,7 +213,7 @@ impl Shard {
         self.unwritten_reads.clear();
         for (entry, slot) in std::mem::take(&mut self.unwritten) {
             let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { continue };
-            if put.minted.is_some() {
+            if put.minted().is_some() {
                 let verdict = put.machine.on_ack(slot, node, synced);
                 self.tell_put(entry, verdict, fx);
             }
@@ -243,7 +243,7 @@ impl Shard {
         fx: &mut Effects,
     ) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
-        if put.minted.is_none() {
+        if put.minted().is_none() {
             // Nobody can have written what has no dot yet.
             self.counters.stray_answers += 1;
             return;
@@ -264,7 +264,7 @@ impl Shard {
 
 /// The request by which a put reaches one holder of a slot; none before the dot is minted.
 fn replicate(entry: u64, put: &PutEntry, slot: Slot, node: NodeId) -> Option<Output> {
-    let (_, object) = put.minted.as_ref()?;
+    let (_, object) = put.minted()?;
     let stands_in = put.machine.tally().is_stand_in(slot, node);
     let replicate = Replicate {
         to: put.place.address.clone(),
