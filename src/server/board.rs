@@ -18,6 +18,8 @@ pub struct View {
     pub status: StatusReply,
     /// Why requests for local ranges would fail now, if so.
     pub lacking: Option<String>,
+    /// Welcomes by nodes that are no members of the ring.
+    pub strangers: u64,
 }
 
 /// See the module.
@@ -68,6 +70,11 @@ impl Board {
     /// The node is about to stop.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// Welcomes by nodes that are no members of the ring, since the start.
+    pub fn strangers(&self) -> u64 {
+        self.view.load().strangers
     }
 
     /// The node as it tells others.

@@ -318,7 +318,7 @@ impl ControlTask {
 
     fn publish(&self) {
         let lacking = self.control.view().and_then(|view| lacking_quorum(view, self.control.node(), &self.reachable));
-        self.board.set_view(View { status: self.control.status(), lacking });
+        self.board.set_view(View { status: self.control.status(), lacking, strangers: self.control.strangers() });
     }
 }
 

@@ -235,7 +235,7 @@ fn shard_gauges(shard: &Shard) -> Vec<Number<f64>> {
 }
 
 fn node_counters(sources: &Sources) -> Vec<Number<u64>> {
-    let Sources { lanes, disk, reads, memory, endpoint, .. } = sources;
+    let Sources { lanes, disk, reads, board, memory, endpoint, .. } = sources;
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (sync, stats, net, lane) = (disk.sync_counters(), disk.stats(), endpoint.counters(), &lanes.counters);
     vec![
@@ -259,6 +259,7 @@ fn node_counters(sources: &Sources) -> Vec<Number<u64>> {
             "Requests of peers refused as overloaded by the listener",
             load(&lane.overloaded_peers),
         ),
+        ("dynkv_strangers_total", "Links closed because a node that is no member answered them", board.strangers()),
         ("dynkv_links_total", "Links that came up", net.links()),
         ("dynkv_connections_refused_total", "Connections refused because there were too many", net.refused()),
         ("dynkv_handshakes_failed_total", "Accepted connections that did not become links", net.failed_handshakes()),

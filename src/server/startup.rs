@@ -185,7 +185,7 @@ impl Parts {
             gossip: config.gossip.clone(),
         };
         let control = Control::new(control_config, start, rand::random());
-        let view = View { status: control.status(), lacking: None };
+        let view = View { status: control.status(), lacking: None, strangers: 0 };
         let max_inflight = config.net.max_inflight as usize;
         let shards = Arc::new(Shards::new(config.node.shards, max_inflight, sizes::inbox_bytes(config)));
         let board = Arc::new(Board::new(clock, disk.clone(), shards.clone(), view));

@@ -142,3 +142,28 @@ fn a_node_without_a_vote_in_the_birth_stops_rather_than_join() {
     let waits_for = world.nodes[3].process().control.status().waiting_for;
     assert!(waits_for.contains("n1 refuses this node: the cluster has no member \"n4\""), "{waits_for}");
 }
+
+/// A node that has lost its disk takes anybody for a peer, until the layout tells it who is one.
+#[test]
+fn whoever_is_no_member_is_no_route_any_more_once_the_ring_is_known() {
+    let mut world = Plan::new(3).born();
+    let mut stranger = Plan::new(4).node(3);
+    stranger.config.control.expect = 4;
+    world.kill(2);
+    world.wipe(2);
+    world.nodes.push(stranger);
+    world.nodes[2].config.control.seeds.push("10.0.0.4:7400".into());
+    for (node, member) in [(2, 0), (2, 1), (3, 0), (3, 1)] {
+        world.cut(node, member);
+    }
+    world.start(3);
+    world.start(2);
+    world.run_for(Duration::from_secs(2));
+    let theirs = world.nodes[3].process().control.node();
+    assert!(world.nodes[2].process().routes.contains_key(&theirs), "nobody has told it who is a member");
+    world.mend();
+    world.run_for(Duration::from_secs(3));
+    assert!(world.nodes[2].process().control.view().is_some());
+    assert!(!world.nodes[2].process().routes.contains_key(&theirs), "it is no member");
+    assert!(world.nodes[2].process().control.strangers() > 0, "and is turned away when it welcomes again");
+}

@@ -268,6 +268,11 @@ impl Control {
         });
         self.members.retain(|node| view.layout().member(node).is_some());
         self.grants.retain(|node| view.layout().member(node).is_some());
+        // Before the birth anybody who waited for it was a peer.
+        let strangers =
+            self.links.iter().filter(|(_, link)| link.peer.is_some_and(|peer| view.layout().member(peer).is_none()));
+        fx.close.extend(strangers.map(|(link, _)| (*link, "it is no member of the ring".to_owned())));
+        self.granted_by.retain(|node| view.layout().member(*node).is_some());
         self.view = Some(view);
         self.addresses_changed = true;
         // Force the shards to be told again: a majority is counted over the members of the new layout.
