@@ -6,7 +6,10 @@
 //! | `/readyz` | 200, or 503 with the reason: joining, draining, read-only, or local ranges without a quorum |
 //! | `/healthz?verbose` | as `/readyz`, check by check |
 //! | `/metrics` | Prometheus text |
-//! | `/status` | JSON: [`StatusReply`] and `"schema": 1`; `hints` is their number, `hint_backlog` what waits for whom, both without those that it still counts after a start (`hints_counted`) |
+//! | `/status` | JSON: [`StatusReply`] and `"schema": 1` |
+//!
+//! In `/status`, `hints` is their number and `hint_backlog` what waits for whom, both without those that the node still
+//! counts after a start (`hints_counted`).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -6,7 +6,8 @@
 //!     | object (canonical encoding) | xxh3-64 of all before, BE
 //! ```
 //! Bit 0 of the flags says that `own` is there, bit 1 that hints are, bit 2 that the record is there for the hints alone; a
-//! record without them is not a byte longer. The checksum is the record's own, so that a flipped bit is noticed wherever it happened between the batch and the read.
+//! record without them is not a byte longer. The checksum is the record's own, so that a flipped bit is noticed wherever it
+//! happened between the batch and the read.
 
 use std::sync::Arc;
 

@@ -100,24 +100,28 @@ fn too_many_founders_are_named() {
     assert!(stuck || born.iter().filter(|born| **born).count() == 3, "{reasons:?} {born:?}");
 }
 
-/// It dies between its vote and the news that all have voted.
+/// A cluster whose third founder has died between its vote and the news that all have voted, if the seed hits that gap.
+fn born_without_the_third(seed: u64) -> Option<World> {
+    let mut world = Plan::new(3).seed(seed).asleep();
+    (0..3).for_each(|node| world.start(node));
+    let end = world.now + Duration::from_secs(5);
+    let born = |world: &World, node: usize| world.nodes[node].process().control.view().is_some();
+    while !born(&world, 0) && !born(&world, 1) {
+        assert!(world.step(end));
+    }
+    if born(&world, 2) {
+        return None;
+    }
+    world.kill(2);
+    assert!(Stored::load(&**world.nodes[2].disk.engine()).unwrap().vote.is_some());
+    Some(world)
+}
+
 #[test]
 fn a_founder_that_missed_the_end_of_the_birth_learns_the_layout() {
     let mut found = 0;
-    for seed in 1..=20 {
-        let mut world = Plan::new(3).seed(seed).asleep();
-        (0..3).for_each(|node| world.start(node));
-        let end = world.now + Duration::from_secs(5);
-        let born = |world: &World, node: usize| world.nodes[node].process().control.view().is_some();
-        while !born(&world, 0) && !born(&world, 1) {
-            assert!(world.step(end));
-        }
-        if born(&world, 2) {
-            continue;
-        }
+    for mut world in (1..=20).filter_map(born_without_the_third) {
         found += 1;
-        world.kill(2);
-        assert!(Stored::load(&**world.nodes[2].disk.engine()).unwrap().vote.is_some());
         world.start(2);
         world.settle();
         assert_eq!(world.nodes[2].process().control.view(), world.nodes[0].process().control.view());
@@ -143,14 +147,12 @@ fn a_node_without_a_vote_in_the_birth_stops_rather_than_join() {
     assert!(waits_for.contains("n1 refuses this node: the cluster has no member \"n4\""), "{waits_for}");
 }
 
-/// A node that has lost its disk takes anybody for a peer, until the layout tells it who is one.
+/// Before it knows the ring, a node takes anybody for a peer.
 #[test]
 fn whoever_is_no_member_is_no_route_any_more_once_the_ring_is_known() {
-    let mut world = Plan::new(3).born();
+    let mut world = (1..=20).find_map(born_without_the_third).expect("a seed hits the gap between vote and layout");
     let mut stranger = Plan::new(4).node(3);
     stranger.config.control.expect = 4;
-    world.kill(2);
-    world.wipe(2);
     world.nodes.push(stranger);
     world.nodes[2].config.control.seeds.push("10.0.0.4:7400".into());
     for (node, member) in [(2, 0), (2, 1), (3, 0), (3, 1)] {
