@@ -183,12 +183,12 @@ impl<D: Disk> Run<'_, D> {
         }
     }
 
-    /// What the replicas of a key hold together: each sibling that no other replica has known and dropped. Said here once
+    /// What those that have a key hold together: each sibling that no other replica has known and dropped. Said here once
     /// more, so that a fault of the store's merge is none of this.
     fn merged(&mut self, name: &str) -> Vec<Shown> {
         let Some(place) = self.world.place_of(name) else { return Vec::new() };
         let mut objects: Vec<Arc<Object>> = Vec::new();
-        for node in self.world.primaries(name) {
+        for node in self.world.keepers(name, &place) {
             let Some(bytes) = self.world.nodes[node].disk.peek(&place, false) else { continue };
             match Record::decode(bytes) {
                 Ok(record) => {

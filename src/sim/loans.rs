@@ -46,6 +46,14 @@ impl<D: Disk> World<D> {
         self.holds(*heir, place, *dot, true, None) || lends(false) && (!synced || lends(true))
     }
 
+    /// Where what is left of a key may be: on its primaries and, when the record of one has rotted, on everybody, since whoever
+    /// keeps a copy for that one cannot hand it over before the record is rebuilt.
+    pub(super) fn keepers(&self, name: &str, place: &[u8]) -> Vec<usize> {
+        let primaries = self.primaries(name);
+        let rotten = primaries.iter().any(|node| self.witness.is_damaged(*node, place));
+        if rotten { (0..self.nodes.len()).collect() } else { primaries }
+    }
+
     /// A node's disk loses something. A loss excuses a loan only if what it took was the loan's last: whoever had handed it
     /// over, or has yet to be handed it, may lose what he likes.
     pub(super) fn losing<R>(&mut self, node: usize, lose: impl FnOnce(&mut World<D>) -> R) -> R {

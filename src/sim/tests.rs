@@ -214,6 +214,17 @@ fn whoever_has_handed_a_write_over_may_lose_it_and_that_excuses_nothing() {
     }
 }
 
+/// A record that has rotted takes nothing in, so a stand-in keeps its copy to the end: that is not lost.
+#[test]
+fn what_is_kept_for_a_primary_whose_record_has_rotted_is_looked_for_where_it_is() {
+    let (mut world, holder, heir) = lent();
+    let place = world.place_of("k").unwrap();
+    assert_eq!(world.keepers("k", &place), world.primaries("k"));
+    assert!(!world.primaries("k").contains(&holder));
+    world.witness.damage(heir, place.clone().into());
+    assert!(world.keepers("k", &place).contains(&holder));
+}
+
 #[test]
 fn a_second_answer_is_noticed() {
     let mut world = world(&calm(3));
