@@ -346,7 +346,6 @@ impl Session {
         if open.sent && !self.silent.contains(&open.target) {
             self.silent.push(open.target);
         }
-        self.crowded = false;
         self.losses.retain(|(target, _)| *target != open.target);
         self.losses.push((open.target, loss));
         self.on_failed(now, open, Retry::Elsewhere, effects);
