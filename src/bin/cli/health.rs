@@ -43,9 +43,18 @@ impl Args {
     }
 
     /// How the verb ends after a look that found the cluster well, or not; `None`: it looks again.
-    fn end(&self, is_well: bool) -> Option<Exit> {
+    fn end(&self, looked: Result<bool, Failure>) -> Result<Option<Exit>, Failure> {
+        let is_well = match looked {
+            Ok(is_well) => is_well,
+            // a cluster that is being started answers later
+            Err(failure) if self.watch => {
+                failure.report();
+                false
+            }
+            Err(failure) => return Err(failure),
+        };
         let exit = if is_well { Exit::Ok } else { Exit::Degraded };
-        (!self.watch || self.exit_when_healthy && is_well).then_some(exit)
+        Ok((!self.watch || self.exit_when_healthy && is_well).then_some(exit))
     }
 }
 
@@ -65,15 +74,11 @@ async fn within(limit: Option<Duration>, watch: impl Future<Output = Result<Exit
 async fn watch(context: &Context, client: &Client, args: &Args) -> Result<Exit, Failure> {
     let format = args.format(context.table_format());
     loop {
-        let health = look(client).await;
-        let is_well = health.as_ref().is_ok_and(|health| health.healthy);
-        match health {
-            Ok(health) => context.show_as(format, &health, print)?,
-            // a cluster that is being started answers later
-            Err(failure) if args.watch => failure.report(),
-            Err(failure) => return Err(failure),
+        let looked = look(client).await;
+        if let Ok(health) = &looked {
+            context.show_as(format, health, print)?;
         }
-        if let Some(exit) = args.end(is_well) {
+        if let Some(exit) = args.end(looked.map(|health| health.healthy))? {
             return Ok(exit);
         }
         tokio::time::sleep(LOOK).await;
@@ -110,7 +115,9 @@ mod tests {
     #[track_caller]
     fn check_end((watch, exit_when_healthy): (bool, bool), well: Option<Exit>, ill: Option<Exit>) {
         let args = Args { watch, exit_when_healthy, within: None };
-        assert_eq!((args.end(true), args.end(false)), (well, ill));
+        assert_eq!((args.end(Ok(true)), args.end(Ok(false))), (Ok(well), Ok(ill)));
+        let failure = || Failure::new(Exit::Unavailable, "nobody answers");
+        assert_eq!(args.end(Err(failure())), if watch { Ok(None) } else { Err(failure()) });
     }
 
     #[test]

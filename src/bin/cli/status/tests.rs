@@ -124,6 +124,14 @@ fn the_letters_say_what_a_node_does() {
 }
 
 #[test]
+fn who_answers_is_up_although_it_knows_no_ring_yet() {
+    let one = reply(1, vec![member(1, true, "aa"), member(2, false, "aa")]);
+    let two = StatusReply { phase: Phase::Joining, ring_version: None, ..reply(2, vec![]) };
+    let document = assemble(&[("h:1".to_owned(), Ok(one)), ("h:2".to_owned(), Ok(two))]);
+    assert_eq!(document.problems, ["n2 is joining or rebuilding"]);
+}
+
+#[test]
 fn of_what_others_say_of_a_node_the_newest_and_the_worst_is_shown() {
     let newer = || MemberStatus { generation: Some(Generation(4)), disk: Some(DiskId(8)), ..member(2, true, "bb") };
     let worse = || MemberStatus { phi: Some(3.5), heartbeat_age_ms: Some(900), ..member(2, true, "aa") };
