@@ -350,6 +350,15 @@ mod tests {
     }
 
     #[test]
+    fn a_node_asks_itself_without_any_way_between() {
+        for (asked, answered, from, to) in [(0, 1000, 0, 8), (0, 4000, 0, 32), (4000, 4000, 31, 32)] {
+            let own = SpanRecord { role: Role::Own, ..span("n1", 0, Why::First, asked, Some(answered)) };
+            let expected = [".".repeat(from), "=".repeat(to - from), ".".repeat(32 - to)].concat();
+            assert_eq!(own.bar(4000), expected);
+        }
+    }
+
+    #[test]
     fn a_record_says_what_the_trace_says_by_name() {
         let late = Span {
             node: NodeId(2),

@@ -244,6 +244,21 @@ fn a_probe_that_a_stop_has_cut_is_lengthened() {
     assert_eq!(watcher.pass(INTERVAL / 5).1, vec![convicted(PEER)]);
 }
 
+/// Were it measured from the look before to the look after, it would pass for a stall, of which a probe says nothing.
+#[test]
+fn a_stop_is_as_long_as_until_whatever_comes_first() {
+    let signs: [fn(&mut Watcher) -> Option<Verdict>; 2] =
+        [|watcher| watcher.beat(OTHER), |watcher| watcher.detector.meet(watcher.now, OTHER)];
+    for sign in signs {
+        let mut watcher = probing();
+        watcher.now = watcher.now + Tuning::STALL + INTERVAL / 2;
+        assert_eq!(sign(&mut watcher), None);
+        watcher.now = watcher.now + INTERVAL;
+        let Tuning { probe, .. } = watcher.detector.tuning;
+        assert_eq!(watcher.pass(probe - INTERVAL / 2).1, vec![convicted(PEER)]);
+    }
+}
+
 #[test]
 fn a_process_that_is_held_up_again_and_again_convicts_all_the_same() {
     let mut watcher = probing();
