@@ -295,6 +295,11 @@ fn a_refusal_for_good_is_certain_only_if_no_other_node_may_have_the_write() {
     read.sent(0);
     assert_eq!(read.at(300, Input::Timeout), [ask(1, 1)]);
     assert_eq!(read.refuse(310, 1, error.clone()), [refused(1, error.clone())]);
+    // one that was lost on the way may have come
+    let (mut lost, _) = Run::new(true, 2);
+    lost.sent(0);
+    assert_eq!(lost.lose(10, 0), [ask(1, 1)]);
+    assert_eq!(lost.refuse(4950, 1, error.clone()), [no_answer(&[0])]);
     // some replicas have it
     let (mut some, _) = Run::new(true, 2);
     assert_eq!(some.refuse(1, 0, indeterminate(1)), []);
