@@ -143,3 +143,43 @@ pub struct Trace {
     /// Hints that the coordinator keeps, for primaries that nobody stands for.
     pub hints: Vec<HintKept>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asked at 100 microseconds, and not heard of since.
+    fn span() -> Span {
+        Span {
+            node: NodeId(1),
+            slot: 0,
+            role: Role::Primary,
+            why: Why::First,
+            asked_us: 100,
+            again_us: vec![],
+            answered_us: None,
+            timing: None,
+            outcome: None,
+            hint_for: None,
+        }
+    }
+
+    #[test]
+    fn the_network_took_what_neither_queue_nor_store_did() {
+        let timing = Some(Timing { queue_us: 20, store_us: 50 });
+        let answered = |us| Span { answered_us: Some(us), timing, ..span() }.network_us();
+        assert_eq!((answered(300), answered(170), answered(120)), (Some(130), Some(0), Some(0)));
+        let (unanswered, own) = (Span { timing, ..span() }, Span { answered_us: Some(300), ..span() });
+        assert_eq!((unanswered.network_us(), own.network_us()), (None, None));
+    }
+
+    #[test]
+    fn late_is_whose_answer_was_waited_for_and_may_come() {
+        assert!(span().is_late());
+        let answered = Span { answered_us: Some(300), ..span() };
+        let without_link = Span { outcome: Some(SpanOutcome::Refused { reason: "no link".into() }), ..span() };
+        for other in [answered, without_link, Span { why: Why::Repair, ..span() }] {
+            assert!(!other.is_late(), "{other:?}");
+        }
+    }
+}

@@ -121,7 +121,7 @@ struct Seen {
 
 impl Seen {
     fn new(most: usize, most_bytes: usize) -> Seen {
-        Seen { most: most.max(1), most_bytes, bytes: 0, tokens: BTreeMap::new(), order: VecDeque::new() }
+        Seen { most, most_bytes, bytes: 0, tokens: BTreeMap::new(), order: VecDeque::new() }
     }
 
     fn token(&self, bucket: &Bucket, key: &Key) -> Option<Bytes> {
@@ -179,6 +179,15 @@ mod tests {
         assert_eq!(tokens(&seen, ["a", "b", "c"]).map(|token| token.is_some()), [false, true, true]);
         seen.remember(&bucket, &key("d"), vec![0; 100].into());
         assert_eq!(tokens(&seen, ["b", "c", "d"]).map(|token| token.is_some()), [false, false, true]);
+    }
+
+    #[test]
+    fn one_key_is_remembered_at_least() {
+        let mut seen = Seen::new(0, 0);
+        for name in ["a", "b"] {
+            seen.remember(&Bucket::default(), &key(name), "1".into());
+        }
+        assert_eq!(tokens(&seen, ["a", "b"]), [None, Some("1".into())]);
     }
 
     #[test]

@@ -182,7 +182,7 @@ pub struct Session {
     pauses: u32,
     /// The last failure was one of room.
     crowded: bool,
-    /// Who may have acted on a request and did not say so.
+    /// Who may have acted on a request and did not say so, once for each attempt.
     silent: Vec<Target>,
     evidence: Option<(Target, ApiError)>,
     refusal: Option<(Target, ApiError)>,
@@ -343,10 +343,9 @@ impl Session {
     }
 
     fn on_lost(&mut self, now: Time, open: Open, loss: Loss, effects: &mut Vec<Effect>) {
-        if open.sent && !self.silent.contains(&open.target) {
+        if open.sent {
             self.silent.push(open.target);
         }
-        self.crowded = false;
         self.losses.retain(|(target, _)| *target != open.target);
         self.losses.push((open.target, loss));
         self.on_failed(now, open, Retry::Elsewhere, effects);

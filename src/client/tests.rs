@@ -1,5 +1,6 @@
 //! The driver against nodes that answer as a script says, over loopback.
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -108,8 +109,11 @@ fn key() -> (Bucket, Key) {
 }
 
 fn receipt() -> Response {
+    receipt_with(Bytes::from_static(b"c"))
+}
+
+fn receipt_with(context: Bytes) -> Response {
     let dot = Dot { actor: Actor(1), counter: 1 };
-    let context = Bytes::from_static(b"c");
     Response::plain(Reply::Put(Receipt {
         acks: vec![],
         n: 3,
@@ -220,4 +224,55 @@ async fn a_certificate_of_another_cluster_is_an_error_of_its_own() {
     let (bucket, key) = key();
     let error = site.client(&[&node.address]).get(&bucket, &key, GetOptions::default()).await.unwrap_err();
     assert!(matches!(error, ClientError::Auth { .. }), "{error}");
+}
+
+/// The token that a request carries: what it is to follow, or not to go behind.
+fn token_of(request: &Request) -> Option<Bytes> {
+    match request {
+        Request::Get(get) => get.after.clone(),
+        Request::Put(put) => put.header.context.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The node gives its first answer the token 1, and so on; to the fourth it has none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_hands_each_request_the_token_of_the_answer_before() {
+    let site = Site::new();
+    let answers = AtomicU8::new(1);
+    let node = site.node("n1", move |request| {
+        let context = Bytes::from(vec![answers.fetch_add(1, Ordering::Relaxed)]);
+        Some(match request {
+            Request::Put(_) => receipt_with(context),
+            _ => {
+                let context = Some(context).filter(|context| context[0] != 4);
+                Response::plain(Reply::Get(GetReply { context, ..GetReply::default() }))
+            }
+        })
+    });
+    let mut session = CausalSession::new(site.client(&[&node.address]));
+    let (bucket, key) = key();
+    let (get, put) = (GetOptions::default, PutOptions::default);
+    let given = Some(Bytes::from_static(b"mine"));
+    let refused = session.get(&bucket, &key, GetOptions { after: given.clone(), ..get() }).await.unwrap_err();
+    assert!(matches!(refused, ClientError::InSession { what: "after" }), "{refused}");
+    for delete in [false, true] {
+        let options = PutOptions { context: given.clone(), ..put() };
+        let refused = match delete {
+            true => session.delete(&bucket, &key, options).await.unwrap_err(),
+            false => session.put(&bucket, &key, Bytes::new(), options).await.unwrap_err(),
+        };
+        assert!(matches!(refused, ClientError::InSession { what: "context" }), "{refused}");
+    }
+    assert_eq!(session.delete(&bucket, &key, put()).await.unwrap(), None, "it was shown nothing");
+    session.get(&bucket, &key, get()).await.unwrap();
+    session.get(&bucket, &key, get()).await.unwrap();
+    session.put(&bucket, &key, Bytes::new(), put()).await.unwrap();
+    session.get(&bucket, &key, get()).await.unwrap();
+    assert!(session.delete(&bucket, &key, put()).await.unwrap().is_some());
+    session.put(&bucket, &key, Bytes::new(), put()).await.unwrap();
+    let carried: Vec<_> = node.seen.lock().unwrap().iter().map(token_of).collect();
+    let token = |number: u8| Some(Bytes::from(vec![number]));
+    assert_eq!(carried, [None, token(1), token(2), token(3), token(3), token(5)]);
+    assert_eq!(session.token(&bucket, &key), token(6));
 }

@@ -236,6 +236,18 @@ mod tests {
     }
 
     #[test]
+    fn before_anything_has_come_the_estimate_is_known_badly() {
+        let arrivals = Arrivals::new(at(1000), expectation());
+        assert_eq!((arrivals.mean(), arrivals.deviation()), (625_000.0, 375_000.0));
+    }
+
+    #[test]
+    fn one_interval_is_remembered_at_least() {
+        let (arrivals, _) = after(&[200, 700], Expectation { window: 0, ..expectation() });
+        assert_eq!((arrivals.mean(), arrivals.deviation()), (700_000.0, 50_000.0));
+    }
+
+    #[test]
     fn a_late_heartbeat_is_the_more_suspicious_the_more_regular_they_were() {
         let (regular, end) = after(&[500; 100], expectation());
         let (wild, wild_end) = after(&[100, 900].repeat(50), expectation());
@@ -291,8 +303,16 @@ mod tests {
     #[test]
     fn time_that_stands_still_or_goes_back_is_no_arrival_in_the_past() {
         let (mut arrivals, end) = after(&[500; 10], expectation());
+        for sign in [Arrivals::arrive, Arrivals::attest, Arrivals::rebase] {
+            let mut arrivals = arrivals.clone();
+            sign(&mut arrivals, at(0));
+            assert_eq!(arrivals.last(), end);
+        }
         arrivals.arrive(at(0));
-        assert_eq!(arrivals.last(), end);
+        let sum = arrivals.sum;
+        let mut later = arrivals.clone();
+        later.arrive(end + MS * 700);
+        assert_eq!(later.sum - sum, 700_000, "from the latest heartbeat on");
         assert!(arrivals.phi(at(0)) < 0.1);
         assert!(arrivals.phi(Time::from_micros(u64::MAX)).is_finite());
     }

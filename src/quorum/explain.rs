@@ -73,7 +73,6 @@ impl Forecast {
         let reason = short.map_or_else(String::new, |Need { what, wanted, have }| {
             format!("unavailable: {wanted} {what} are needed, {have} can be reached")
         });
-        let margin = if short.is_some() { 0 } else { margin };
         Forecast { succeeds: short.is_none(), reason, margin, asked }
     }
 }
@@ -171,7 +170,8 @@ mod tests {
     fn check_write(conditions: &[Condition], w: u8, pw: u8, margin: Option<u8>, holders: &[(u8, u64)]) {
         let quorum = WriteQuorum::new(3, Level::Number(w), Some(Level::Number(pw)), None, true).unwrap();
         let forecast = explain_write(&candidates(conditions), quorum);
-        assert_eq!((forecast.succeeds.then_some(forecast.margin), asked(&forecast)), (margin, holders.to_vec()));
+        let found = (forecast.succeeds, forecast.margin, asked(&forecast));
+        assert_eq!(found, (margin.is_some(), margin.unwrap_or(0), holders.to_vec()));
         assert_eq!(forecast.reason.is_empty(), margin.is_some());
     }
 
@@ -181,6 +181,7 @@ mod tests {
         check_write(&[Itself, Up, NoLink], 2, 0, Some(0), &[(0, 1), (1, 2)]);
         check_write(&[Itself, Up, NoLink], 3, 0, None, &[(0, 1), (1, 2)]);
         check_write(&[Itself, Up, NoLink, Up, Up], 3, 0, Some(1), &[(0, 1), (1, 2), (2, 4)]);
+        check_write(&[NoLink, Up, Itself, Up], 3, 0, Some(0), &[(0, 4), (1, 2), (2, 3)]);
         check_write(&[Itself, Silent, Convicted, NoLink, Up], 2, 0, Some(0), &[(0, 1), (1, 5)]);
         check_write(&[ReadOnly, Silent, Convicted, Up, Up], 2, 0, Some(0), &[(0, 4), (1, 5)]);
         check_write(&[NoLink, NoLink, NoLink, Up, Itself, Up], 2, 0, Some(1), &[(0, 4), (1, 5)]);
@@ -194,11 +195,21 @@ mod tests {
         check_write(&[Up, Up, Up, Up, Itself], 2, 2, Some(1), &[(0, 1), (1, 2), (2, 3)]);
     }
 
+    #[test]
+    fn copies_on_disk_are_made_by_as_many_nodes() {
+        let quorum = WriteQuorum::new(3, Level::One, None, Some(3), true).unwrap();
+        let forecast = explain_write(&candidates(&[Itself, Up, NoLink, Up, Up]), quorum);
+        assert_eq!((forecast.succeeds, forecast.margin, asked(&forecast)), (true, 1, vec![(0, 1), (1, 2), (2, 4)]));
+        let forecast = explain_write(&candidates(&[Itself, Up, NoLink]), quorum);
+        assert_eq!(forecast.reason, "unavailable: 3 replicas are needed, 2 can be reached");
+    }
+
     #[track_caller]
     fn check_read(all: &[Candidate], r: u8, sloppy: bool, margin: Option<u8>, of: &[(u8, u64)], reason: &str) {
         let quorum = ReadQuorum::new(3, Level::Number(r), None).unwrap();
         let forecast = explain_read(all, quorum, sloppy);
-        assert_eq!((forecast.succeeds.then_some(forecast.margin), asked(&forecast)), (margin, of.to_vec()));
+        let found = (forecast.succeeds, forecast.margin, asked(&forecast));
+        assert_eq!(found, (margin.is_some(), margin.unwrap_or(0), of.to_vec()));
         assert_eq!(forecast.reason, reason);
     }
 
@@ -213,6 +224,11 @@ mod tests {
         check_read(&all, 2, true, Some(0), &[(0, 1), (1, 4)], condition);
         let short = "unavailable: 2 replicas are needed, 1 can be reached";
         check_read(&all, 2, false, None, &[(0, 1)], short);
+        let short = "unavailable: 3 replicas are needed, 2 can be reached";
+        check_read(&all, 3, true, None, &[(0, 1), (1, 4)], short);
+        all[3].rebuilding = true;
+        let short = "unavailable: 2 replicas are needed, 1 can be reached";
+        check_read(&all, 2, true, None, &[(0, 1)], short);
     }
 
     #[test]

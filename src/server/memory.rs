@@ -197,13 +197,16 @@ mod tests {
             memory.pressure()
         };
         assert_eq!(looks(0, 1000, 500), Pressure::Over);
-        assert_eq!(looks(20, 1000, 500), Pressure::Over, "what waits may go");
-        assert_eq!(looks(21, 1000, 0), Pressure::Over);
-        assert_eq!(looks(30, 1000, 0), Pressure::Over);
-        assert_eq!(looks(31, 1000, 0), Pressure::High, "nothing is left to go");
-        assert_eq!(looks(32, 1000, 500), Pressure::High, "and it stays so, lest it flutter");
-        assert_eq!(looks(33, 930, 0), Pressure::High);
-        assert_eq!(looks(34, 1000, 500), Pressure::Over, "it has been below");
+        assert_eq!(looks(20, 1000, 10), Pressure::Over, "what waits may go, down to a hundredth");
+        assert_eq!(looks(21, 1000, 9), Pressure::Over);
+        assert_eq!(looks(25, 1000, 500), Pressure::Over, "which begins the wait anew");
+        assert_eq!(looks(26, 1000, 9), Pressure::Over);
+        assert_eq!(looks(35, 1000, 9), Pressure::Over);
+        assert_eq!(looks(36, 1000, 9), Pressure::High, "as good as nothing is left to go");
+        assert_eq!(looks(37, 940, 500), Pressure::High);
+        assert_eq!(looks(38, 1000, 500), Pressure::High, "and it stays so, lest it flutter");
+        assert_eq!(looks(39, 930, 0), Pressure::High);
+        assert_eq!(looks(40, 1000, 500), Pressure::Over, "it has been below");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! `explain`
 
 use dynkv::api::{Explain, ExplainReply};
-use dynkv::client::Client;
 use dynkv::quorum::{Condition, Forecast};
+use dynkv::types::NodeId;
 use serde::Serialize;
 
 use super::context::{BucketArg, Context};
@@ -75,8 +75,18 @@ struct Asked {
     node: String,
 }
 
+impl Row {
+    /// Its role, its name, and how it is.
+    fn cells(&self) -> [String; 3] {
+        let role = self.slot.map_or_else(|| "stand-in".to_owned(), |slot| format!("primary {slot}"));
+        let state = word(self.state);
+        let state = if self.rebuilding { format!("{state}, rebuilding") } else { state.to_owned() };
+        [role, self.node.clone(), state]
+    }
+}
+
 impl Outcome {
-    fn new(forecast: Forecast, name: impl Fn(dynkv::types::NodeId) -> String) -> Outcome {
+    fn new(forecast: Forecast, name: impl Fn(NodeId) -> String) -> Outcome {
         let Forecast { succeeds, reason, margin, asked } = forecast;
         let asked = asked.into_iter().map(|(slot, node)| Asked { slot, node: name(node) });
         Outcome { succeeds, reason, margin, asked: asked.collect() }
@@ -100,13 +110,23 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let (ReadQuorum { r, pr }, WriteQuorum { w, pw, dw, strict }) = (read, write);
     let asked = Explain { bucket: bucket.bucket.clone(), key, r, pr, w, pw, dw, strict };
     let reply = client.explain(asked).await.map_err(|error| Failure::about(format!("explain {name}"), &error))?;
-    let document = document(&client, bucket.bucket.as_str(), &name, reply);
+    let document = document(|node| client.name_of(node), bucket.bucket.as_str(), &name, reply);
     context.show(&document, print)?;
-    Ok(if document.read.succeeds && document.write.succeeds { Exit::Ok } else { Exit::Degraded })
+    Ok(document.exit())
 }
 
-fn document<'a>(client: &Client, bucket: &'a str, key: &'a str, reply: ExplainReply) -> Document<'a> {
-    let name = |node| client.name_of(node);
+impl Document<'_> {
+    fn exit(&self) -> Exit {
+        if self.read.succeeds && self.write.succeeds { Exit::Ok } else { Exit::Degraded }
+    }
+}
+
+fn document<'a>(
+    name: impl Fn(NodeId) -> String + Copy,
+    bucket: &'a str,
+    key: &'a str,
+    reply: ExplainReply,
+) -> Document<'a> {
     let preference = reply.candidates.iter().map(|known| Row {
         node: name(known.node),
         slot: known.slot,
@@ -149,12 +169,7 @@ fn print(document: &Document<'_>, out: &mut Out) -> Result<(), Failure> {
     out.line(format!("as {from} sees it; a put is coordinated by {coordinator}"))?;
     out.line("")?;
     let mut columns = Columns::new(&["ROLE", "NODE", "STATE"]);
-    for row in &document.preference {
-        let role = row.slot.map_or_else(|| "stand-in".to_owned(), |slot| format!("primary {slot}"));
-        let state =
-            if row.rebuilding { format!("{}, rebuilding", word(row.state)) } else { word(row.state).to_owned() };
-        columns.row([role, row.node.clone(), state]);
-    }
+    document.preference.iter().for_each(|row| columns.row(row.cells()));
     columns.print(out)?;
     out.line("")?;
     out.line(document.write.line("put", "goes to"))?;
@@ -163,20 +178,71 @@ fn print(document: &Document<'_>, out: &mut Out) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use dynkv::types::NodeId;
+    use dynkv::quorum::Candidate;
+    use dynkv::types::PartitionId;
 
     use super::*;
+
+    fn forecast(succeeds: bool, reason: &str, asked: &[(u8, NodeId)]) -> Forecast {
+        Forecast { succeeds, reason: reason.into(), margin: 1, asked: asked.to_vec() }
+    }
 
     #[test]
     fn a_forecast_reads_as_a_sentence() {
         let line = |succeeds, reason: &str, asked: &[(u8, NodeId)]| {
-            let forecast = Forecast { succeeds, reason: reason.into(), margin: 1, asked: asked.to_vec() };
-            Outcome::new(forecast, |node| format!("n{}", node.0)).line("put", "goes to")
+            Outcome::new(forecast(succeeds, reason, asked), |node| format!("n{}", node.0)).line("put", "goes to")
         };
         assert_eq!(
             line(true, "", &[(0, NodeId(1)), (1, NodeId(4))]),
             "put  would succeed, and survives 1 more failure  (goes to 0=n1 1=n4)"
         );
+        let condition = "only if those who stand in hold the key";
+        assert_eq!(line(true, condition, &[(2, NodeId(4))]), format!("put  would succeed {condition}  (goes to 2=n4)"));
         assert_eq!(line(false, "unavailable: x", &[]), "put  unavailable: x  (goes to nobody)");
+    }
+
+    /// As `n1` sees it, for a put that `n2` would coordinate; the quorums are all different.
+    fn explained(read: bool, write: bool) -> Document<'static> {
+        let candidate =
+            |(node, slot, condition, rebuilding)| Candidate { node: NodeId(node), slot, condition, rebuilding };
+        let candidates = [
+            (1, Some(0), Condition::ReadOnly, false),
+            (2, Some(1), Condition::Silent, true),
+            (3, None, Condition::Convicted, false),
+        ];
+        let reply = ExplainReply {
+            token: 0xab,
+            partition: PartitionId(7),
+            n: 9,
+            r: (2, 1),
+            w: (5, 3, 4),
+            node: NodeId(1),
+            coordinator: NodeId(2),
+            candidates: candidates.map(candidate).to_vec(),
+            read: forecast(read, "", &[]),
+            write: forecast(write, "", &[]),
+        };
+        document(|node| format!("n{}", node.0), "b", "k", reply)
+    }
+
+    #[test]
+    fn a_document_says_what_was_answered_by_name() {
+        let Document { n, r, pr, w, pw, dw, from, coordinator, preference, token, .. } = explained(true, true);
+        assert_eq!((n, r, pr, w, pw, dw), (9, 2, 1, 5, 3, 4));
+        assert_eq!((&*from, &*coordinator, &*token), ("n1", "n2", "00000000000000ab"));
+        assert_eq!(
+            preference.iter().map(Row::cells).collect::<Vec<_>>(),
+            [
+                ["primary 0", "n1", "itself, read-only"],
+                ["primary 1", "n2", "silent, rebuilding"],
+                ["stand-in", "n3", "held for dead"]
+            ]
+        );
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_or_cannot_be_written_is_degraded() {
+        let exits = [(true, true), (false, true), (true, false)].map(|(read, write)| explained(read, write).exit());
+        assert_eq!(exits, [Exit::Ok, Exit::Degraded, Exit::Degraded]);
     }
 }

@@ -36,32 +36,50 @@ pub struct Args {
     within: Option<Duration>,
 }
 
+impl Args {
+    /// A document a look: under --watch, only lines can be told apart.
+    fn format(&self, asked: Format) -> Format {
+        if self.watch && asked == Format::Json { Format::Jsonl } else { asked }
+    }
+
+    /// How the verb ends after a look that found the cluster well, or not; `None`: it looks again.
+    fn end(&self, looked: Result<bool, Failure>) -> Result<Option<Exit>, Failure> {
+        let is_well = match looked {
+            Ok(is_well) => is_well,
+            // a cluster that is being started answers later
+            Err(failure) if self.watch => {
+                failure.report();
+                false
+            }
+            Err(failure) => return Err(failure),
+        };
+        let exit = if is_well { Exit::Ok } else { Exit::Degraded };
+        Ok((!self.watch || self.exit_when_healthy && is_well).then_some(exit))
+    }
+}
+
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let client = context.open()?;
-    let watch = watch(context, &client, &args);
-    match args.within {
+    within(args.within, watch(context, &client, &args)).await
+}
+
+/// Gives up waiting for a cluster that becomes well too late.
+async fn within(limit: Option<Duration>, watch: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    match limit {
         None => watch.await,
-        Some(within) => tokio::time::timeout(within, watch).await.unwrap_or(Ok(Exit::Degraded)),
+        Some(limit) => tokio::time::timeout(limit, watch).await.unwrap_or(Ok(Exit::Degraded)),
     }
 }
 
 async fn watch(context: &Context, client: &Client, args: &Args) -> Result<Exit, Failure> {
-    // a document a look: only lines can be told apart
-    let format = match context.table_format() {
-        Format::Json if args.watch => Format::Jsonl,
-        format => format,
-    };
+    let format = args.format(context.table_format());
     loop {
-        let health = look(client).await;
-        let is_well = health.as_ref().is_ok_and(|health| health.healthy);
-        match health {
-            Ok(health) => context.show_as(format, &health, print)?,
-            // a cluster that is being started answers later
-            Err(failure) if args.watch => failure.report(),
-            Err(failure) => return Err(failure),
+        let looked = look(client).await;
+        if let Ok(health) = &looked {
+            context.show_as(format, health, print)?;
         }
-        if !args.watch || args.exit_when_healthy && is_well {
-            return Ok(if is_well { Exit::Ok } else { Exit::Degraded });
+        if let Some(exit) = args.end(looked.map(|health| health.healthy))? {
+            return Ok(exit);
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -78,9 +96,58 @@ async fn look(client: &Client) -> Result<Health, Failure> {
 }
 
 fn print(health: &Health, out: &mut Out) -> Result<(), Failure> {
+    out.line(summary(health))?;
+    health.problems.iter().try_for_each(|problem| out.line(format!("  {problem}")))
+}
+
+fn summary(health: &Health) -> String {
     let up = health.nodes.iter().filter(|node| node.up).count();
     let (word, nodes) = (if health.healthy { "healthy" } else { "degraded" }, health.nodes.len());
     let hints = count(health.hints, "hint");
-    out.line(format!("{word}: {up} of {nodes} nodes up, {} ranges, {hints} waiting", health.ranges))?;
-    health.problems.iter().try_for_each(|problem| out.line(format!("  {problem}")))
+    format!("{word}: {up} of {nodes} nodes up, {} ranges, {hints} waiting", health.ranges)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::tests::{backlog, lost, member, reply};
+    use super::*;
+
+    #[track_caller]
+    fn check_end((watch, exit_when_healthy): (bool, bool), well: Option<Exit>, ill: Option<Exit>) {
+        let args = Args { watch, exit_when_healthy, within: None };
+        assert_eq!((args.end(Ok(true)), args.end(Ok(false))), (Ok(well), Ok(ill)));
+        let failure = || Failure::new(Exit::Unavailable, "nobody answers");
+        assert_eq!(args.end(Err(failure())), if watch { Ok(None) } else { Err(failure()) });
+    }
+
+    #[test]
+    fn one_look_says_all_and_a_watch_ends_with_a_well_cluster_if_at_all() {
+        check_end((false, false), Some(Exit::Ok), Some(Exit::Degraded));
+        check_end((true, false), None, None);
+        check_end((true, true), Some(Exit::Ok), None);
+    }
+
+    #[test]
+    fn looks_that_follow_each_other_are_lines() {
+        let format = |watch, asked| Args { watch, exit_when_healthy: false, within: None }.format(asked);
+        assert_eq!((format(false, Format::Json), format(true, Format::Json)), (Format::Json, Format::Jsonl));
+        assert_eq!((format(false, Format::Table), format(true, Format::Table)), (Format::Table, Format::Table));
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_is_not_well_in_time_is_degraded() {
+        let never = std::future::pending;
+        assert_eq!(within(Some(Duration::ZERO), never()).await, Ok(Exit::Degraded));
+        for limit in [None, Some(Duration::ZERO)] {
+            assert_eq!(within(limit, async { Ok(Exit::Ok) }).await, Ok(Exit::Ok));
+        }
+    }
+
+    #[test]
+    fn the_first_line_counts_who_is_up_and_what_waits() {
+        let mut one = reply(1, vec![member(1, true, "aa"), member(2, false, "aa")]);
+        let summary_of = |one| summary(&Health::of(None, &[("h:1".to_owned(), Ok(one)), ("h:2".to_owned(), lost())]));
+        one.hints = vec![backlog(2, 7, 0)];
+        assert_eq!(summary_of(one), "degraded: 1 of 2 nodes up, 0 ranges, 7 hints waiting");
+    }
 }

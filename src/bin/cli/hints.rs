@@ -90,8 +90,14 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let document = assemble(&client.status_all().await, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
     context.show(&document, print)?;
-    let is_all = document.unreachable.is_empty() && document.counting.is_empty();
-    Ok(if is_all { Exit::Ok } else { Exit::Partly })
+    Ok(document.exit())
+}
+
+impl Document {
+    fn exit(&self) -> Exit {
+        let is_all = self.unreachable.is_empty() && self.counting.is_empty();
+        if is_all { Exit::Ok } else { Exit::Partly }
+    }
 }
 
 fn assemble(answers: &Answers, now_ms: u64) -> Document {
@@ -156,16 +162,33 @@ mod tests {
     fn what_waits_is_listed_by_target_and_holder() {
         let members = || vec![member(2, true, "aa"), member(3, false, "aa")];
         let one = StatusReply { hints: vec![backlog(3, 2, 0), backlog(2, 1, 50)], ..reply(1, members()) };
-        let four = StatusReply { hints: vec![backlog(3, 4, 0)], hints_counted: false, ..reply(4, members()) };
-        let answers = vec![("h:4".into(), Ok(four)), ("h:2".into(), lost()), ("h:1".into(), Ok(one))];
-        let document = assemble(&answers, 65_000);
-        let rows: Vec<_> = document.hints.iter().map(|row| (&*row.target, &*row.holder, row.hints)).collect();
-        assert_eq!(rows, [("n2", "n1", 1), ("n3", "n1", 2), ("n3", "n4", 4)]);
-        assert_eq!(document.counting, ["n4"]);
-        assert_eq!((document.hints[0].drains_in_s, document.hints[1].drains_in_s), (Some(2), None));
+        let four = StatusReply { hints: vec![backlog(3, 4, 0), backlog(2, 8, 0)], ..reply(4, members()) };
+        let document = assemble(&[("h:4".into(), Ok(four)), ("h:1".into(), Ok(one))], 65_000);
+        let row = |row: &Row| (row.target.clone(), row.holder.clone(), row.hints, row.counted, row.drains_in_s);
+        let rows: Vec<_> = document.hints.iter().map(row).collect();
+        let known =
+            |target: &str, holder: &str, hints, drains| (target.to_owned(), holder.to_owned(), hints, 1, drains);
         assert_eq!(
-            (document.total, document.hints[0].oldest_age_s, document.unreachable),
-            (7, 60, Unreachable::among(&answers[1..2]))
+            rows,
+            [
+                known("n2", "n1", 1, Some(2)),
+                known("n2", "n4", 8, None),
+                known("n3", "n1", 2, None),
+                known("n3", "n4", 4, None)
+            ]
         );
+        assert_eq!((document.total, document.hints[0].oldest_age_s), (15, 60));
+    }
+
+    #[test]
+    fn a_list_without_somebodys_word_is_not_whole() {
+        let one = |hints_counted| ("h:1".to_owned(), Ok(StatusReply { hints_counted, ..reply(1, vec![]) }));
+        let two = || ("h:2".to_owned(), lost());
+        let whole = assemble(&[one(true)], 0);
+        assert_eq!((whole.counting.len(), whole.unreachable.len(), whole.exit()), (0, 0, Exit::Ok));
+        let counting = assemble(&[one(false)], 0);
+        assert_eq!((counting.counting.clone(), counting.exit()), (vec!["n1".to_owned()], Exit::Partly));
+        let lost = assemble(&[one(true), two()], 0);
+        assert_eq!((lost.exit(), lost.unreachable), (Exit::Partly, Unreachable::among(&[two()])));
     }
 }

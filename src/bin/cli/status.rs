@@ -48,6 +48,19 @@ struct Document {
     problems: Vec<String>,
 }
 
+impl Document {
+    fn exit(&self) -> Exit {
+        if self.degraded { Exit::Degraded } else { Exit::Ok }
+    }
+
+    /// What is kept for nodes that missed writes, if anything is.
+    fn hints_line(&self) -> Option<String> {
+        let (hints, bytes) = (count(self.hints, "hint"), ByteSize(self.hint_bytes));
+        let line = format!("{hints} of {bytes} wait for nodes that missed writes: see `dynkv-cli hints list`");
+        (self.hints > 0).then_some(line)
+    }
+}
+
 /// What each node has said of itself, by its address.
 pub type Answers = [(String, Result<StatusReply, ClientError>)];
 
@@ -121,7 +134,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let wide = context.table_format() == Format::Wide;
         context.show(&document, |document, out| print(document, wide, out))?;
     }
-    Ok(if document.degraded { Exit::Degraded } else { Exit::Ok })
+    Ok(document.exit())
 }
 
 fn assemble(answers: &Answers) -> Document {
@@ -309,10 +322,7 @@ fn print(document: &Document, wide: bool, out: &mut Out) -> Result<(), Failure> 
     columns.print(out)?;
     out.line("")?;
     document.unreachable.iter().try_for_each(|node| out.line(node.line()))?;
-    if document.hints > 0 {
-        let (hints, bytes) = (count(document.hints, "hint"), ByteSize(document.hint_bytes));
-        out.line(format!("{hints} of {bytes} wait for nodes that missed writes: see `dynkv-cli hints list`"))?;
-    }
+    document.hints_line().iter().try_for_each(|line| out.line(line))?;
     if document.degraded {
         out.line(format!("degraded: {}", document.problems.join("; ")))
     } else {
@@ -321,109 +331,4 @@ fn print(document: &Document, wide: bool, out: &mut Out) -> Result<(), Failure> 
 }
 
 #[cfg(test)]
-pub mod tests {
-    use dynkv::antientropy::HintBacklog;
-    use dynkv::types::{ClusterId, DiskId, Generation, NodeId, RingVersion};
-
-    use super::*;
-
-    pub fn member(id: u64, up: bool, ring: &str) -> MemberStatus {
-        MemberStatus {
-            node: NodeId(id),
-            name: format!("n{id}"),
-            zone: "z".into(),
-            address: format!("h:{id}"),
-            up,
-            convicted: false,
-            phi: Some(0.25),
-            heartbeat_age_ms: Some(400),
-            rebuilding: false,
-            generation: Some(Generation(3)),
-            disk: Some(DiskId(id)),
-            partitions: 128,
-            ring: Some(ring.into()),
-        }
-    }
-
-    pub fn reply(id: u64, members: Vec<MemberStatus>) -> StatusReply {
-        StatusReply {
-            node: NodeId(id),
-            name: format!("n{id}"),
-            cluster: Some(ClusterId([1; 16])),
-            cluster_name: "dev".into(),
-            ring_version: Some(RingVersion(1)),
-            phase: Phase::Serving,
-            waiting_for: String::new(),
-            uptime_s: 5,
-            keys: 7,
-            disk_bytes: 9,
-            free_bytes: 11,
-            capacity_bytes: 20,
-            members,
-            hints: Vec::new(),
-            hints_counted: true,
-        }
-    }
-
-    /// Of 100 bytes each, given in the sixth second of 1970.
-    pub fn backlog(target: u64, hints: u64, rate: u64) -> HintBacklog {
-        let (target, bytes, oldest_wall_ms) = (NodeId(target), hints * 100, 5000);
-        HintBacklog { target, hints, counted: 1, bytes, oldest_wall_ms, replayed: 0, rate }
-    }
-
-    pub fn lost() -> Result<StatusReply, ClientError> {
-        Err(ClientError::Unreachable { tried: vec!["h:2: no".into()] })
-    }
-
-    #[test]
-    fn a_whole_cluster_is_not_degraded() {
-        let members = || vec![member(10, true, "aa"), member(2, true, "aa")];
-        let document = assemble(&[("h:10".into(), Ok(reply(10, members()))), ("h:2".into(), Ok(reply(2, members())))]);
-        assert!(!document.degraded, "{:?}", document.problems);
-        let rows: Vec<_> = document.members.iter().map(|row| (&*row.state, &*row.name, row.owned_percent)).collect();
-        assert_eq!(rows, [("UN", "n2", 50.0), ("UN", "n10", 50.0)]);
-    }
-
-    #[test]
-    fn a_member_that_is_down_is_told_from_one_that_only_this_client_misses() {
-        let answers = |up| {
-            vec![
-                ("h:1".to_owned(), Ok(reply(1, vec![member(1, true, "aa"), member(2, up, "aa")]))),
-                ("h:2".to_owned(), lost()),
-            ]
-        };
-        let document = assemble(&answers(false));
-        assert_eq!(
-            (document.members[1].state.as_str(), document.problems.clone()),
-            ("DN", vec!["n2 is down".to_owned()])
-        );
-        let document = assemble(&answers(true));
-        assert_eq!(document.members[1].state, "U?");
-        assert_eq!(document.problems, ["n2 answers its peers and not this client"]);
-        assert_eq!(document.unreachable[0].address, "h:2");
-    }
-
-    #[test]
-    fn who_is_held_for_dead_is_down_unless_it_answers() {
-        let convicted = || MemberStatus { convicted: true, phi: Some(9.5), ..member(2, true, "aa") };
-        let first = || ("h:1".to_owned(), Ok(reply(1, vec![member(1, true, "aa"), convicted()])));
-        let document = assemble(&[first(), ("h:2".to_owned(), lost())]);
-        assert_eq!((document.members[1].state.as_str(), document.members[1].phi), ("DN", Some(9.5)));
-        assert_eq!(document.problems, ["n2 is down"]);
-        let second = reply(2, vec![member(1, true, "aa"), member(2, true, "aa")]);
-        let document = assemble(&[first(), ("h:2".to_owned(), Ok(second))]);
-        assert_eq!(document.members[1].state, "UN");
-        assert_eq!(document.problems, ["n2 is up, and held for dead by n1"]);
-    }
-
-    #[test]
-    fn rings_that_differ_and_unborn_nodes_are_problems() {
-        let document = assemble(&[("h:1".into(), Ok(reply(1, vec![member(1, true, "aa"), member(2, true, "bb")])))]);
-        assert!(document.problems.contains(&"members follow 2 different rings".to_owned()));
-        let mut waiting = reply(4, vec![]);
-        (waiting.phase, waiting.waiting_for, waiting.ring_version) = (Phase::Joining, "2 more founders".into(), None);
-        let document = assemble(&[("h:4".into(), Ok(waiting))]);
-        assert_eq!(document.problems, ["n4 is joining or rebuilding (2 more founders)"]);
-        assert_eq!(document.members[0].address, "h:4");
-    }
-}
+pub mod tests;

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use clap::Subcommand;
 use dynkv::api::{Role, Span, SpanOutcome, Trace, Why};
 use dynkv::client::{Client, ClientError};
+use dynkv::types::NodeId;
 use serde::Serialize;
 
 use super::context::Context;
@@ -84,7 +85,10 @@ struct SpanRecord {
 
 impl TraceRecord {
     pub fn new(client: &Client, trace: &Trace) -> TraceRecord {
-        let name = |node| client.name_of(node);
+        TraceRecord::named(|node| client.name_of(node), trace)
+    }
+
+    fn named(name: impl Fn(NodeId) -> String, trace: &Trace) -> TraceRecord {
         let span = |span: &Span| SpanRecord {
             node: name(span.node),
             slot: span.slot,
@@ -98,7 +102,7 @@ impl TraceRecord {
             store_us: span.timing.map(|timing| timing.store_us),
             late: span.is_late(),
             outcome: span.outcome.clone(),
-            hint_for: span.hint_for.map(name),
+            hint_for: span.hint_for.map(&name),
         };
         TraceRecord {
             coordinator: name(trace.coordinator),
@@ -114,7 +118,11 @@ impl TraceRecord {
             synced_us: trace.synced_us,
             answered_us: trace.answered_us,
             spans: trace.spans.iter().map(span).collect(),
-            hints: trace.hints.iter().map(|hint| HintRecord::new(client, hint)).collect(),
+            hints: trace
+                .hints
+                .iter()
+                .map(|hint| HintRecord { holder: name(hint.holder), target: name(hint.target) })
+                .collect(),
         }
     }
 
@@ -266,6 +274,8 @@ fn ms(us: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use dynkv::api::{HandedOn, HintKept, Timing};
+
     use super::*;
 
     fn span(node: &str, slot: u8, why: Why, asked_us: u64, answered_us: Option<u64>) -> SpanRecord {
@@ -337,5 +347,73 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_node_asks_itself_without_any_way_between() {
+        for (asked, answered, from, to) in [(0, 1000, 0, 8), (0, 4000, 0, 32), (4000, 4000, 31, 32)] {
+            let own = SpanRecord { role: Role::Own, ..span("n1", 0, Why::First, asked, Some(answered)) };
+            let expected = [".".repeat(from), "=".repeat(to - from), ".".repeat(32 - to)].concat();
+            assert_eq!(own.bar(4000), expected);
+        }
+    }
+
+    #[test]
+    fn a_record_says_what_the_trace_says_by_name() {
+        let late = Span {
+            node: NodeId(2),
+            slot: 1,
+            role: Role::Primary,
+            why: Why::Hedge,
+            asked_us: 100,
+            again_us: vec![400],
+            answered_us: None,
+            timing: None,
+            outcome: None,
+            hint_for: Some(NodeId(3)),
+        };
+        let timing = Some(Timing { queue_us: 20, store_us: 50 });
+        let counted = Some(SpanOutcome::Counted);
+        let in_time = Span { node: NodeId(4), answered_us: Some(300), timing, outcome: counted, ..late.clone() };
+        let handed_on = Some(HandedOn { by: NodeId(5), queued_us: 7, sent_us: 12_000, answered_us: 9_994 });
+        let trace = Trace {
+            coordinator: NodeId(1),
+            handed_on,
+            queued_us: 1,
+            store_us: Some(2),
+            written_us: Some(3),
+            synced_us: Some(4),
+            answered_us: 5,
+            spans: vec![late, in_time],
+            hints: vec![HintKept { holder: NodeId(1), target: NodeId(3) }],
+        };
+        let record = TraceRecord::named(|node| format!("n{}", node.0), &trace);
+        let times = |span: &SpanRecord| (span.late, span.network_us, span.queue_us, span.store_us);
+        let spans: Vec<_> = record.spans.iter().map(|span| (&*span.node, times(span))).collect();
+        assert_eq!(spans, [("n2", (true, None, None, None)), ("n4", (false, Some(130), Some(20), Some(50)))]);
+        let lines = record.lines(false);
+        assert_eq!(lines[0], "trace     n1: queued 0.00, store 0.00, written 0.00, synced 0.00, answered 0.01 ms");
+        assert_eq!(lines[1], "handed on by n5: queued 0.01, sent on 12.0, answered 9.99 ms");
+        assert_eq!(lines[5], "hint      on n1 for n3");
+    }
+
+    #[track_caller]
+    fn check_outcome(change: impl Fn(&mut SpanRecord), said: &str) {
+        let mut span = SpanRecord { outcome: None, ..span("n1", 0, Why::First, 0, None) };
+        change(&mut span);
+        assert_eq!(span.outcome(), said);
+    }
+
+    #[test]
+    fn an_outcome_is_said_in_words() {
+        let refused = SpanOutcome::Refused { reason: "overloaded".into() };
+        check_outcome(|_| {}, "no answer yet");
+        // its answer is not waited for
+        check_outcome(|span| span.why = Why::Repair, "sent");
+        check_outcome(|span| span.outcome = Some(SpanOutcome::SameDigest), "same digest");
+        check_outcome(|span| span.outcome = Some(SpanOutcome::Heard), "heard, not counted");
+        check_outcome(|span| span.outcome = Some(refused.clone()), "refused: overloaded");
+        check_outcome(|span| span.again_us = vec![1], "no answer yet; asked again");
+        check_outcome(|span| span.again_us = vec![1, 2], "no answer yet; asked again 2 times");
     }
 }

@@ -1,4 +1,4 @@
-use proptest::prelude::*;
+mod random;
 
 use super::*;
 use crate::api::{GetReply, Reply};
@@ -81,7 +81,11 @@ impl Run {
     }
 
     fn lose(&mut self, millis: u64, attempt: u32) -> Vec<Effect> {
-        self.at(millis, Input::Lost { attempt: Attempt(attempt), loss: loss("closed") })
+        self.lose_for(millis, attempt, "closed")
+    }
+
+    fn lose_for(&mut self, millis: u64, attempt: u32, reason: &str) -> Vec<Effect> {
+        self.at(millis, Input::Lost { attempt: Attempt(attempt), loss: loss(reason) })
     }
 
     /// Wakes it at its own timer.
@@ -198,7 +202,16 @@ fn the_best_evidence_is_reported() {
     assert_eq!(run.at(300, Input::Timeout), [ask(1, 1)]);
     run.sent_at(4894, 1);
     assert_eq!(run.refuse(4895, 0, indeterminate(2)), []);
-    assert_eq!(run.refuse(4900, 1, indeterminate(1)), [ask(2, 2)].map(|_| refused(0, indeterminate(2))));
+    assert_eq!(run.refuse(4900, 1, indeterminate(1)), [refused(0, indeterminate(2))]);
+}
+
+#[test]
+fn of_equal_evidence_the_first_is_reported() {
+    let (mut run, _) = Run::new(true, 2);
+    run.sent(0);
+    assert_eq!(run.at(300, Input::Timeout), [ask(1, 1)]);
+    assert_eq!(run.refuse(4850, 1, indeterminate(1)), []);
+    assert_eq!(run.refuse(4900, 0, indeterminate(1)), [refused(1, indeterminate(1))]);
 }
 
 #[test]
@@ -221,6 +234,40 @@ fn silence_after_a_send_is_no_answer_and_names_who_may_have_it() {
 }
 
 #[test]
+fn who_may_have_it_is_named_once_and_in_order() {
+    let (mut run, _) = Run::new(true, 2);
+    run.sent(0);
+    assert_eq!(run.at(300, Input::Timeout), [ask(1, 1)]);
+    run.sent_at(300, 1);
+    assert_eq!(run.lose(310, 1), [ask(2, 1)]);
+    run.sent_at(310, 2);
+    assert_eq!(run.at(5000, Input::Timeout), [no_answer(&[0, 1])]);
+}
+
+#[test]
+fn the_failure_of_an_older_attempt_calls_nobody() {
+    let (mut run, _) = Run::new(false, 3);
+    run.sent(0);
+    assert_eq!(run.at(300, Input::Timeout), [ask(1, 1)]);
+    run.sent_at(301, 1);
+    assert_eq!(run.lose(350, 0), []);
+    assert_eq!(run.session.poll_timeout(), Some(ms(601)));
+    assert_eq!(run.wake(), [ask(2, 2)]);
+}
+
+#[test]
+fn with_no_time_for_another_attempt_it_ends_at_once() {
+    let tried = |targets: &[u16]| targets.iter().map(|target| (Target(*target), loss("closed"))).collect();
+    let (mut run, _) = Run::new(true, 2);
+    assert_eq!(run.lose(4690, 0), [ask(1, 1)]);
+    let (mut run, _) = Run::new(true, 2);
+    assert_eq!(run.lose(4691, 0), [Effect::Answer(Outcome::Unreachable { tried: tried(&[0]) })]);
+    // a pause takes 10 ms at least
+    let (mut run, _) = Run::new(true, 2);
+    assert_eq!(run.refuse(4690, 0, ApiError::Overloaded), [refused(0, ApiError::Overloaded)]);
+}
+
+#[test]
 fn a_write_lost_on_the_way_stays_in_doubt_whatever_others_refuse() {
     let (mut run, _) = Run::new(true, 2);
     run.sent(0);
@@ -238,6 +285,26 @@ fn a_refusal_for_good_is_certain_only_if_no_other_node_may_have_the_write() {
     check_certain_only_without_doubt(ApiError::TooManySiblings { count: 50, max: 50 });
     // nodes need not have one net.max_value
     check_certain_only_without_doubt(ApiError::ValueTooLarge { len: 9, max: 8 });
+    let error = ApiError::TooManySiblings { count: 50, max: 50 };
+    // one that is still being dialed has nothing
+    let (mut unsent, _) = Run::new(true, 2);
+    assert_eq!(unsent.at(100, Input::Timeout), [ask(1, 1)]);
+    assert_eq!(unsent.refuse(110, 1, error.clone()), [refused(1, error.clone())]);
+    // a read changes nothing, whoever has it
+    let (mut read, _) = Run::new(false, 2);
+    read.sent(0);
+    assert_eq!(read.at(300, Input::Timeout), [ask(1, 1)]);
+    assert_eq!(read.refuse(310, 1, error.clone()), [refused(1, error.clone())]);
+    // one that was lost on the way may have come
+    let (mut lost, _) = Run::new(true, 2);
+    lost.sent(0);
+    assert_eq!(lost.lose(10, 0), [ask(1, 1)]);
+    assert_eq!(lost.refuse(4950, 1, error.clone()), [no_answer(&[0])]);
+    // some replicas have it
+    let (mut some, _) = Run::new(true, 2);
+    assert_eq!(some.refuse(1, 0, indeterminate(1)), []);
+    assert_eq!(some.wake(), [ask(1, 1)]);
+    assert_eq!(some.refuse(4950, 1, error), [refused(0, indeterminate(1))]);
 }
 
 #[track_caller]
@@ -267,6 +334,13 @@ fn nothing_reached_is_unreachable() {
             tried: vec![(Target(0), loss("closed")), (Target(1), loss("no connection in time"))]
         })]
     );
+    let (mut run, _) = Run::new(true, 2);
+    assert_eq!(run.lose(1, 0), [ask(1, 1)]);
+    assert_eq!(run.lose(2, 1), []);
+    assert_eq!(run.wake(), [ask(2, 0)]);
+    assert_eq!(run.lose_for(60, 2, "refused"), [ask(3, 1)]);
+    let last = vec![(Target(0), loss("refused")), (Target(1), loss("closed"))];
+    assert_eq!(run.at(5000, Input::Timeout), [Effect::Answer(Outcome::Unreachable { tried: last })]);
     let (_, effects) = Run::new(true, 0);
     assert_eq!(effects, [Effect::Answer(Outcome::Unreachable { tried: vec![] })]);
 }
@@ -277,6 +351,18 @@ fn a_full_queue_pauses_and_is_not_a_send() {
     assert_eq!(run.at(0, Input::Full { attempt: Attempt(0) }), []);
     assert_eq!(run.wake(), [ask_again(1, 0)]);
     assert_eq!(run.at(5000, Input::Full { attempt: Attempt(1) }), [refused(0, ApiError::Overloaded)]);
+    // a client that has much to do is not cured by sending it all elsewhere
+    let (mut run, _) = Run::new(true, 2);
+    assert_eq!(run.at(0, Input::Full { attempt: Attempt(0) }), []);
+    assert_eq!(run.wake(), [ask_again(1, 1)]);
+}
+
+#[test]
+fn only_the_attempt_after_a_refusal_for_want_of_room_is_a_retry() {
+    let (mut run, _) = Run::new(true, 3);
+    assert_eq!(run.refuse(1, 0, ApiError::Overloaded), []);
+    assert_eq!(run.wake(), [ask_again(1, 1)]);
+    assert_eq!(run.wake(), [ask(2, 2)]);
 }
 
 /// It was not asked, is not named as who refused, and is the one that is asked when there is a retry to spare.
@@ -302,6 +388,18 @@ fn a_late_refusal_does_not_make_a_retry_of_the_next_attempt() {
     assert_eq!(run.at(600, Input::Timeout), [ask(2, 2)]);
 }
 
+/// Nor does a late loss make anything else of one.
+#[test]
+fn a_late_loss_does_not_excuse_a_retry() {
+    let (mut run, _) = Run::new(true, 3);
+    run.sent(0);
+    assert_eq!(run.at(300, Input::Timeout), [ask(1, 1)]);
+    run.sent_at(300, 1);
+    assert_eq!(run.refuse(310, 1, ApiError::Overloaded), []);
+    assert_eq!(run.lose(311, 0), []);
+    assert_eq!(run.wake(), [ask_again(2, 2)]);
+}
+
 #[test]
 fn servers_are_told_less_than_is_left() {
     let session = Session::new(ms(1000), Patience::default(), false, vec![], 0);
@@ -309,149 +407,4 @@ fn servers_are_told_less_than_is_left() {
     let hasty = Patience { request_timeout: Duration::from_millis(200), ..Patience::default() };
     let session = Session::new(ms(0), hasty, false, vec![], 0);
     assert_eq!(session.server_deadline(), ms(180));
-}
-
-/// What the world does next to the attempt that an index picks.
-#[derive(Clone, Debug)]
-enum Step {
-    Pass(u64),
-    Sent(usize),
-    Succeed(usize),
-    Refuse(usize, u8),
-    Lose(usize),
-    Full(usize),
-    Stray(u32),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        (0..900_u64).prop_map(Step::Pass),
-        (0..8_usize).prop_map(Step::Sent),
-        (0..32_usize).prop_map(Step::Succeed),
-        (0..8_usize, 0..6_u8).prop_map(|(pick, kind)| Step::Refuse(pick, kind)),
-        (0..8_usize).prop_map(Step::Lose),
-        (0..8_usize).prop_map(Step::Full),
-        (0..40_u32).prop_map(Step::Stray),
-    ]
-}
-
-fn refusal(kind: u8) -> ApiError {
-    match kind {
-        0 => not_ready(),
-        1 => ApiError::Overloaded,
-        2 => ApiError::Expired,
-        3 => indeterminate(kind),
-        4 => ApiError::ReadOnly { reason: "full".into() },
-        _ => ApiError::TooManySiblings { count: 51, max: 50 },
-    }
-}
-
-/// A node that refuses at once: each session asks a bounded number of times until its deadline, and a thousand that were
-/// refused in one moment do not come back in one.
-#[test]
-fn a_storm_of_refusals_is_spread_and_asks_little() {
-    let mut asks: Vec<Vec<u64>> = vec![Vec::new(); 21];
-    for seed in 0..1000 {
-        let mut session = Session::new(ms(0), Patience::default(), true, (0..3).map(Target).collect(), seed);
-        let (mut now, mut effects) = (ms(0), Vec::new());
-        session.start(now, &mut effects);
-        let mut count = 0;
-        loop {
-            match effects.pop() {
-                Some(Effect::Ask { attempt, .. }) => {
-                    asks[count].push(now.as_micros());
-                    count += 1;
-                    let refusal = Input::Answered { attempt, response: Response::error(ApiError::Overloaded) };
-                    let refusal = if seed % 2 == 0 { refusal } else { Input::Full { attempt } };
-                    session.handle(now, refusal, &mut effects);
-                }
-                Some(Effect::Answer(_)) => break,
-                None => {
-                    now = session.poll_timeout().unwrap();
-                    session.handle(now, Input::Timeout, &mut effects);
-                }
-            }
-        }
-        assert!((8..=20).contains(&count), "{count} attempts in five seconds");
-    }
-    for (attempt, mut times) in asks.into_iter().enumerate().skip(1).take(7) {
-        times.sort_unstable();
-        let chunks = times.chunk_by(|a, b| a / 1000 == b / 1000);
-        let most = chunks.map(<[u64]>::len).max().unwrap();
-        let pause_ms = 10 << attempt;
-        assert!(most <= 1000 * 4 / pause_ms + 8, "attempt {attempt}: {most} of {} in one millisecond", times.len());
-    }
-}
-
-proptest! {
-    /// Whatever happens in whatever order: one answer, not after the deadline, no target asked twice at once, and a write
-    /// that may have been taken is never called refused or unreachable.
-    #[test]
-    fn exactly_one_answer_by_the_deadline(
-        targets in 0..9_u16,
-        write: bool,
-        seed: u64,
-        steps in prop::collection::vec(step(), 0..60),
-    ) {
-        let mut session = Session::new(ms(0), Patience::default(), write, (0..targets).map(Target).collect(), seed);
-        let (mut now, mut answers, mut taken) = (ms(0), Vec::new(), false);
-        let mut open: Vec<(Attempt, Target, bool)> = Vec::new();
-        let mut effects = Vec::new();
-        session.start(now, &mut effects);
-        let mut steps = steps.into_iter();
-        for _ in 0..2000 {
-            for effect in effects.drain(..) {
-                match effect {
-                    Effect::Ask { attempt, target, .. } => {
-                        prop_assert!(answers.is_empty() && open.iter().all(|(_, busy, _)| *busy != target));
-                        open.push((attempt, target, false));
-                    }
-                    Effect::Answer(outcome) => answers.push((now, outcome)),
-                }
-            }
-            let Some(due) = session.poll_timeout() else { break };
-            let input = match steps.next() {
-                Some(Step::Pass(millis)) if now + Duration::from_millis(millis) < due => {
-                    now = now + Duration::from_millis(millis);
-                    continue;
-                }
-                None | Some(Step::Pass(_)) => { now = now.max(due); Input::Timeout }
-                Some(Step::Stray(attempt)) if !open.iter().any(|(known, ..)| known.0 == attempt) => {
-                    Input::Answered { attempt: Attempt(attempt), response: success() }
-                }
-                Some(Step::Stray(_)) => continue,
-                Some(step) => {
-                    let (Step::Sent(pick) | Step::Succeed(pick) | Step::Refuse(pick, _) | Step::Lose(pick) | Step::Full(pick))
-                        = step else { continue };
-                    let Some(&(attempt, target, sent)) = open.get(pick) else { continue };
-                    if matches!(step, Step::Sent(_)) {
-                        open[pick].2 = true;
-                        Input::Sent { attempt }
-                    } else {
-                        if sent && matches!(step, Step::Lose(_) | Step::Refuse(_, 3)) { taken = true }
-                        open.retain(|(known, ..)| *known != attempt);
-                        let _ = target;
-                        match step {
-                            Step::Succeed(_) => Input::Answered { attempt, response: success() },
-                            Step::Refuse(_, kind) => Input::Answered { attempt, response: Response::error(refusal(kind)) },
-                            Step::Full(_) => Input::Full { attempt },
-                            _ => Input::Lost { attempt, loss: loss("closed") },
-                        }
-                    }
-                }
-            };
-            session.handle(now, input, &mut effects);
-        }
-        prop_assert_eq!(answers.len(), 1);
-        let (at, outcome) = &answers[0];
-        prop_assert!(*at <= session.deadline());
-        taken |= open.iter().any(|(_, _, sent)| *sent);
-        if write && taken {
-            let honest = matches!(
-                outcome,
-                Outcome::Answered { .. } | Outcome::NoAnswer { .. } | Outcome::Refused { error: ApiError::Indeterminate { .. }, .. }
-            );
-            prop_assert!(honest, "{:?}", outcome);
-        }
-    }
 }

@@ -36,27 +36,37 @@ pub struct DropArgs {
     yes: bool,
 }
 
+impl DropArgs {
+    /// Whether it is to be asked if that is meant.
+    ///
+    /// # Errors
+    /// Nobody is there to answer.
+    fn asks(&self, on_terminal: bool) -> Result<bool, Failure> {
+        if !self.yes && !on_terminal {
+            return Err(Failure::usage(format!(
+                "this loses acknowledged writes if only hints for {} hold them: give --yes to do it all the same",
+                self.target
+            )));
+        }
+        Ok(!self.yes)
+    }
+}
+
 pub async fn flush(context: &Context, args: FlushArgs) -> Result<Exit, Failure> {
     let client = context.connect().await?;
-    let answers = client.status_all().await;
-    let target = args.target.map(|name| target(&client, &answers, &name)).transpose()?;
-    let holders = holders(&client, &answers, target, args.node.as_deref())?;
+    let (members, answers) = (members(&client), client.status_all().await);
+    let target = args.target.map(|name| target(&members, &answers, &name)).transpose()?;
+    let holders = holders(&members, &answers, target, args.node.as_deref())?;
     carry_out(context, &client, &holders, HintOrder::Flush { target }, "will be replayed").await
 }
 
 pub async fn drop(context: &Context, args: DropArgs) -> Result<Exit, Failure> {
-    let asks = std::io::stdin().is_terminal();
-    if !args.yes && !asks {
-        return Err(Failure::usage(format!(
-            "this loses acknowledged writes if only hints for {} hold them: give --yes to do it all the same",
-            args.target
-        )));
-    }
+    let asks = args.asks(std::io::stdin().is_terminal())?;
     let client = context.connect().await?;
-    let answers = client.status_all().await;
-    let target = target(&client, &answers, &args.target)?;
-    let holders = holders(&client, &answers, Some(target), args.node.as_deref())?;
-    if !args.yes && !is_confirmed(&args.target, counted(&answers, target, &holders))? {
+    let (members, answers) = (members(&client), client.status_all().await);
+    let target = target(&members, &answers, &args.target)?;
+    let holders = holders(&members, &answers, Some(target), args.node.as_deref())?;
+    if asks && !is_confirmed(&args.target, counted(&answers, target, &holders))? {
         return Err(Failure::new(Exit::Error, "nothing was dropped"));
     }
     carry_out(context, &client, &holders, HintOrder::Drop { target }, "will be dropped").await
@@ -73,7 +83,11 @@ fn is_confirmed(target: &str, counted: u64) -> Result<bool, Failure> {
     stderr.flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    Ok(is_yes(&answer))
+}
+
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 fn members(client: &Client) -> Vec<Member> {
@@ -87,8 +101,7 @@ fn unknown(what: &str, name: &str, members: &[Member]) -> Failure {
 }
 
 /// Who is meant: a member, or one that has left and for whom something waits.
-fn target(client: &Client, answers: &Answers, name: &str) -> Result<NodeId, Failure> {
-    let members = members(client);
+fn target(members: &[Member], answers: &Answers, name: &str) -> Result<NodeId, Failure> {
     let is_named = |id: NodeId, known: &str| known == name || id.to_string() == name;
     let member = members.iter().find(|member| is_named(member.id, &member.name)).map(|member| member.id);
     let mut replies = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
@@ -98,19 +111,18 @@ fn target(client: &Client, answers: &Answers, name: &str) -> Result<NodeId, Fail
             targets.find(|target| is_named(*target, &reply.name_of(*target)))
         })
     };
-    member.or_else(waits).ok_or_else(|| unknown("target", name, &members))
+    member.or_else(waits).ok_or_else(|| unknown("target", name, members))
 }
 
 /// Whom to ask: every member, or the one named; for a target that has left only those who keep something for it.
 fn holders(
-    client: &Client,
+    members: &[Member],
     answers: &Answers,
     target: Option<NodeId>,
     node: Option<&str>,
 ) -> Result<Vec<(NodeId, String)>, Failure> {
-    let members = members(client);
     if let Some(name) = node.filter(|name| members.iter().all(|member| member.name != *name)) {
-        return Err(unknown("node", name, &members));
+        return Err(unknown("node", name, members));
     }
     let has_left = target.is_some_and(|target| members.iter().all(|member| member.id != target));
     let keeps = |member: &Member| {
@@ -128,19 +140,42 @@ fn counted(answers: &Answers, target: NodeId, holders: &[(NodeId, String)]) -> u
     asked.flat_map(|reply| &reply.hints).filter(|kept| kept.target == target).map(|kept| kept.counted).sum()
 }
 
-#[derive(Serialize)]
+/// What became of an order.
+#[derive(Debug, PartialEq, Serialize)]
 struct Document {
     ordered: Vec<Row>,
     hints: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 struct Row {
     node: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     ordered: Option<HintsOrdered>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+}
+
+impl Document {
+    /// # Errors
+    /// Nobody took the order.
+    fn new(results: Vec<(String, Result<HintsOrdered, ClientError>)>) -> Result<Document, Failure> {
+        if results.iter().all(|(_, result)| result.is_err())
+            && let Some((name, Err(error))) = results.first()
+        {
+            return Err(Failure::about(format!("no node took the order; {name}"), error));
+        }
+        let hints = results.iter().filter_map(|(_, result)| result.as_ref().ok()).map(|ordered| ordered.hints).sum();
+        let row = |(node, result): (String, Result<HintsOrdered, ClientError>)| {
+            let error = result.as_ref().err().map(ToString::to_string);
+            Row { node, ordered: result.ok(), error }
+        };
+        Ok(Document { ordered: results.into_iter().map(row).collect(), hints })
+    }
+
+    fn exit(&self) -> Exit {
+        if self.ordered.iter().all(|row| row.error.is_none()) { Exit::Ok } else { Exit::Partly }
+    }
 }
 
 async fn carry_out(
@@ -152,23 +187,15 @@ async fn carry_out(
 ) -> Result<Exit, Failure> {
     let nodes: Vec<NodeId> = holders.iter().map(|(node, _)| *node).collect();
     let answers = client.order_hints(&nodes, order).await;
-    let results: Vec<_> = holders.iter().map(|(_, name)| name.clone()).zip(answers).collect();
-    if results.iter().all(|(_, result)| result.is_err())
-        && let Some((name, Err(error))) = results.first()
-    {
-        return Err(Failure::about(format!("no node took the order; {name}"), error));
-    }
-    let hints = results.iter().filter_map(|(_, result)| result.as_ref().ok()).map(|ordered| ordered.hints).sum();
-    let row = |(node, result): (String, Result<HintsOrdered, ClientError>)| {
-        let error = result.as_ref().err().map(ToString::to_string);
-        Row { node, ordered: result.ok(), error }
-    };
-    let document = Document { ordered: results.into_iter().map(row).collect(), hints };
+    let document = Document::new(holders.iter().map(|(_, name)| name.clone()).zip(answers).collect())?;
     context.show(&document, |document, out| {
         document.ordered.iter().try_for_each(|Row { node, ordered, error }| match ordered {
             Some(ordered) => out.line(format!("{node}: {} {what}", count(ordered.hints, "hint"))),
             None => out.line(format!("{node}: {}", error.as_deref().unwrap_or("no answer"))),
         })
     })?;
-    Ok(if document.ordered.iter().all(|row| row.error.is_none()) { Exit::Ok } else { Exit::Partly })
+    Ok(document.exit())
 }
+
+#[cfg(test)]
+mod tests;

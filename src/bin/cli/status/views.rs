@@ -58,6 +58,19 @@ struct View {
     reason: Option<String>,
 }
 
+impl View {
+    /// What it says of one of the members.
+    fn said(&self, index: usize) -> String {
+        let phi = self.phi.as_ref().and_then(|phi| phi[index]);
+        match (self.of.as_ref().map(|of| of[index]), phi) {
+            (None, _) => "?".to_owned(),
+            (Some(opinion), None) => opinion.word().to_owned(),
+            (Some(Opinion::Itself), _) => Opinion::Itself.word().to_owned(),
+            (Some(opinion), Some(phi)) => format!("{} (phi {phi:.1})", opinion.word()),
+        }
+    }
+}
+
 /// The matrix of opinions.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Views {
@@ -102,15 +115,8 @@ impl Views {
             std::iter::once("SAYS \\ OF").chain(self.members.iter().map(String::as_str)).collect();
         let mut columns = Columns::new(&headings);
         for view in &self.views {
-            let phi = |index: usize| view.phi.as_ref().and_then(|phi| phi[index]);
-            let said = |index: usize| match (view.of.as_ref().map(|of| of[index]), phi(index)) {
-                (None, _) => "?".to_owned(),
-                (Some(opinion), None) => opinion.word().to_owned(),
-                (Some(Opinion::Itself), _) => Opinion::Itself.word().to_owned(),
-                (Some(opinion), Some(phi)) => format!("{} (phi {phi:.1})", opinion.word()),
-            };
-            columns
-                .row(std::iter::once(view.from.clone()).chain((0..self.members.len()).map(said)).collect::<Vec<_>>());
+            let said = (0..self.members.len()).map(|index| view.said(index));
+            columns.row(std::iter::once(view.from.clone()).chain(said).collect::<Vec<_>>());
         }
         columns.print(out)?;
         for view in &self.views {
@@ -150,5 +156,24 @@ mod tests {
         let members = || vec![member(1, true, "aa"), member(2, true, "aa")];
         let answers = vec![("h:1".to_owned(), Ok(reply(1, members()))), ("h:2".to_owned(), Ok(reply(2, members())))];
         assert!(Views::of(&answers).agree);
+    }
+
+    #[test]
+    fn who_does_not_answer_agrees_with_nobody() {
+        let one = || ("h:1".to_owned(), Ok(reply(1, vec![member(1, true, "aa"), member(2, true, "aa")])));
+        assert!(Views::of(&[one()]).agree);
+        assert!(!Views::of(&[one(), ("h:2".to_owned(), lost())]).agree);
+    }
+
+    #[test]
+    fn a_cell_is_an_opinion_and_how_unlikely_the_silence_is() {
+        let dead = MemberStatus { convicted: true, phi: Some(9.54), ..member(1, true, "aa") };
+        let unheard = MemberStatus { phi: None, ..member(2, false, "aa") };
+        let known = vec![dead, unheard, member(3, true, "aa"), member(4, true, "aa")];
+        let answers = [("h:3".to_owned(), Ok(reply(3, known))), ("h:4".to_owned(), lost())];
+        let views = Views::of(&answers).views;
+        let row = |view: &View| (0..4).map(|index| view.said(index)).collect::<Vec<_>>();
+        assert_eq!(row(&views[0]), ["dead (phi 9.5)", "no link", "-", "up (phi 0.2)"]);
+        assert_eq!(row(&views[1]), ["?"; 4]);
     }
 }
