@@ -38,7 +38,7 @@ pub struct Node {
     pub up: bool,
     /// Nodes that answered and hold it to be up, itself included.
     pub held_up_by: usize,
-    /// Nodes that answered.
+    /// Nodes that answered; once there is a ring, only those that know it.
     pub of: usize,
     #[serde(skip)]
     id: NodeId,
@@ -104,19 +104,23 @@ impl Health {
 }
 
 fn nodes(replies: &[&StatusReply]) -> Vec<Node> {
+    // Whoever has yet to learn the ring knows no member, and its silence on them says nothing.
+    let is_born = replies.iter().any(|reply| reply.ring_version.is_some());
+    let observers = || replies.iter().filter(|reply| reply.ring_version.is_some() == is_born);
+    let of = observers().count();
     let newest = replies.iter().max_by_key(|reply| reply.ring_version);
     let members = newest.map_or(&[][..], |reply| &reply.members[..]);
     let node = |member: &dynkv::api::MemberStatus| {
         let own = replies.iter().find(|reply| reply.node == member.node);
-        let seen = || replies.iter().flat_map(|reply| &reply.members).filter(|seen| seen.node == member.node);
+        let seen = || observers().flat_map(|reply| &reply.members).filter(|seen| seen.node == member.node);
         let held_up_by = seen().filter(|seen| seen.up && !seen.convicted).count();
-        let up = held_up_by * 2 > replies.len();
+        let up = held_up_by * 2 > of;
         let rebuilding = seen().any(|seen| seen.rebuilding);
         let phase = own.map(|own| own.phase);
         // one that this client does not reach is taken for what its peers say
         let reads = up && !rebuilding && !matches!(phase, Some(Phase::Joining));
         let writes = up && !matches!(phase, Some(Phase::Joining | Phase::ReadOnly));
-        Node { name: member.name.clone(), up, held_up_by, of: replies.len(), id: member.node, reads, writes }
+        Node { name: member.name.clone(), up, held_up_by, of, id: member.node, reads, writes }
     };
     members.iter().map(node).collect()
 }

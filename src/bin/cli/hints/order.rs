@@ -114,7 +114,7 @@ fn target(members: &[Member], answers: &Answers, name: &str) -> Result<NodeId, F
     member.or_else(waits).ok_or_else(|| unknown("target", name, members))
 }
 
-/// Whom to ask: every member, or the one named; for a target that has left only those who keep something for it.
+/// Whom to ask: the one named, or every member; for a target that has left only those who say that they keep something for it.
 fn holders(
     members: &[Member],
     answers: &Answers,
@@ -129,7 +129,7 @@ fn holders(
         let reply = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).find(|reply| reply.node == member.id);
         reply.is_some_and(|reply| reply.hints.iter().any(|kept| Some(kept.target) == target))
     };
-    let wanted = |member: &&Member| node.is_none_or(|name| member.name == name) && (!has_left || keeps(member));
+    let wanted = |member: &&Member| node.map_or_else(|| !has_left || keeps(member), |name| member.name == name);
     Ok(members.iter().filter(wanted).map(|member| (member.id, member.name.clone())).collect())
 }
 

@@ -60,6 +60,17 @@ fn the_majority_of_views_says_who_is_up() {
 }
 
 #[test]
+fn a_node_without_a_ring_has_no_say_in_who_is_up() {
+    let blank = || StatusReply { ring_version: None, phase: Phase::Joining, ..reply(3, vec![]) };
+    check(vec![Ok(well(1)), Ok(well(2)), Ok(blank())], &["n3 is joining"]);
+    let unborn = |id| Ok(StatusReply { ring_version: None, phase: Phase::Joining, ..well(id) });
+    check(vec![unborn(1), unborn(2), unborn(3)], &["n1 is joining", "n2 is joining", "n3 is joining"]);
+    let unseen = || Ok(reply(1, with_third(|third| third.up = false)));
+    let one_of_two = "n3 is down: 1 of 2 nodes hold it to be up";
+    check(vec![unseen(), Ok(well(2)), Ok(blank())], &[one_of_two, "n3 is joining"]);
+}
+
+#[test]
 fn what_a_node_says_of_itself_is_looked_at() {
     let disk = |free_bytes, capacity_bytes| StatusReply { free_bytes, capacity_bytes, ..well(1) };
     check_one(disk(9, 100), &["n1's disk is nearly full: 9 B of 100 B left"]);
