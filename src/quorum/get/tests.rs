@@ -5,6 +5,9 @@ use crate::quorum::Level;
 use crate::types::WriteId;
 use crate::version::{Actor, Body, Dot, Sibling};
 
+mod blocking;
+mod wanted;
+
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 /// Nodes that may stand in.
 const SPARE: [NodeId; 2] = [NodeId(4), NodeId(5)];
