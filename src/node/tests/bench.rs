@@ -1,16 +1,16 @@
 //! A shard on a modelled disk, alone: the tests play its clients and its peers, and read what leaves it.
 
+mod said;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::antientropy::config::HintsConfig;
-use crate::api::{self, ApiError, Deadline, Holding, Put, PutHeader, Reply, Request, Response, Span, Trace};
+use crate::api::{self, Deadline, Put, PutHeader, Request, Response, Trace};
 use crate::message::{Address, Fetched, Found, Held, PeerAnswer, PeerRequest, Reason, Refusal, Replicate, Replicated};
-use crate::node::{
-    ClientRef, ColdRead, Core, Host, Output, PeerRef, ShardConfig, ShardCounters, ShardInput, Standing, request_slot,
-};
-use crate::quorum::{Ack, HedgeAfter, Level};
+use crate::node::{ClientRef, ColdRead, Core, Host, Output, PeerRef, ShardConfig, ShardCounters, ShardInput, Standing};
+use crate::quorum::{HedgeAfter, Level};
 use crate::ring::{Layout, Member, Partitions, PreferenceList, RingView, Weight};
 use crate::storage::{Engine, MemoryConfig, MemoryEngine, OpFailure, StorageError};
 use crate::types::{BatchNumber, Bucket, Generation, Key, NodeId, Now, Round, Time, WriteId};
@@ -344,78 +344,6 @@ impl Bench {
     pub fn trace(&self) -> &Trace {
         self.told().trace.as_deref().expect("it was asked for")
     }
-
-    /// The trace's spans, each as `who slot role why: outcome` in the order of asking.
-    pub fn spans(&self) -> Vec<String> {
-        self.trace().spans.iter().map(|span| self.span(span)).collect()
-    }
-
-    fn span(&self, span: &Span) -> String {
-        let Span { node, slot, role, why, outcome, .. } = span;
-        let outcome = outcome.as_ref().map(|outcome| format!(": {outcome:?}")).unwrap_or_default();
-        let hint = span.hint_for.map(|target| format!(" for {}", self.name(target))).unwrap_or_default();
-        format!("{} {slot} {role:?} {why:?}{hint}{outcome}", self.name(*node))
-    }
-
-    fn text(&self, output: &Output) -> String {
-        match output {
-            Output::Request { node, id, request } => {
-                let (node, slot) = (self.name(*node), request_slot(*id).0);
-                let (word, more) = match request {
-                    PeerRequest::Fetch(fetch) => {
-                        let flags = [(fetch.stand_in, " standing in"), (fetch.hedge, " hedged")];
-                        ("fetch", flags.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect())
-                    }
-                    PeerRequest::Replicate(replicate) => {
-                        let word = if replicate.reason == Reason::Repair { "repair" } else { "write" };
-                        let sync = if replicate.sync { " synced" } else { "" };
-                        (word, format!("{sync} [{}]", values(&replicate.object)))
-                    }
-                    PeerRequest::Coordinate(coordinate) => {
-                        ("coordinate", format!(" within {} ms", coordinate.put.header.deadline.remaining_ms))
-                    }
-                    PeerRequest::Range(_) => ("range", String::new()),
-                };
-                let as_slot = if node == format!("p{slot}") { String::new() } else { format!(" for {slot}") };
-                format!("{word} {node}{as_slot}{more}")
-            }
-            Output::Answer { answer: PeerAnswer::Replicated(replicated), .. } => match &replicated.outcome {
-                Ok(_) => "answer: written".into(),
-                Err(refusal) => format!("answer: {refusal}"),
-            },
-            Output::Answer { answer, .. } => format!("answer: {answer:?}"),
-            Output::Respond { response, .. } => self.response(response),
-        }
-    }
-
-    fn response(&self, response: &Response) -> String {
-        let acks = |acks: &[Ack]| acks.iter().map(|ack| self.name(ack.node)).collect::<Vec<_>>().join(",");
-        match &response.result {
-            Ok(Reply::Get(reply)) => {
-                let repaired: String =
-                    reply.repaired.iter().map(|node| format!(" repaired {}", self.name(*node))).collect();
-                let mut values: Vec<_> = response.values.iter().map(|value| String::from_utf8_lossy(value)).collect();
-                values.sort();
-                format!("got [{}] of {}{repaired}", values.join(","), acks(&reply.acks))
-            }
-            Ok(Reply::Put(receipt)) => format!("put on {}", acks(&receipt.acks)),
-            Ok(Reply::Where(reply)) => {
-                let holding = |(node, holding): &(NodeId, Holding)| match holding {
-                    Holding::Nothing => format!("{} nothing", self.name(*node)),
-                    Holding::Version { siblings, .. } => format!("{} {}", self.name(*node), siblings.len()),
-                    Holding::NoAnswer { reason } => format!("{}: {reason}", self.name(*node)),
-                };
-                format!("where: {}", reply.slots.iter().map(holding).collect::<Vec<_>>().join(", "))
-            }
-            Ok(other) => format!("{other:?}"),
-            Err(ApiError::Indeterminate { acks, w, .. }) => format!("indeterminate {acks}/{w}"),
-            Err(ApiError::Unavailable { able, wanted, .. }) => format!("unavailable {able}/{wanted}"),
-            Err(ApiError::ReadTimeout { replies, r, .. }) => format!("timeout {replies}/{r}"),
-            Err(ApiError::Stale { .. }) => "stale".into(),
-            Err(ApiError::ReadOnly { .. }) => "read-only".into(),
-            Err(other) => other.to_string(),
-        }
-    }
 }
 
 /// What a client may ask.
@@ -439,14 +367,6 @@ impl Ask for api::Where {
     fn request(self) -> Request {
         Request::Where(self)
     }
-}
-
-fn values(object: &Object) -> String {
-    let text =
-        |sibling: &Sibling| String::from_utf8_lossy(sibling.body.value().map_or(&b""[..], |value| value)).into_owned();
-    let mut values: Vec<String> = object.siblings().iter().map(text).collect();
-    values.sort();
-    values.join(",")
 }
 
 pub fn within(ms: u64) -> Deadline {

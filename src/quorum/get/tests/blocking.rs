@@ -66,3 +66,14 @@ fn who_will_not_write_it_is_not_sent_it_again_and_who_has_written_it_has() {
     get.on_unrepaired(Slot(2), NodeId(3), false);
     assert_eq!(step(&mut get), told(GetVerdict::Unrepaired { durable: 1, wanted: 2 }));
 }
+
+/// What is on too few disks would not be met by the next R.
+#[test]
+fn a_repair_that_too_few_can_take_is_not_begun() {
+    for (away, able) in [(vec![2, 3], 1), (vec![3], 2)] {
+        let mut get = get(GetTerms { blocking: true, ..terms(1) });
+        reply(&mut get, 0, found(&object(7)));
+        let verdict = GetVerdict::Unavailable { able, wanted: 3, kind: "primaries to repair; " };
+        assert_eq!(get.step(|node| !away.contains(&node.0)), told(verdict));
+    }
+}
