@@ -14,12 +14,16 @@ use crate::types::{NodeId, Now, Round};
 impl Shard {
     /// Sends what a read has found to those who are behind it; this node merges its own share.
     pub(super) fn repair(&mut self, entry: u64, repair: Repair, fx: &mut Effects) {
-        let Repair { mut object, to, sync } = repair;
+        let Repair { mut object, to, sync, again } = repair;
         if mutant!(RepairKeepsOne) {
             object = Arc::new(object.with_first_sibling());
         }
-        self.counters.repairs_blocking += u64::from(sync);
-        self.counters.repairs_sent += to.len() as u64;
+        if again {
+            self.counters.resent += to.len() as u64;
+        } else {
+            self.counters.repairs_blocking += u64::from(sync);
+            self.counters.repairs_sent += to.len() as u64;
+        }
         for (slot, node) in to {
             if node == self.node && self.read_only.is_some() {
                 let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };

@@ -68,6 +68,8 @@ fn who_may_change_his_mind_is_sent_it_again_and_no_other() {
         assert_eq!(bench.wrote("p1", true), [""; 0]);
         assert_eq!(bench.refuses("p2", busy), [""; 0]);
         assert_eq!(bench.at(300), ["repair p2 synced [v]"]);
+        let counters = bench.counters();
+        assert_eq!((counters.repairs_blocking, counters.repairs_sent, counters.resent), (1, 3, 1));
     }
     for refusal in [Refusal::Storage, Refusal::ReadOnly, Refusal::NotAReplica] {
         assert_eq!(all_disks().refuses("p1", refusal), ["timeout 1/3"]);

@@ -59,7 +59,8 @@ fn who_will_not_write_it_is_not_sent_it_again_and_who_has_written_it_has() {
     get.on_unrepaired(Slot(1), NodeId(2), true);
     assert_eq!(step(&mut get), GetStep::default());
     get.on_attempt_timeout();
-    assert_eq!(step(&mut get), synced(&object(7), &[0, 2]));
+    let again = Repair { sync: true, again: true, ..repair(&object(7), &[0, 2]) };
+    assert_eq!(step(&mut get), GetStep { repairs: vec![again], ..GetStep::default() });
     get.on_durable(Slot(0), NodeId(1));
     get.on_unrepaired(Slot(0), NodeId(1), false);
     assert_eq!(step(&mut get), GetStep::default(), "what is on a disk stays there");
