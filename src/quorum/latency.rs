@@ -286,6 +286,10 @@ mod tests {
         as_slow_as(&times, ms(150));
         (0..20).for_each(|_| times.on_timeout(at(0), NodeId(1), ms(1)));
         as_slow_as(&times, ATTEMPT * 8);
+        // Nor does one reply that took an hour make one that is never asked again.
+        let mut times = self::times();
+        times.on_reply(at(0), NodeId(1), ms(3_600_000));
+        as_slow_as(&times, ATTEMPT * 8);
     }
 
     proptest! {
