@@ -81,8 +81,13 @@ fn a_node_that_writes_nothing_makes_nothing_durable() {
     let mut bench = Bench::new();
     bench.holds(&object("v", 7));
     bench.input(ShardInput::ReadOnly(Some("its disk is full".into())));
-    assert_eq!(bench.ask(blocking(&bench, 1)), ["repair p1 synced [v]", "repair p2 synced [v]"]);
-    assert_eq!(bench.wrote("p1", true), ["timeout 1/3"]);
+    assert_eq!(bench.ask(blocking(&bench, 1)), ["repair p1 synced [v]", "repair p2 synced [v]", "timeout 0/3"]);
+    // Where two disks of three suffice, the others' are waited for.
+    bench.unlink("p2");
+    assert_eq!(bench.ask(blocking(&bench, 2)), ["fetch p1"]);
+    assert_eq!(bench.found("p1", &object("v", 7)), ["repair p1 synced [v]", "repair p2 synced [v]"]);
+    assert_eq!(bench.wrote("p1", true), [""; 0]);
+    assert_eq!(bench.wrote("p2", true), ["got [v] of me,p1"]);
 }
 
 /// Else a retry of it would be minted a second time.
