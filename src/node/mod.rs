@@ -9,6 +9,8 @@ mod effects;
 mod queue;
 mod shard;
 pub mod startup;
+#[cfg(test)]
+mod tests;
 
 pub use control::{Control, ControlConfig, ControlEffects, ControlInput, Fatal, LinkId, Route, Terms};
 pub use drain::{ColdRead, Core, Host};

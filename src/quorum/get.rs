@@ -321,7 +321,7 @@ impl Get {
         self.primaries.iter_mut().for_each(|primary| primary.sent = Some(digest));
         // All of them: who holds the same may not have it on its disk.
         let to = self.primaries.iter().map(|primary| (primary.slot, primary.node)).collect();
-        repairs.push(Repair { object: object.clone(), to, sync: true });
+        repairs.push(Repair { object: object.clone(), to, sync: true, again: false });
         self.again = false;
         self.phase = Phase::Repairing(Withheld { object, acks, repaired });
         None
@@ -441,7 +441,7 @@ impl Get {
         if std::mem::take(&mut self.again) {
             let late = self.primaries.iter().filter(|primary| !primary.durable && !primary.unwilling);
             let to = late.map(|primary| (primary.slot, primary.node)).collect();
-            repairs.push(Repair { object: held.object.clone(), to, sync: true });
+            repairs.push(Repair { object: held.object.clone(), to, sync: true, again: true });
         }
         None
     }
@@ -461,7 +461,7 @@ impl Get {
                 to.push((primary.slot, primary.node));
             }
         }
-        (!to.is_empty()).then(|| Repair { object: object.clone(), to, sync: false })
+        (!to.is_empty()).then(|| Repair { object: object.clone(), to, sync: false, again: false })
     }
 }
 

@@ -168,7 +168,7 @@ impl ReplyTimes {
 }
 
 fn as_micros(span: Duration) -> f64 {
-    span.as_secs_f64() * 1e6
+    span.as_micros() as f64
 }
 
 #[cfg(test)]
@@ -233,6 +233,63 @@ mod tests {
         assert!(times.rank(at(1000), NodeId(1)) > times.rank(at(1000), NodeId(2)));
         assert!(times.rank(at(60_000), NodeId(1)) < times.rank(at(60_000), NodeId(2)));
         assert_eq!(times.rank(at(0), NodeId(3)), 0, "a stranger is tried");
+    }
+
+    /// Eight of 128 are more than one in twenty, six are not.
+    #[test]
+    fn the_hedge_waits_for_as_many_as_are_fast_enough() {
+        for (slow, after) in [(6, 10), (8, 200)] {
+            let mut times = times();
+            (0..128).for_each(|i| times.on_reply(at(i), NodeId(1), ms(if i < slow { 200 } else { 10 })));
+            assert_eq!(times.hedge_after(), Some(ms(after)), "{slow} slow ones");
+        }
+    }
+
+    /// As a fraction of a second it is a little less than so many microseconds.
+    #[test]
+    fn a_percentile_is_a_time_that_a_reply_took() {
+        let mut times = times();
+        (0..16).for_each(|i| times.on_reply(at(i), NodeId(1), Duration::from_micros(254_470)));
+        assert_eq!(times.hedge_after(), Some(Duration::from_micros(254_470)));
+    }
+
+    #[test]
+    fn a_few_replies_of_today_are_no_percentile() {
+        let mut times = times();
+        (0..15).for_each(|i| times.on_reply(at(i), NodeId(1), ms(10)));
+        times.on_reply(at(31_000), NodeId(1), ms(10));
+        assert_eq!(times.hedge_after(), None);
+    }
+
+    #[test]
+    fn a_hedge_costs_more_than_it_saves_within_a_millisecond() {
+        let hedge = |after| ReplyTimes::new(HedgeAfter::Fixed(after), ATTEMPT).hedge_after();
+        assert_eq!(hedge(Duration::from_micros(10)), Some(ms(1)));
+        assert_eq!(hedge(ms(2)), Some(ms(2)));
+        assert_eq!(hedge(ATTEMPT), None);
+    }
+
+    #[track_caller]
+    fn as_slow_as(times: &ReplyTimes, took: Duration) {
+        let mut other = self::times();
+        other.on_reply(at(0), NodeId(1), took);
+        assert_eq!(times.rank(at(0), NodeId(1)), other.rank(at(0), NodeId(1)), "{took:?}");
+    }
+
+    #[test]
+    fn one_fast_reply_makes_no_fast_peer_and_each_silence_a_slower_one() {
+        let mut times = times();
+        times.on_reply(at(0), NodeId(1), ms(100));
+        times.on_reply(at(0), NodeId(1), ms(1));
+        as_slow_as(&times, ms(75));
+        times.on_timeout(at(0), NodeId(1), ms(1));
+        as_slow_as(&times, ms(150));
+        (0..20).for_each(|_| times.on_timeout(at(0), NodeId(1), ms(1)));
+        as_slow_as(&times, ATTEMPT * 8);
+        // Nor does one reply that took an hour make one that is never asked again.
+        let mut times = self::times();
+        times.on_reply(at(0), NodeId(1), ms(3_600_000));
+        as_slow_as(&times, ATTEMPT * 8);
     }
 
     proptest! {

@@ -100,7 +100,7 @@ impl Shard {
             self.tell_get(entry, verdict, fx);
         }
         for repair in repairs {
-            self.repair(entry, repair, fx);
+            self.repair(now, entry, repair, fx);
         }
         self.end_if_finished(entry);
     }

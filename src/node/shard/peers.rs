@@ -363,4 +363,47 @@ mod tests {
         bench.peers.on_link(A);
         assert!(bench.peers.may_send(A, at(602)));
     }
+
+    /// What it has already says nothing more once it is left alone.
+    #[test]
+    fn nothing_is_sent_again_to_one_that_is_left_alone() {
+        let mut bench = Bench::new(100);
+        let entry = bench.send(A, 0).unwrap();
+        assert!(bench.peers.on_sent(A, entry << 8, at(299), &mut bench.rng));
+        assert!(!bench.peers.on_sent(A, entry << 8, at(300), &mut bench.rng));
+    }
+
+    #[test]
+    fn the_end_of_one_request_is_no_sign_of_life() {
+        let mut bench = Bench::new(100);
+        let (ended, waiting) = (bench.send(A, 0).unwrap(), bench.send(A, 10).unwrap());
+        bench.peers.on_ended(ended);
+        bench.time_out(waiting, 300);
+        assert!(bench.is_silent(A));
+    }
+
+    #[test]
+    fn peers_that_fell_silent_together_are_not_probed_together() {
+        let mut bench = Bench::new(100);
+        let entries: Vec<u64> = (1..=16).map(|node| bench.send(NodeId(node), 0).unwrap()).collect();
+        entries.iter().for_each(|entry| bench.time_out(*entry, 300));
+        let mut rests: Vec<u64> = (1..=16).map(|node| bench.rests_until(NodeId(node), 300)).collect();
+        rests.sort();
+        rests.dedup();
+        assert!(rests.len() > 8, "{rests:?}");
+    }
+
+    #[test]
+    fn the_first_rest_after_an_answer_is_a_short_one() {
+        let mut bench = Bench::new(100);
+        let mut now = 0;
+        for _ in 0..8 {
+            let entry = bench.send(A, now).unwrap();
+            bench.time_out(entry, now + 300);
+            let rest = bench.rests_until(A, now + 300) - (now + 300);
+            assert!((100..=200).contains(&rest), "{rest}");
+            bench.answer(A, entry);
+            now += 1000;
+        }
+    }
 }

@@ -13,17 +13,23 @@ use crate::types::{NodeId, Now, Round};
 
 impl Shard {
     /// Sends what a read has found to those who are behind it; this node merges its own share.
-    pub(super) fn repair(&mut self, entry: u64, repair: Repair, fx: &mut Effects) {
-        let Repair { mut object, to, sync } = repair;
+    pub(super) fn repair(&mut self, now: Now, entry: u64, repair: Repair, fx: &mut Effects) {
+        let Repair { mut object, to, sync, again } = repair;
         if mutant!(RepairKeepsOne) {
             object = Arc::new(object.with_first_sibling());
         }
-        self.counters.repairs_blocking += u64::from(sync);
-        self.counters.repairs_sent += to.len() as u64;
+        if again {
+            self.counters.resent += to.len() as u64;
+        } else {
+            self.counters.repairs_blocking += u64::from(sync);
+            self.counters.repairs_sent += to.len() as u64;
+        }
+        let mut refused = false;
         for (slot, node) in to {
             if node == self.node && self.read_only.is_some() {
                 let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
                 get.machine.on_unrepaired(slot, node, false);
+                refused = true;
                 continue;
             }
             let Some(Entry { work: Work::Get(get), .. }) = self.entries.get(&entry) else { return };
@@ -43,6 +49,10 @@ impl Shard {
             };
             let id = request_id(if sync { entry } else { UNTRACKED }, slot);
             fx.after_written.push(Output::Request { node, id, request: PeerRequest::Replicate(replicate) });
+        }
+        // Without this node's share there may be too few.
+        if refused && sync {
+            self.drive_get(now, entry, fx);
         }
     }
 

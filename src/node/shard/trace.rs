@@ -454,3 +454,6 @@ fn span(node: NodeId, slot: Slot, role: Role, why: Why, asked_us: u64) -> Span {
         hint_for: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,8 @@ pub struct Repair {
     pub to: Vec<(Slot, NodeId)>,
     /// The read waits until it is on their disks.
     pub sync: bool,
+    /// They were sent it before.
+    pub again: bool,
 }
 
 /// What the client is told; each get says it once.

@@ -5,6 +5,9 @@ use crate::quorum::Level;
 use crate::types::WriteId;
 use crate::version::{Actor, Body, Dot, Sibling};
 
+mod blocking;
+mod wanted;
+
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 /// Nodes that may stand in.
 const SPARE: [NodeId; 2] = [NodeId(4), NodeId(5)];
@@ -90,7 +93,8 @@ fn told(verdict: GetVerdict) -> GetStep {
 }
 
 fn repair(object: &Arc<Object>, slots: &[u8]) -> Repair {
-    Repair { object: object.clone(), to: slots.iter().map(|slot| at(*slot)).collect(), sync: false }
+    let to = slots.iter().map(|slot| at(*slot)).collect();
+    Repair { object: object.clone(), to, sync: false, again: false }
 }
 
 /// Everybody is usable.
@@ -291,13 +295,13 @@ fn blocking_repair_waits_for_the_disks_of_n_minus_r_plus_one_primaries() {
     step(&mut get);
     reply(&mut get, 1, found(&object(7)));
     // All of them: to hold the same is not to have it on the disk.
-    let all = Repair { object: object(7), to: vec![at(0), at(1), at(2)], sync: true };
+    let all = Repair { object: object(7), to: vec![at(0), at(1), at(2)], sync: true, again: false };
     assert_eq!(step(&mut get), GetStep { repairs: vec![all], ..GetStep::default() });
     get.on_durable(Slot(2), NodeId(3));
     get.on_durable(Slot(2), NodeId(3));
     assert_eq!(step(&mut get), GetStep::default(), "one primary is one");
     get.on_attempt_timeout();
-    let late = Repair { object: object(7), to: vec![at(0), at(1)], sync: true };
+    let late = Repair { object: object(7), to: vec![at(0), at(1)], sync: true, again: true };
     assert_eq!(step(&mut get), GetStep { repairs: vec![late], ..GetStep::default() });
     get.on_durable(Slot(0), NodeId(1));
     assert_eq!(step(&mut get), told(answer(Some(&object(7)), &[0, 1], &[])));

@@ -1,0 +1,12 @@
+//! One shard alone with its store: what it asks of its peers, what it tells its clients, and when.
+
+mod bench;
+mod forwarding;
+mod puts;
+mod reads;
+mod repairs;
+mod slowness;
+mod spans;
+mod whereabouts;
+
+use self::bench::Bench;
