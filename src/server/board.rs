@@ -18,7 +18,7 @@ pub struct View {
     pub status: StatusReply,
     /// Why requests for local ranges would fail now, if so.
     pub lacking: Option<String>,
-    /// Welcomes by nodes that are no members of the ring.
+    /// Links closed because no member was at the other end.
     pub strangers: u64,
 }
 
@@ -72,7 +72,7 @@ impl Board {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Welcomes by nodes that are no members of the ring, since the start.
+    /// Links closed because no member was at the other end, since the start.
     pub fn strangers(&self) -> u64 {
         self.view.load().strangers
     }

@@ -259,7 +259,7 @@ fn node_counters(sources: &Sources) -> Vec<Number<u64>> {
             "Requests of peers refused as overloaded by the listener",
             load(&lane.overloaded_peers),
         ),
-        ("dynkv_strangers_total", "Links closed because a node that is no member answered them", board.strangers()),
+        ("dynkv_strangers_total", "Links closed because no member was at the other end", board.strangers()),
         ("dynkv_links_total", "Links that came up", net.links()),
         ("dynkv_connections_refused_total", "Connections refused because there were too many", net.refused()),
         ("dynkv_handshakes_failed_total", "Accepted connections that did not become links", net.failed_handshakes()),

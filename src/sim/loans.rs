@@ -4,6 +4,7 @@
 use super::disk::Disk;
 use super::oracle::Holder;
 use super::world::World;
+use crate::storage::Record;
 use crate::types::{NodeId, Time};
 use crate::version::Dot;
 
@@ -46,12 +47,19 @@ impl<D: Disk> World<D> {
         self.holds(*heir, place, *dot, true, None) || lends(false) && (!synced || lends(true))
     }
 
-    /// Where what is left of a key may be: on its primaries and, when the record of one has rotted, on everybody, since whoever
-    /// keeps a copy for that one cannot hand it over before the record is rebuilt.
+    /// Where what is left of a key may be: on its primaries and, when the record of one has rotted, with those that have a
+    /// hint for that one, since they cannot hand it over before the record is rebuilt.
     pub(super) fn keepers(&self, name: &str, place: &[u8]) -> Vec<usize> {
         let primaries = self.primaries(name);
-        let rotten = primaries.iter().any(|node| self.witness.is_damaged(*node, place));
-        if rotten { (0..self.nodes.len()).collect() } else { primaries }
+        let rotten = primaries.iter().filter(|node| self.witness.is_damaged(**node, place));
+        let rotten: Vec<NodeId> =
+            self.ids.iter().filter(|(_, node)| rotten.clone().any(|of| of == *node)).map(|(id, _)| *id).collect();
+        let keeps = |node: &usize| {
+            let record = self.nodes[*node].disk.peek(place, false).map(Record::decode);
+            record.is_some_and(|record| record.is_ok_and(|record| rotten.iter().any(|of| record.hint(*of).is_some())))
+        };
+        let others = (0..self.nodes.len()).filter(|node| !primaries.contains(node) && keeps(node));
+        primaries.iter().copied().chain(others).collect()
     }
 
     /// A node's disk loses something. A loss excuses a loan only if what it took was the loan's last: whoever had handed it

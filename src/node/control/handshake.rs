@@ -1,9 +1,14 @@
 //! The first exchange on a link: who is there, and may they speak.
 
+use std::time::Duration;
+
 use super::{Control, ControlEffects, Fatal, LinkId, Route};
 use crate::message::{ControlMessage, Hello, HelloAnswer, HelloRefusal, PROTOCOL};
 use crate::node::startup::grant_record;
 use crate::types::{Generation, NodeId};
+
+/// How long a seed is not dialed at which somebody has answered who is no member. Members have addresses of their own.
+const SHUNNED_FOR: Duration = Duration::from_secs(5);
 
 impl Control {
     /// This node's own hello.
@@ -107,9 +112,7 @@ impl Control {
         // cluster under the same authority, grants nothing here, is no route, and is heard of by nobody.
         let bound = self.view.as_ref().map(|view| view.layout().member_named(name));
         if bound == Some(None) {
-            self.strangers += 1;
-            fx.close.push((link, format!("{name:?} welcomes this node, and is no member of its ring")));
-            return;
+            return self.turn_away(link, fx);
         }
         if let Some(address) = &known.dialed {
             self.aliases.insert(address.clone(), node);
@@ -137,6 +140,17 @@ impl Control {
         self.met(node, fx);
         // at once: both have news after a cut, and have heard nothing of one another for as long as it lasted
         self.ask(link, fx);
+    }
+
+    /// Closes a link with one who is no member of the ring. A seed where such a one answers is left alone for a while.
+    pub(super) fn turn_away(&mut self, link: LinkId, fx: &mut ControlEffects) {
+        let known = self.links.get(&link).expect("the caller has found this link");
+        fx.close.push((link, format!("{:?} is no member of this node's ring", known.certified)));
+        self.strangers += 1;
+        if let Some(address) = &known.dialed {
+            self.shunned.insert(address.clone(), self.now + SHUNNED_FOR);
+            self.addresses_changed = true;
+        }
     }
 
     fn on_refused(&mut self, link: LinkId, refusal: HelloRefusal, fx: &mut ControlEffects) {

@@ -82,8 +82,10 @@ pub struct Control {
     grants: Grants,
     /// Members that have granted this run and do not rebuild.
     granted_by: BTreeSet<NodeId>,
-    /// Welcomes by nodes that are no members.
+    /// Links closed because no member was at the other end.
     strangers: u64,
+    /// Seeds at which that was so, and when they are dialed again.
+    shunned: BTreeMap<String, Time>,
     /// Peers that have refused this node, by name, and not welcomed it since.
     refusals: BTreeMap<String, HelloRefusal>,
     dialed: BTreeSet<String>,
@@ -135,6 +137,7 @@ impl Control {
             aliases: BTreeMap::new(),
             granted_by: BTreeSet::new(),
             strangers: 0,
+            shunned: BTreeMap::new(),
             refusals: BTreeMap::new(),
             dialed: BTreeSet::new(),
             addresses_changed: true,
@@ -268,11 +271,12 @@ impl Control {
         });
         self.members.retain(|node| view.layout().member(node).is_some());
         self.grants.retain(|node| view.layout().member(node).is_some());
-        // Before the birth anybody who waited for it was a peer.
-        let strangers =
-            self.links.iter().filter(|(_, link)| link.peer.is_some_and(|peer| view.layout().member(peer).is_none()));
-        fx.close.extend(strangers.map(|(link, _)| (*link, "it is no member of the ring".to_owned())));
-        self.granted_by.retain(|node| view.layout().member(*node).is_some());
+        // Before the birth anybody who waited for it was a peer, and had a say in whether this node belongs.
+        let stranger = |link: &&Link| link.peer.is_some_and(|peer| view.layout().member(peer).is_none());
+        let strangers: Vec<LinkId> =
+            self.links.iter().filter(|(_, link)| stranger(link)).map(|(link, _)| *link).collect();
+        strangers.into_iter().for_each(|link| self.turn_away(link, fx));
+        self.refusals.clear();
         self.view = Some(view);
         self.addresses_changed = true;
         // Force the shards to be told again: a majority is counted over the members of the new layout.
@@ -364,7 +368,8 @@ impl Control {
                 .get(seed)
                 .is_some_and(|node| *node == own.node || by_node.get(node).is_some_and(|at| at != seed))
         };
-        let seeds = self.config.seeds.iter().filter(|seed| **seed != own.address && !is_alias(seed)).cloned();
+        let wanted = |seed: &&String| **seed != own.address && !is_alias(seed) && !self.shunned.contains_key(*seed);
+        let seeds = self.config.seeds.iter().filter(wanted).cloned();
         let mut wanted: BTreeSet<String> = seeds.collect();
         wanted.extend(by_node.into_values());
         wanted
@@ -391,7 +396,7 @@ impl Control {
         &self.members
     }
 
-    /// How often somebody who is no member has welcomed this node: dialed by a seed's address, and turned away.
+    /// How often somebody who is no member was at the other end of a link: met before the birth, or at a seed's address.
     pub fn strangers(&self) -> u64 {
         self.strangers
     }

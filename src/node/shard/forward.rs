@@ -80,10 +80,8 @@ impl Shard {
     }
 
     fn take_forward(&mut self, entry: u64) -> Option<ForwardEntry> {
-        self.wake_at(entry, None);
         let Some(Entry { work: Work::Forward(_), .. }) = self.entries.get(&entry) else { return None };
-        let Some(Entry { work: Work::Forward(forward), .. }) = self.entries.remove(&entry) else { return None };
-        self.peers.on_ended(entry);
+        let Some(Work::Forward(forward)) = self.take_out(entry) else { return None };
         self.waiting -= 1;
         Some(*forward)
     }

@@ -49,18 +49,23 @@ impl Shard {
     /// Ends a request: nothing more is to come, or nothing more is waited for.
     pub(super) fn end(&mut self, entry: u64) {
         self.hint_for_missing(entry);
-        let Some(Entry { work, wake, .. }) = self.entries.remove(&entry) else { return };
+        match self.take_out(entry) {
+            Some(Work::Put(put)) if self.writes.get(&put.write_id) == Some(&entry) => {
+                self.writes.remove(&put.write_id);
+            }
+            Some(Work::Hint(_)) => self.handing_off -= 1,
+            _ => {}
+        }
+    }
+
+    /// Takes a request out, with its timer: it is heard of no more.
+    pub(super) fn take_out(&mut self, entry: u64) -> Option<Work> {
+        let Entry { work, wake, .. } = self.entries.remove(&entry)?;
         if let Some(wake) = wake {
             self.timers.remove(&(wake, entry));
         }
         self.peers.on_ended(entry);
-        match work {
-            Work::Put(put) if self.writes.get(&put.write_id) == Some(&entry) => {
-                self.writes.remove(&put.write_id);
-            }
-            Work::Hint(_) => self.handing_off -= 1,
-            _ => {}
-        }
+        Some(work)
     }
 
     /// A request has been answered. It ends if all have been heard; else it lingers for the stragglers, within a bound.

@@ -66,20 +66,16 @@ pub async fn drop(context: &Context, args: DropArgs) -> Result<Exit, Failure> {
     let (members, answers) = (members(&client), client.status_all().await);
     let target = target(&members, &answers, &args.target)?;
     let holders = holders(&members, &answers, Some(target), args.node.as_deref())?;
-    if asks && !is_confirmed(&args.target, counted(&answers, target, &holders))? {
+    if asks && !is_confirmed(&question(&args.target, target, &answers, &holders))? {
         return Err(Failure::new(Exit::Error, "nothing was dropped"));
     }
     carry_out(context, &client, &holders, HintOrder::Drop { target }, "will be dropped").await
 }
 
 /// Asks whether it is meant.
-fn is_confirmed(target: &str, counted: u64) -> Result<bool, Failure> {
+fn is_confirmed(question: &str) -> Result<bool, Failure> {
     let mut stderr = std::io::stderr();
-    write!(
-        stderr,
-        "Drop all that waits for {target}, {} of acknowledged writes included? [y/N] ",
-        count(counted, "hint")
-    )?;
+    write!(stderr, "{question} [y/N] ")?;
     stderr.flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
@@ -133,11 +129,18 @@ fn holders(
     Ok(members.iter().filter(wanted).map(|member| (member.id, member.name.clone())).collect())
 }
 
-/// Hints for `target` on these holders that acknowledged writes rest on.
-fn counted(answers: &Answers, target: NodeId, holders: &[(NodeId, String)]) -> u64 {
-    let replies = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
-    let asked = replies.filter(|reply| holders.iter().any(|(holder, _)| *holder == reply.node));
-    asked.flat_map(|reply| &reply.hints).filter(|kept| kept.target == target).map(|kept| kept.counted).sum()
+/// What is at stake: hints for the target on these holders that acknowledged writes rest on, and who has not said how many.
+fn question(name: &str, target: NodeId, answers: &Answers, holders: &[(NodeId, String)]) -> String {
+    let reply = |holder: NodeId| {
+        answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).find(|reply| reply.node == holder)
+    };
+    let kept = holders.iter().filter_map(|(holder, _)| reply(*holder)).flat_map(|reply| &reply.hints);
+    let counted: u64 = kept.filter(|kept| kept.target == target).map(|kept| kept.counted).sum();
+    let unsaid = holders.iter().filter(|(holder, _)| reply(*holder).is_none_or(|reply| !reply.hints_counted));
+    let unsaid: Vec<&str> = unsaid.map(|(_, name)| name.as_str()).collect();
+    let unsaid =
+        if unsaid.is_empty() { String::new() } else { format!(", and those of {} unknown", unsaid.join(", ")) };
+    format!("Drop all that waits for {name}, {} of acknowledged writes included{unsaid}?", count(counted, "hint"))
 }
 
 /// What became of an order.
