@@ -13,7 +13,7 @@ use super::oracle::{Event, Shown};
 use super::run::{PATIENCE, Run};
 use super::trace::node_name;
 use super::workload::{bucket_of, key_id, shown_by};
-use crate::node::Core;
+use crate::node::{Core, ShardCounters};
 use crate::storage::{Engine, Family, Record, ScanLimit, parse_hint_key};
 use crate::types::{Bucket, WriteId};
 use crate::version::{Dot, Object};
@@ -113,7 +113,9 @@ impl<D: Disk> Run<'_, D> {
         for node in 0..self.world.nodes.len() {
             let Some(process) = &self.world.nodes[node].process else { continue };
             let counters: Vec<_> = process.cores().map(Core::counters).collect();
-            let left: u64 = counters.iter().map(|sum| sum.in_flight + sum.lingering + sum.parked).sum();
+            // Nobody but hints asks peers any more.
+            let asked = |sum: &ShardCounters| if sum.hints_waiting == 0 { sum.with_peers } else { 0 };
+            let left: u64 = counters.iter().map(|sum| sum.in_flight + sum.lingering + sum.parked + asked(sum)).sum();
             if left > 0 {
                 self.fail(
                     "nothing left over",
@@ -280,11 +282,10 @@ impl<D: Disk> Run<'_, D> {
             let name = self.workload.keys()[key].clone();
             let Some(place) = self.world.place_of(&name) else { continue };
             let primaries = self.world.primaries(&name);
-            let nodes = 0..self.world.nodes.len();
+            let keepers = self.world.keepers(&name, &place);
             let rotten = |node: usize| self.world.witness.is_damaged(node, &place);
             let copy = |node: usize| (node, self.copy_on(node, &place));
-            // A copy for one whose own has rotted cannot be handed on.
-            let strays = nodes.clone().filter(|node| !primaries.contains(node) && !nodes.clone().any(rotten));
+            let strays = (0..self.world.nodes.len()).filter(|node| !keepers.contains(node));
             let stray = strays.map(copy).find(|(_, copy)| copy.is_some());
             let is_sound = |node: &usize| !lost.contains(node) && !rotten(*node);
             let sound: Vec<_> = primaries.iter().copied().filter(is_sound).map(copy).collect();

@@ -39,7 +39,7 @@ pub struct ShardCounters {
     pub hedges_sent: u64,
     /// Replies that said "the same" in place of an object.
     pub digest_hits: u64,
-    /// Replicas that gets have found behind and sent the result, this node included.
+    /// Replicas that gets have sent what they had found, this node included: those behind, and all for a blocking repair.
     pub repairs_sent: u64,
     /// Gets that have waited until the result was on the disks of enough replicas.
     pub repairs_blocking: u64,

@@ -283,10 +283,11 @@ impl Shard {
     /// Requests that are about to leave: those to a peer that is not to be asked now are taken out, as though they had been
     /// lost on their way. What they are for is sent again, or done without them.
     pub fn on_leaving(&mut self, now: Now, outputs: &mut Vec<Output>) {
-        let Shard { peers, rng, .. } = self;
+        let Shard { peers, rng, entries, .. } = self;
         outputs.retain(|output| match output {
-            // Nobody waits for its answer, so silence on it says nothing.
-            Output::Request { node, id, .. } if *id >> 8 == UNTRACKED => peers.may_send(*node, now.time),
+            // Nobody waits for its answer, as for an asynchronous repair, or no more, so that nobody would ever strike it off:
+            // silence on it says nothing.
+            Output::Request { node, id, .. } if !entries.contains_key(&(*id >> 8)) => peers.may_send(*node, now.time),
             Output::Request { node, id, .. } => peers.on_sent(*node, *id, now.time, rng),
             Output::Answer { .. } | Output::Respond { .. } => true,
         });

@@ -2,6 +2,7 @@
 
 use super::Bench;
 use super::bench::within;
+use crate::node::ShardInput;
 use crate::storage::Fault;
 
 #[test]
@@ -29,6 +30,20 @@ fn nothing_is_left_of_a_put_that_all_have_answered() {
     bench.wrote("p1", true);
     bench.wrote("p2", true);
     assert_eq!((bench.counters().lingering, bench.counters().with_peers, bench.due()), (0, 0, None));
+}
+
+/// What leaves in the very drain in which its put ends is with nobody, though it is never answered.
+#[test]
+fn a_request_that_outlives_its_put_takes_no_room_at_its_peer() {
+    let mut bench = Bench::new();
+    let mut put = bench.put("v", 7, 3);
+    put.header.deadline = within(200);
+    bench.ask(put.clone());
+    bench.pass(200);
+    let retry = bench.client(put);
+    let left = bench.drain(vec![retry, ShardInput::Timer]);
+    assert_eq!(left, ["indeterminate 1/3", "indeterminate 1/3", "write p1 synced [v]", "write p2 synced [v]"]);
+    assert_eq!((bench.counters().in_flight, bench.counters().with_peers), (0, 0));
 }
 
 /// A batch that failed may surface, and what was never in one cannot.
