@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -17,7 +18,7 @@ use crate::node::LinkId;
 
 /// Control's lanes go first: what they carry is little, and liveness hangs on it.
 pub const CONTROL_PRIORITY: i32 = 10;
-/// A name may lead elsewhere after this long without a link.
+/// A name may lead elsewhere after this long without a link that stood as long.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
 /// Between two tries to look a name up.
 const LOOK_UP_PAUSE: Duration = Duration::from_secs(1);
@@ -62,15 +63,20 @@ impl Dialing {
     async fn follow(&self, address: &str, mut seen: mpsc::Receiver<DialEvent>, until: CancellationToken) {
         let is_name = address.parse::<SocketAddr>().is_err();
         let mut current = None;
+        let mut names = LookUp::new(Instant::now());
         loop {
             let event = tokio::select! {
                 event = seen.recv() => event,
-                () = tokio::time::sleep(LOOK_UP_AGAIN), if is_name && current.is_none() => None,
+                () = tokio::time::sleep_until(names.again), if is_name && current.is_none() => None,
             };
             match event {
-                Some(DialEvent::Up(link)) => current = self.on_up(address, link).await,
+                Some(DialEvent::Up(link)) => {
+                    names.on_up(Instant::now());
+                    current = self.on_up(address, link).await;
+                }
                 Some(DialEvent::Down(reason)) => {
                     debug!(address, %reason, "dialed link down");
+                    names.on_down(Instant::now());
                     self.on_down(&mut current).await;
                 }
                 Some(DialEvent::Failed(_)) => {}
@@ -118,6 +124,29 @@ impl Dialing {
     }
 }
 
+/// When a name is looked up again.
+struct LookUp {
+    again: Instant,
+    up: Instant,
+}
+
+impl LookUp {
+    fn new(now: Instant) -> LookUp {
+        LookUp { again: now + LOOK_UP_AGAIN, up: now }
+    }
+
+    fn on_up(&mut self, now: Instant) {
+        self.up = now;
+    }
+
+    /// Whoever ends each link at once may have got the address from the one who had the name.
+    fn on_down(&mut self, now: Instant) {
+        if now - self.up >= LOOK_UP_AGAIN {
+            self.again = now + LOOK_UP_AGAIN;
+        }
+    }
+}
+
 /// The first address that the name has; tries until there is one.
 async fn look_up(address: &str) -> SocketAddr {
     let mut failure = String::new();
@@ -133,5 +162,25 @@ async fn look_up(address: &str) -> SocketAddr {
             failure = problem;
         }
         tokio::time::sleep(LOOK_UP_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_looked_up_again_unless_a_link_has_stood() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut names = LookUp::new(start);
+        for ms in (0..4800).step_by(200) {
+            names.on_up(at(ms));
+            names.on_down(at(ms + 100));
+        }
+        assert_eq!(names.again, at(5000), "short links put nothing off");
+        names.on_up(at(4900));
+        names.on_down(at(9900));
+        assert_eq!(names.again, at(14_900), "its address was the right one until now");
     }
 }

@@ -161,7 +161,11 @@ fn request_counters(shard: &Shard) -> Vec<Number<u64>> {
             core.hedges_sent,
         ),
         ("dynkv_read_digest_hits_total", "Replies to gets that named a digest in place of an object", core.digest_hits),
-        ("dynkv_read_repairs_total", "Replicas that gets found behind and sent the result", core.repairs_sent),
+        (
+            "dynkv_read_repairs_total",
+            "Replicas that gets sent what they had found, this node included",
+            core.repairs_sent,
+        ),
         (
             "dynkv_read_repairs_blocking_total",
             "Gets that waited for the disks of the replicas they repaired",
@@ -259,7 +263,11 @@ fn node_counters(sources: &Sources) -> Vec<Number<u64>> {
             "Requests of peers refused as overloaded by the listener",
             load(&lane.overloaded_peers),
         ),
-        ("dynkv_strangers_total", "Links closed because no member was at the other end", board.strangers()),
+        (
+            "dynkv_strangers_total",
+            "Links given up since who was dialed, or met before the birth, is no member",
+            board.strangers(),
+        ),
         ("dynkv_links_total", "Links that came up", net.links()),
         ("dynkv_connections_refused_total", "Connections refused because there were too many", net.refused()),
         ("dynkv_handshakes_failed_total", "Accepted connections that did not become links", net.failed_handshakes()),

@@ -28,9 +28,7 @@ impl Control {
             self.next_gossip = self.now + self.config.gossip.interval;
             self.members.beat();
             self.gossip(fx);
-            let shunned = self.shunned.len();
-            self.shunned.retain(|_, until| *until > self.now);
-            self.addresses_changed |= self.shunned.len() < shunned;
+            self.forgive();
         }
     }
 

@@ -153,9 +153,20 @@ impl Control {
         }
     }
 
+    /// Seeds that have been left alone for long enough are dialed again.
+    pub(super) fn forgive(&mut self) {
+        let before = self.shunned.len();
+        self.shunned.retain(|_, until| *until > self.now);
+        self.addresses_changed |= self.shunned.len() < before;
+    }
+
     fn on_refused(&mut self, link: LinkId, refusal: HelloRefusal, fx: &mut ControlEffects) {
         let known = self.links.get(&link).expect("messages are handled on known links only");
         let peer = known.certified.clone();
+        if self.view.as_ref().is_some_and(|view| view.layout().member_named(&peer).is_none()) {
+            // Whoever is not of this ring has no say in who is.
+            return self.turn_away(link, fx);
+        }
         let born = self.view.is_some();
         match refusal {
             HelloRefusal::Yourself => {

@@ -84,7 +84,7 @@ pub struct Control {
     granted_by: BTreeSet<NodeId>,
     /// Links closed because no member was at the other end.
     strangers: u64,
-    /// Seeds at which that was so, and when they are dialed again.
+    /// Where that was so, and until when nobody is dialed there merely for being a seed.
     shunned: BTreeMap<String, Time>,
     /// Peers that have refused this node, by name, and not welcomed it since.
     refusals: BTreeMap<String, HelloRefusal>,
@@ -276,6 +276,7 @@ impl Control {
         let strangers: Vec<LinkId> =
             self.links.iter().filter(|(_, link)| stranger(link)).map(|(link, _)| *link).collect();
         strangers.into_iter().for_each(|link| self.turn_away(link, fx));
+        self.granted_by.retain(|node| view.layout().member(*node).is_some());
         self.refusals.clear();
         self.view = Some(view);
         self.addresses_changed = true;
@@ -368,8 +369,8 @@ impl Control {
                 .get(seed)
                 .is_some_and(|node| *node == own.node || by_node.get(node).is_some_and(|at| at != seed))
         };
-        let wanted = |seed: &&String| **seed != own.address && !is_alias(seed) && !self.shunned.contains_key(*seed);
-        let seeds = self.config.seeds.iter().filter(wanted).cloned();
+        let is_dialed = |seed: &&String| **seed != own.address && !is_alias(seed) && !self.shunned.contains_key(*seed);
+        let seeds = self.config.seeds.iter().filter(is_dialed).cloned();
         let mut wanted: BTreeSet<String> = seeds.collect();
         wanted.extend(by_node.into_values());
         wanted
@@ -377,8 +378,7 @@ impl Control {
 
     fn standing(&self) -> Standing {
         let others = self.view.as_ref().map_or(0, |view| view.layout().members().len().saturating_sub(1));
-        let is_member = |node: &&NodeId| self.view.as_ref().is_some_and(|view| view.layout().member(**node).is_some());
-        let granted = self.granted_by.iter().filter(is_member).count();
+        let granted = self.granted_by.len();
         let run = self.start.run;
         Standing {
             node: self.members.own().node,
