@@ -51,12 +51,12 @@ impl<D: Disk> World<D> {
     /// hint for that one, since they cannot hand it over before the record is rebuilt.
     pub(super) fn keepers(&self, name: &str, place: &[u8]) -> Vec<usize> {
         let primaries = self.primaries(name);
-        let rotten = primaries.iter().filter(|node| self.witness.is_damaged(**node, place));
-        let rotten: Vec<NodeId> =
-            self.ids.iter().filter(|(_, node)| rotten.clone().any(|of| of == *node)).map(|(id, _)| *id).collect();
+        let rotten = |node: &usize| primaries.contains(node) && self.witness.is_damaged(*node, place);
+        let rotten: Vec<NodeId> = self.ids.iter().filter(|(_, node)| rotten(node)).map(|(id, _)| *id).collect();
         let keeps = |node: &usize| {
             let record = self.nodes[*node].disk.peek(place, false).map(Record::decode);
-            record.is_some_and(|record| record.is_ok_and(|record| rotten.iter().any(|of| record.hint(*of).is_some())))
+            record
+                .is_some_and(|record| record.map_or(true, |record| rotten.iter().any(|of| record.hint(*of).is_some())))
         };
         let others = (0..self.nodes.len()).filter(|node| !primaries.contains(node) && keeps(node));
         primaries.iter().copied().chain(others).collect()

@@ -8,10 +8,10 @@ use bytesize::ByteSize;
 use humantime::format_duration;
 use serde::Serialize;
 
+use super::answers::{Answers, Unreachable};
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::{Columns, Out};
-use super::status::{Answers, Unreachable};
 
 /// Show, replay or drop what nodes keep for others that missed writes.
 ///

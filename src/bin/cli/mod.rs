@@ -1,5 +1,6 @@
 //! The command line: one file a verb, each with its arguments, what it does and how it prints.
 
+mod answers;
 mod batch;
 mod bench;
 mod completions;

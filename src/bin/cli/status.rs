@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use dynkv::api::{MemberStatus, Phase, StatusReply};
-use dynkv::client::ClientError;
 use serde::Serialize;
 
+use super::answers::{Answers, Unreachable};
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::{Columns, Format, Out, count};
@@ -58,30 +58,6 @@ impl Document {
         let (hints, bytes) = (count(self.hints, "hint"), ByteSize(self.hint_bytes));
         let line = format!("{hints} of {bytes} wait for nodes that missed writes: see `dynkv-cli hints list`");
         (self.hints > 0).then_some(line)
-    }
-}
-
-/// What each node has said of itself, by its address.
-pub type Answers = [(String, Result<StatusReply, ClientError>)];
-
-/// A node that has said nothing.
-#[derive(Debug, PartialEq, Serialize)]
-pub struct Unreachable {
-    address: String,
-    reason: String,
-}
-
-impl Unreachable {
-    pub fn among(answers: &Answers) -> Vec<Unreachable> {
-        let unreachable = |(address, answer): &(String, Result<StatusReply, ClientError>)| {
-            let reason = answer.as_ref().err()?.to_string();
-            Some(Unreachable { address: address.clone(), reason })
-        };
-        answers.iter().filter_map(unreachable).collect()
-    }
-
-    pub fn line(&self) -> String {
-        format!("no answer from {}: {}", self.address, self.reason)
     }
 }
 

@@ -8,8 +8,8 @@ use dynkv::ring::RingView;
 use dynkv::types::NodeId;
 use serde::Serialize;
 
+use super::super::answers::Answers;
 use super::super::output::count;
-use super::super::status::Answers;
 
 /// A disk with less than this part of it free is nearly full; writes end at `storage.min_free`, 5 % by default.
 const NEARLY_FULL_PERCENT: u64 = 10;

@@ -2,16 +2,16 @@
 
 use std::io::{IsTerminal, Write};
 
-use dynkv::api::{HintOrder, HintsOrdered};
+use dynkv::api::{HintOrder, HintsOrdered, StatusReply};
 use dynkv::client::{Client, ClientError};
 use dynkv::ring::Member;
 use dynkv::types::NodeId;
 use serde::Serialize;
 
+use super::super::answers::Answers;
 use super::super::context::Context;
 use super::super::exit::{Exit, Failure};
 use super::super::output::count;
-use super::super::status::Answers;
 
 #[derive(Debug, clap::Args)]
 pub struct FlushArgs {
@@ -110,7 +110,7 @@ fn target(members: &[Member], answers: &Answers, name: &str) -> Result<NodeId, F
     member.or_else(waits).ok_or_else(|| unknown("target", name, members))
 }
 
-/// Whom to ask: the one named, or every member; for a target that has left only those who say that they keep something for it.
+/// Whom to ask: the one named, or every member; for a target that has left those who have not said that they keep nothing.
 fn holders(
     members: &[Member],
     answers: &Answers,
@@ -121,26 +121,27 @@ fn holders(
         return Err(unknown("node", name, members));
     }
     let has_left = target.is_some_and(|target| members.iter().all(|member| member.id != target));
-    let keeps = |member: &Member| {
-        let reply = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).find(|reply| reply.node == member.id);
-        reply.is_some_and(|reply| reply.hints.iter().any(|kept| Some(kept.target) == target))
+    let may_keep = |member: &Member| {
+        let said = reply_of(answers, member.id).filter(|reply| reply.hints_counted);
+        said.is_none_or(|reply| reply.hints.iter().any(|kept| Some(kept.target) == target))
     };
-    let wanted = |member: &&Member| node.map_or_else(|| !has_left || keeps(member), |name| member.name == name);
+    let wanted = |member: &&Member| node.map_or_else(|| !has_left || may_keep(member), |name| member.name == name);
     Ok(members.iter().filter(wanted).map(|member| (member.id, member.name.clone())).collect())
+}
+
+fn reply_of(answers: &Answers, node: NodeId) -> Option<&StatusReply> {
+    answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).find(|reply| reply.node == node)
 }
 
 /// What is at stake: hints for the target on these holders that acknowledged writes rest on, and who has not said how many.
 fn question(name: &str, target: NodeId, answers: &Answers, holders: &[(NodeId, String)]) -> String {
-    let reply = |holder: NodeId| {
-        answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).find(|reply| reply.node == holder)
-    };
-    let kept = holders.iter().filter_map(|(holder, _)| reply(*holder)).flat_map(|reply| &reply.hints);
+    let kept = holders.iter().filter_map(|(holder, _)| reply_of(answers, *holder)).flat_map(|reply| &reply.hints);
     let counted: u64 = kept.filter(|kept| kept.target == target).map(|kept| kept.counted).sum();
-    let unsaid = holders.iter().filter(|(holder, _)| reply(*holder).is_none_or(|reply| !reply.hints_counted));
-    let unsaid: Vec<&str> = unsaid.map(|(_, name)| name.as_str()).collect();
-    let unsaid =
-        if unsaid.is_empty() { String::new() } else { format!(", and those of {} unknown", unsaid.join(", ")) };
-    format!("Drop all that waits for {name}, {} of acknowledged writes included{unsaid}?", count(counted, "hint"))
+    let is_silent = |holder: NodeId| reply_of(answers, holder).is_none_or(|reply| !reply.hints_counted);
+    let silent = holders.iter().filter(|(holder, _)| is_silent(*holder));
+    let silent: Vec<&str> = silent.map(|(_, name)| name.as_str()).collect();
+    let but = if silent.is_empty() { String::new() } else { format!(", and those of {} unknown", silent.join(", ")) };
+    format!("Drop all that waits for {name}, {} of acknowledged writes included{but}?", count(counted, "hint"))
 }
 
 /// What became of an order.

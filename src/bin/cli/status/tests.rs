@@ -1,6 +1,7 @@
 //! Rows and problems, by what nodes say; and what other tests build answers of.
 
 use dynkv::antientropy::HintBacklog;
+use dynkv::client::ClientError;
 use dynkv::types::{ClusterId, DiskId, Generation, NodeId, RingVersion};
 
 use super::*;

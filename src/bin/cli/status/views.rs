@@ -4,9 +4,10 @@ use dynkv::api::{MemberStatus, StatusReply};
 use dynkv::client::ClientError;
 use serde::Serialize;
 
+use super::super::answers::Answers;
 use super::super::exit::Failure;
 use super::super::output::{Columns, Out};
-use super::{Answers, natural};
+use super::natural;
 
 /// What one node holds of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
