@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::gossip::MemberState;
-use crate::message::{GossipDelta, HelloAnswer};
-use crate::types::RingVersion;
+use crate::message::{GossipDelta, HelloAnswer, HelloRefusal};
+use crate::types::{ClusterId, RingVersion};
 
 fn settled(seed: u64, nodes: usize, loss: f64) -> GossipWorld {
     let mut world = GossipWorld::new(seed, nodes, GossipConfig::default());
@@ -161,6 +161,32 @@ fn whoever_is_no_member_is_turned_away_though_it_welcomes() {
         control.handle(now, ControlInput::LinkDown { link }, &mut fx);
         assert!(fx.routes.is_empty(), "there was none");
     }
+}
+
+/// Stale seeds: another cluster's nodes refuse this one before any member has welcomed it, and have no say in that.
+#[test]
+fn whoever_is_no_member_may_refuse_as_often_as_it_likes() {
+    let members = (0..3).map(member).collect();
+    let layout = Layout::birth(Partitions::new(PARTITIONS).unwrap(), members, BTreeMap::new()).unwrap();
+    let (theirs, ours) = (ClusterId([1; 16]), layout.cluster_id());
+    let mut world = GossipWorld::with_layout(5, 1, GossipConfig::default(), layout);
+    let now = Now { time: world.now, wall_ms: 0 };
+    let control = world.nodes[0].control.as_mut().unwrap();
+    let mut refused_by = |name: &str, number: u64| {
+        let (link, mut fx) = (LinkId(number), ControlEffects::default());
+        let dialed = Some(format!("10.9.9.{number}:7400"));
+        control.handle(now, ControlInput::LinkUp { link, dialed, certified: name.into() }, &mut fx);
+        let refusal = HelloRefusal::OtherCluster { theirs: ours, ours: theirs };
+        let message = ControlMessage::HelloAnswer(HelloAnswer::Refused(refusal));
+        control.handle(now, ControlInput::Message { link, id: 0, message }, &mut fx);
+        assert_eq!(fx.close.iter().map(|(link, _)| *link).collect::<Vec<_>>(), [link]);
+        (fx.fatal.is_some(), control.strangers())
+    };
+    assert_eq!((1..=3).map(|number| refused_by("stranger", number)).last(), Some((false, 3)));
+    assert_eq!(refused_by("other", 4), (false, 4));
+    // Members have, once they are more than half of the others.
+    assert_eq!(refused_by(&name_of(1), 5), (false, 4));
+    assert_eq!(refused_by(&name_of(2), 6), (true, 4));
 }
 
 /// Trap 9: ids that have departed, and members of other clusters, are neither taken nor passed on.
