@@ -50,6 +50,8 @@ impl Switch {
         if let Some(target) = order.target()
             && ring.layout().member(target).is_none()
             && waiting.iter().all(|backlog| backlog.target != target)
+            // one that still counts what it kept may find some
+            && self.shards.hints_are_counted()
         {
             let names: Vec<&str> = ring.layout().members().iter().map(|member| member.name.as_str()).collect();
             let reason =

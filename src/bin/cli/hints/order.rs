@@ -107,7 +107,20 @@ fn target(members: &[Member], answers: &Answers, name: &str) -> Result<NodeId, F
             targets.find(|target| is_named(*target, &reply.name_of(*target)))
         })
     };
-    member.or_else(waits).ok_or_else(|| unknown("target", name, members))
+    let target = member.or_else(waits);
+    target.ok_or_else(|| {
+        let unsaid = members.iter().filter(|member| said(answers, member.id).is_none());
+        let unsaid: Vec<&str> = unsaid.map(|member| member.name.as_str()).collect();
+        let failure = unknown("target", name, members);
+        if unsaid.is_empty() {
+            return failure;
+        }
+        let known = failure.message();
+        Failure::usage(format!(
+            "{known}; {} has not said for whom it keeps hints: try again when it has",
+            unsaid.join(", ")
+        ))
+    })
 }
 
 /// Whom to ask: the one named, or every member; for a target that has left those who have not said that they keep nothing.
@@ -122,8 +135,7 @@ fn holders(
     }
     let has_left = target.is_some_and(|target| members.iter().all(|member| member.id != target));
     let may_keep = |member: &Member| {
-        let said = reply_of(answers, member.id).filter(|reply| reply.hints_counted);
-        said.is_none_or(|reply| reply.hints.iter().any(|kept| Some(kept.target) == target))
+        said(answers, member.id).is_none_or(|reply| reply.hints.iter().any(|kept| Some(kept.target) == target))
     };
     let wanted = |member: &&Member| node.map_or_else(|| !has_left || may_keep(member), |name| member.name == name);
     Ok(members.iter().filter(wanted).map(|member| (member.id, member.name.clone())).collect())
@@ -133,14 +145,18 @@ fn reply_of(answers: &Answers, node: NodeId) -> Option<&StatusReply> {
     answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).find(|reply| reply.node == node)
 }
 
+/// What a node has said, if it has counted all that it keeps.
+fn said(answers: &Answers, node: NodeId) -> Option<&StatusReply> {
+    reply_of(answers, node).filter(|reply| reply.hints_counted)
+}
+
 /// What is at stake: hints for the target on these holders that acknowledged writes rest on, and who has not said how many.
 fn question(name: &str, target: NodeId, answers: &Answers, holders: &[(NodeId, String)]) -> String {
     let kept = holders.iter().filter_map(|(holder, _)| reply_of(answers, *holder)).flat_map(|reply| &reply.hints);
     let counted: u64 = kept.filter(|kept| kept.target == target).map(|kept| kept.counted).sum();
-    let is_silent = |holder: NodeId| reply_of(answers, holder).is_none_or(|reply| !reply.hints_counted);
-    let silent = holders.iter().filter(|(holder, _)| is_silent(*holder));
-    let silent: Vec<&str> = silent.map(|(_, name)| name.as_str()).collect();
-    let but = if silent.is_empty() { String::new() } else { format!(", and those of {} unknown", silent.join(", ")) };
+    let unsaid = holders.iter().filter(|(holder, _)| said(answers, *holder).is_none());
+    let unsaid: Vec<&str> = unsaid.map(|(_, name)| name.as_str()).collect();
+    let but = if unsaid.is_empty() { String::new() } else { format!(", and those of {} unknown", unsaid.join(", ")) };
     format!("Drop all that waits for {name}, {} of acknowledged writes included{but}?", count(counted, "hint"))
 }
 

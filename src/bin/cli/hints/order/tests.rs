@@ -43,7 +43,8 @@ fn check_target(name: &str, meant: Option<u64>) {
     let found = target(&three(), &answers(), name);
     assert_eq!(found.as_ref().ok().copied(), meant.map(NodeId));
     if let Err(failure) = found {
-        let said = format!("target {name:?} is not known; members are n1, n2, n3");
+        let but = "n3 has not said for whom it keeps hints: try again when it has";
+        let said = format!("target {name:?} is not known; members are n1, n2, n3; {but}");
         assert_eq!((failure.exit, failure.message()), (Exit::Usage, said.as_str()));
     }
 }
