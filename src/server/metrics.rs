@@ -234,6 +234,7 @@ fn shard_gauges(shard: &Shard) -> Vec<Number<f64>> {
         ("dynkv_replica_requests_in_flight", "Requests that peers have and have not answered", core.with_peers as f64),
         ("dynkv_breakers_open", "Peers that are not asked because they do not answer", core.breakers_open as f64),
         ("dynkv_hints", "Keys kept for other nodes", core.hints_waiting as f64),
+        ("dynkv_hints_under_way", "Keys on their way to other nodes", core.hints_under_way as f64),
         ("dynkv_hint_bytes", "Bytes of the objects kept for other nodes", core.hint_bytes as f64),
     ]
 }

@@ -113,8 +113,8 @@ impl<D: Disk> Run<'_, D> {
         for node in 0..self.world.nodes.len() {
             let Some(process) = &self.world.nodes[node].process else { continue };
             let counters: Vec<_> = process.cores().map(Core::counters).collect();
-            // Nobody but hints asks peers any more.
-            let asked = |sum: &ShardCounters| if sum.hints_waiting == 0 { sum.with_peers } else { 0 };
+            // Nobody but hints asks peers any more: those about rotten records, again and again.
+            let asked = |sum: &ShardCounters| if sum.hints_under_way == 0 { sum.with_peers } else { 0 };
             let left: u64 = counters.iter().map(|sum| sum.in_flight + sum.lingering + sum.parked + asked(sum)).sum();
             if left > 0 {
                 self.fail(

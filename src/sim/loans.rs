@@ -48,7 +48,8 @@ impl<D: Disk> World<D> {
     }
 
     /// Where what is left of a key may be: on its primaries and, when the record of one has rotted, with those that have a
-    /// hint for that one, since they cannot hand it over before the record is rebuilt.
+    /// hint for that one, since they cannot hand it over before the record is rebuilt. A record that cannot be read may say
+    /// so too: whoever looks at it reports it.
     pub(super) fn keepers(&self, name: &str, place: &[u8]) -> Vec<usize> {
         let primaries = self.primaries(name);
         let rotten = |node: &usize| primaries.contains(node) && self.witness.is_damaged(*node, place);

@@ -1,10 +1,12 @@
 //! The first exchange on a link: who is there, and may they speak.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Control, ControlEffects, Fatal, LinkId, Route};
 use crate::message::{ControlMessage, Hello, HelloAnswer, HelloRefusal, PROTOCOL};
 use crate::node::startup::grant_record;
+use crate::ring::RingView;
 use crate::types::{Generation, NodeId};
 
 /// How long a seed is not dialed at which somebody has answered who is no member. Members have addresses of their own.
@@ -112,7 +114,8 @@ impl Control {
         // cluster under the same authority, grants nothing here, is no route, and is heard of by nobody.
         let bound = self.view.as_ref().map(|view| view.layout().member_named(name));
         if bound == Some(None) {
-            return self.turn_away(link, fx);
+            let why = format!("{name:?} welcomes this node, and is no member of its ring");
+            return self.turn_away(link, why, fx);
         }
         if let Some(address) = &known.dialed {
             self.aliases.insert(address.clone(), node);
@@ -143,9 +146,9 @@ impl Control {
     }
 
     /// Closes a link with one who is no member of the ring. A seed where such a one answers is left alone for a while.
-    pub(super) fn turn_away(&mut self, link: LinkId, fx: &mut ControlEffects) {
+    pub(super) fn turn_away(&mut self, link: LinkId, why: String, fx: &mut ControlEffects) {
         let known = self.links.get(&link).expect("the caller has found this link");
-        fx.close.push((link, format!("{:?} is no member of this node's ring", known.certified)));
+        fx.close.push((link, why));
         self.strangers += 1;
         if let Some(address) = &known.dialed {
             self.shunned.insert(address.clone(), self.now + SHUNNED_FOR);
@@ -163,9 +166,14 @@ impl Control {
     fn on_refused(&mut self, link: LinkId, refusal: HelloRefusal, fx: &mut ControlEffects) {
         let known = self.links.get(&link).expect("messages are handled on known links only");
         let peer = known.certified.clone();
-        if self.view.as_ref().is_some_and(|view| view.layout().member_named(&peer).is_none()) {
-            // Whoever is not of this ring has no say in who is.
-            return self.turn_away(link, fx);
+        // Whoever is not of this ring has no say in who is; but a node that is all of its ring was meant for the other one.
+        let is_stranger = |view: &Arc<RingView>| {
+            let layout = view.layout();
+            layout.members().len() > 1 && layout.member_named(&peer).is_none()
+        };
+        if self.view.as_ref().is_some_and(is_stranger) {
+            let why = format!("{peer:?}, no member of this node's ring, refuses it: {refusal}");
+            return self.turn_away(link, why, fx);
         }
         let born = self.view.is_some();
         match refusal {

@@ -80,7 +80,7 @@ pub struct Control {
     /// Addresses that turned out to be somebody's other name, this node's included.
     aliases: BTreeMap<String, NodeId>,
     grants: Grants,
-    /// Members that have granted this run and do not rebuild.
+    /// Who has granted this run and does not rebuild: once there is a ring, members only.
     granted_by: BTreeSet<NodeId>,
     /// Links closed because no member was at the other end.
     strangers: u64,
@@ -275,7 +275,9 @@ impl Control {
         let stranger = |link: &&Link| link.peer.is_some_and(|peer| view.layout().member(peer).is_none());
         let strangers: Vec<LinkId> =
             self.links.iter().filter(|(_, link)| stranger(link)).map(|(link, _)| *link).collect();
-        strangers.into_iter().for_each(|link| self.turn_away(link, fx));
+        for link in strangers {
+            self.turn_away(link, "no member of the ring that has been born".into(), fx);
+        }
         self.granted_by.retain(|node| view.layout().member(*node).is_some());
         self.refusals.clear();
         self.view = Some(view);

@@ -79,6 +79,8 @@ pub struct ShardCounters {
     pub hints_unreadable: u64,
     /// Keys that wait for other nodes.
     pub hints_waiting: u64,
+    /// Of these, objects that are on their way.
+    pub hints_under_way: u64,
     /// Bytes of their objects.
     pub hint_bytes: u64,
     /// Requests of clients waiting for an answer.

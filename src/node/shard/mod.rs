@@ -176,6 +176,7 @@ impl Shard {
             breakers_open: self.peers.open() as u64,
             breaker_openings: self.peers.openings(),
             lingering: self.entries.len().saturating_sub(self.waiting + self.handing_off) as u64,
+            hints_under_way: self.handing_off as u64,
             ..self.hint_counters()
         }
     }
@@ -285,9 +286,10 @@ impl Shard {
     pub fn on_leaving(&mut self, now: Now, outputs: &mut Vec<Output>) {
         let Shard { peers, rng, entries, .. } = self;
         outputs.retain(|output| match output {
-            // Nobody waits for its answer, as for an asynchronous repair, or no more, so that nobody would ever strike it off:
-            // silence on it says nothing.
-            Output::Request { node, id, .. } if !entries.contains_key(&(*id >> 8)) => peers.may_send(*node, now.time),
+            // An asynchronous repair; or what it is for has ended in this drain, and nobody would ever strike it off.
+            Output::Request { node, id, .. } if !entries.contains_key(&(*id >> 8)) => {
+                peers.on_sent_untracked(*node, now.time)
+            }
             Output::Request { node, id, .. } => peers.on_sent(*node, *id, now.time, rng),
             Output::Answer { .. } | Output::Respond { .. } => true,
         });

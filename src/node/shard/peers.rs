@@ -78,7 +78,7 @@ impl Peers {
     }
 
     /// Whether a request to this node would be let go.
-    pub(super) fn may_send(&self, node: NodeId, now: Time) -> bool {
+    fn may_send(&self, node: NodeId, now: Time) -> bool {
         self.peers.get(&node).is_none_or(|peer| {
             let lets = match peer.breaker {
                 Breaker::Closed => true,
@@ -120,6 +120,13 @@ impl Peers {
             self.asked.insert((id, node));
         }
         true
+    }
+
+    /// The same for a request whose answer nobody waits for: silence on it says nothing.
+    pub(super) fn on_sent_untracked(&mut self, node: NodeId, now: Time) -> bool {
+        let lets = self.may_send(node, now);
+        self.withheld += u64::from(!lets);
+        lets
     }
 
     /// The node has answered, whatever it said.

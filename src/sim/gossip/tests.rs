@@ -163,30 +163,41 @@ fn whoever_is_no_member_is_turned_away_though_it_welcomes() {
     }
 }
 
+/// The first node dials somebody who refuses it: whether it ends, and how many strangers it has met.
+fn refused(world: &mut GossipWorld, by: &str, number: u64) -> (bool, u64) {
+    let now = Now { time: world.now, wall_ms: 0 };
+    let (ours, theirs) = (world.layout.cluster_id(), ClusterId([1; 16]));
+    let control = world.nodes[0].control.as_mut().unwrap();
+    let (link, mut fx) = (LinkId(number), ControlEffects::default());
+    let dialed = Some(format!("10.9.9.{number}:7400"));
+    control.handle(now, ControlInput::LinkUp { link, dialed, certified: by.into() }, &mut fx);
+    let refusal = HelloRefusal::OtherCluster { theirs: ours, ours: theirs };
+    let message = ControlMessage::HelloAnswer(HelloAnswer::Refused(refusal));
+    control.handle(now, ControlInput::Message { link, id: 0, message }, &mut fx);
+    assert_eq!(fx.close.iter().map(|(link, _)| *link).collect::<Vec<_>>(), [link]);
+    (fx.fatal.is_some(), control.strangers())
+}
+
 /// Stale seeds: another cluster's nodes refuse this one before any member has welcomed it, and have no say in that.
 #[test]
 fn whoever_is_no_member_may_refuse_as_often_as_it_likes() {
     let members = (0..3).map(member).collect();
     let layout = Layout::birth(Partitions::new(PARTITIONS).unwrap(), members, BTreeMap::new()).unwrap();
-    let (theirs, ours) = (ClusterId([1; 16]), layout.cluster_id());
     let mut world = GossipWorld::with_layout(5, 1, GossipConfig::default(), layout);
-    let now = Now { time: world.now, wall_ms: 0 };
-    let control = world.nodes[0].control.as_mut().unwrap();
-    let mut refused_by = |name: &str, number: u64| {
-        let (link, mut fx) = (LinkId(number), ControlEffects::default());
-        let dialed = Some(format!("10.9.9.{number}:7400"));
-        control.handle(now, ControlInput::LinkUp { link, dialed, certified: name.into() }, &mut fx);
-        let refusal = HelloRefusal::OtherCluster { theirs: ours, ours: theirs };
-        let message = ControlMessage::HelloAnswer(HelloAnswer::Refused(refusal));
-        control.handle(now, ControlInput::Message { link, id: 0, message }, &mut fx);
-        assert_eq!(fx.close.iter().map(|(link, _)| *link).collect::<Vec<_>>(), [link]);
-        (fx.fatal.is_some(), control.strangers())
-    };
+    let mut refused_by = |name: &str, number| refused(&mut world, name, number);
     assert_eq!((1..=3).map(|number| refused_by("stranger", number)).last(), Some((false, 3)));
     assert_eq!(refused_by("other", 4), (false, 4));
-    // Members have, once they are more than half of the others.
+    // Members do matter, once they are more than half of the others.
     assert_eq!(refused_by(&name_of(1), 5), (false, 4));
     assert_eq!(refused_by(&name_of(2), 6), (true, 4));
+}
+
+/// It was born alone by mistake, and has seeds now: on its own disk alone it had better take no more writes.
+#[test]
+fn a_node_that_is_all_of_its_ring_ends_when_its_seeds_refuse_it() {
+    let layout = Layout::birth(Partitions::new(PARTITIONS).unwrap(), vec![member(0)], BTreeMap::new()).unwrap();
+    let mut world = GossipWorld::with_layout(5, 1, GossipConfig::default(), layout);
+    assert_eq!(refused(&mut world, "stranger", 1), (true, 0));
 }
 
 /// Trap 9: ids that have departed, and members of other clusters, are neither taken nor passed on.
