@@ -4,7 +4,7 @@
 //!   ring, reach, changes of hints, pages, objects, acknowledgements, time, orders      (now, ...)
 //!                              |
 //!                       +------v------+   targets: one pass each, over the index in key order
-//!                       |   Handoff   |   jobs: at most WINDOW hints of a target under way
+//!                       |   Handoff   |   jobs: at most a window of a target's hints under way
 //!                       +------+------+
 //!                              |
 //!               Read a page, Look at a hint, Send its object, Drop it                  (Command)
@@ -36,8 +36,8 @@ use crate::storage::{HintChange, HintDrop, HintFound, HintItem, HintPage, HintSp
 use crate::types::{NodeId, Now, Time};
 use crate::version::{Digest, Object};
 
-/// Hints of one target under way at a time: enough to fill a sync at the target, few to do again after a loss.
-const WINDOW: usize = 64;
+/// Hints of one target under way at a time, at most: enough to fill a sync at the target, few to do again after a loss.
+pub const MAX_WINDOW: usize = 64;
 /// Hints of a page of a pass.
 const PAGE: usize = 256;
 /// Hints of a page of the census, of which only the numbers are kept.
@@ -56,6 +56,8 @@ pub struct Settings {
     pub shard: u16,
     /// Of so many, which share bytes and rate.
     pub shards: u16,
+    /// Hints of one target under way at a time: as many as can be sent to it in one moment, up to [`MAX_WINDOW`].
+    pub window: usize,
     /// The node's.
     pub config: HintsConfig,
 }
@@ -385,7 +387,8 @@ impl Handoff {
                 debug_assert_eq!(target, hint.target, "the record's hint is the one that was asked for");
             }
             (Err(OpFailure::Stopped), _) => self.stop(),
-            (Ok(Some(_)) | Err(_), _) => self.fail(now, job),
+            (Err(OpFailure::Unreadable { .. }), _) => self.pass_by(job),
+            (Ok(Some(_)) | Err(OpFailure::Overloaded), _) => self.fail(now, job),
         }
         self.pump(now, out);
     }
@@ -406,6 +409,14 @@ impl Handoff {
     pub fn on_failed(&mut self, now: Now, job: JobId, out: &mut Vec<Command>) {
         if matches!(self.jobs.get(&job), Some(Job { stage: Stage::Sent { .. }, .. })) {
             self.fail(now, job);
+            self.pump(now, out);
+        }
+    }
+
+    /// One of them cannot take this object, whatever it says of others: what it holds of the key is unreadable.
+    pub fn on_unreadable(&mut self, now: Now, job: JobId, out: &mut Vec<Command>) {
+        if matches!(self.jobs.get(&job), Some(Job { stage: Stage::Sent { .. }, .. })) {
+            self.pass_by(job);
             self.pump(now, out);
         }
     }
@@ -433,7 +444,8 @@ impl Handoff {
             Ok(HintDrop::Absent) => self.finish(job, true),
             Ok(HintDrop::Kept) => self.finish(job, false),
             Err(OpFailure::Stopped) => self.stop(),
-            Err(_) => self.fail(now, job),
+            Err(OpFailure::Unreadable { .. }) => self.pass_by(job),
+            Err(OpFailure::Overloaded) => self.fail(now, job),
         }
         self.pump(now, out);
     }

@@ -20,4 +20,4 @@ mod pace;
 mod pass;
 
 pub use backlog::HintBacklog;
-pub use handoff::{Command, Handoff, HandoffCounters, JobId, Settings, Ticket};
+pub use handoff::{Command, Handoff, HandoffCounters, JobId, MAX_WINDOW, Settings, Ticket};

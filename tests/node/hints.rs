@@ -49,11 +49,15 @@ impl Scene {
         self.world.view().layout().member_named(&self.world.nodes[node].config.name).expect("it is a member").id
     }
 
-    fn record_of(&self, node: usize, name: &str) -> Option<Record> {
+    fn place_of(&self, name: &str) -> Vec<u8> {
         let view = self.world.view();
         let (partition, token) = view.partition_of(&Bucket::default(), &key(name));
-        let place = object_key(partition, token, &Bucket::default(), &key(name));
-        self.world.nodes[node].disk.peek(&place, false).map(|bytes| Record::decode(bytes).expect("it is sound"))
+        object_key(partition, token, &Bucket::default(), &key(name))
+    }
+
+    fn record_of(&self, node: usize, name: &str) -> Option<Record> {
+        let peeked = self.world.nodes[node].disk.peek(&self.place_of(name), false);
+        peeked.map(|bytes| Record::decode(bytes).expect("it is sound"))
     }
 
     pub fn record(&self, node: usize) -> Option<Record> {
@@ -91,12 +95,7 @@ fn a_node_that_is_back_gets_what_it_missed_and_the_stand_in_forgets_it() {
     assert_eq!(scene.record(scene.stand_in), None, "its last hint is gone");
     assert_eq!(scene.backlog(scene.stand_in), (0, 0));
     assert_eq!(scene.count(|counters| counters.hints_replayed), 1);
-    let on_disk = {
-        let view = scene.world.view();
-        let (partition, token) = view.partition_of(&Bucket::default(), &key("k"));
-        object_key(partition, token, &Bucket::default(), &key("k"))
-    };
-    assert!(scene.world.nodes[scene.away].disk.peek(&on_disk, true).is_some(), "it was synced there");
+    assert!(scene.world.nodes[scene.away].disk.peek(&scene.place_of("k"), true).is_some(), "it was synced there");
 }
 
 /// A primary keeps the object, and hints that count for nothing are replayed all the same.
@@ -250,6 +249,38 @@ fn a_hot_key_holds_up_no_other() {
     assert_eq!(scene.record(scene.stand_in), None, "it cools down");
     let (held, kept) = (scene.record(scene.away).unwrap(), scene.record(scene.coordinator).unwrap());
     assert_eq!(held.object, kept.object);
+}
+
+/// Into a record that has rotted at the target nothing can be merged: what follows it goes there all the same, though there
+/// is room for few requests with one peer and the rotten ones come first in every pass.
+#[test]
+fn rotten_records_at_the_target_hold_up_no_other() {
+    const ROTTEN: usize = 16;
+    let mut plan = Plan::new(5);
+    (plan.shards, plan.shard.max_inflight) = (vec![1; 5], 2);
+    let mut scene = Scene::of(plan);
+    let names = (0..).map(|number| format!("k{number}")).filter(|name| {
+        let (primaries, stand_ins) = scene.world.replicas(name);
+        primaries.contains(&scene.away) && primaries[0] != scene.away && stand_ins[0] == scene.stand_in
+    });
+    let names: Vec<String> = names.take(ROTTEN + 10).collect();
+    for (id, name) in (1..).zip(&names) {
+        let coordinator = scene.world.replicas(name).0[0];
+        scene.world.ask(coordinator, put(name, "v", id).w(3)).receipt();
+    }
+    assert_eq!(scene.backlog(scene.stand_in).0, names.len() as u64);
+    let mut places: Vec<_> = names.iter().map(|name| (scene.place_of(name), name.clone())).collect();
+    places.sort();
+    let (rotten, sound) = places.split_at(ROTTEN);
+    let mut batch = Batch::new();
+    rotten.iter().for_each(|(place, _)| batch.put(Family::Objects, place, b"rot"));
+    scene.world.nodes[scene.away].disk.engine().commit(&mut batch).unwrap();
+    scene.world.start(scene.away);
+    scene.world.run_for(Duration::from_secs(2));
+    let missing: Vec<&String> =
+        sound.iter().map(|(_, name)| name).filter(|name| scene.record_of(scene.away, name).is_none()).collect();
+    assert_eq!(missing, Vec::<&String>::new());
+    assert_eq!(scene.backlog(scene.stand_in).0, ROTTEN as u64, "they wait for their records to be healed");
 }
 
 #[test]

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{
-    CENSUS, CENSUS_PAGE, Command, Goal, Handoff, Job, JobId, LOOK_AT_AGES, OVERHEAD, PAGE, Stage, Ticket, WINDOW,
-};
+use super::{CENSUS, CENSUS_PAGE, Command, Goal, Handoff, Job, JobId, LOOK_AT_AGES, OVERHEAD, PAGE, Stage, Ticket};
 use crate::antientropy::backlog::{Oldest, Waiting};
 use crate::antientropy::pass::{Pass, Target};
 use crate::ring::PreferenceList;
@@ -140,7 +138,7 @@ impl Handoff {
         known.reroute = known.reroute.max(u8::from(pass.stuck > 0));
         known.discard &= !pass.discard || pass.stuck > 0;
         self.backlog.end_walk(target, pass.oldest);
-        if pass.dropped == 0 {
+        if pass.dropped == 0 || pass.stuck > 0 {
             // Nothing can be done for what is left, or it is not on the disk yet.
             known.backoff.fail(now.time, self.rng.random());
         }
@@ -158,7 +156,9 @@ impl Handoff {
             out.push(Command::Read { ticket, spec });
             return false;
         }
-        let Some(item) = pass.items.front().cloned().filter(|_| pass.under_way < WINDOW) else { return false };
+        let Some(item) = pass.items.front().cloned().filter(|_| pass.under_way < self.settings.window) else {
+            return false;
+        };
         let discard = pass.discard;
         let stage = match self.plan(now, &item, discard) {
             Plan::Replay if self.throttle.ready_at() > now.time => return false,
@@ -274,21 +274,28 @@ impl Handoff {
         }
     }
 
+    /// A hint stays for a reason that is its key's alone: those behind it are tried all the same.
+    pub(super) fn pass_by(&mut self, job: JobId) {
+        let target = self.jobs.get(&job).map(|job| job.item.target);
+        self.finish(job, false);
+        let known = target.and_then(|target| self.targets.get_mut(&target));
+        known.and_then(|known| known.pass.as_mut()).into_iter().for_each(|pass| pass.stuck += 1);
+    }
+
     /// A hint stays since something went wrong: its target is left in peace for a while.
     pub(super) fn fail(&mut self, now: Now, job: JobId) {
         let target = self.jobs.get(&job).map(|job| job.item.target);
-        self.finish(job, false);
+        self.pass_by(job);
         let random = self.rng.random();
         if let Some(known) = target.and_then(|target| self.targets.get_mut(&target)) {
             known.backoff.fail(now.time, random);
-            known.pass.iter_mut().for_each(|pass| pass.stuck += 1);
         }
     }
 
     fn next_wake(&self, now: Now) -> Option<Time> {
         let census = self.census_retry.until(now.time).filter(|_| !self.census.done);
         let pauses = self.targets.values().filter_map(|known| known.backoff.until(now.time));
-        let has_room = |pass: &Pass| !pass.items.is_empty() && pass.under_way < WINDOW;
+        let has_room = |pass: &Pass| !pass.items.is_empty() && pass.under_way < self.settings.window;
         let held_back = self.targets.values().filter(|known| known.backoff.until(now.time).is_none());
         let held_back = held_back.filter_map(|known| known.pass.as_ref()).any(has_room);
         let throttle = held_back.then(|| self.throttle.ready_at());

@@ -11,6 +11,11 @@ use crate::types::{Bucket, Key, RingVersion, WriteId};
 use crate::version::{Actor, Body, CausalContext, Dot, Sibling};
 
 const SELF: NodeId = NodeId(1);
+const WINDOW: usize = 4;
+
+fn settings(config: HintsConfig) -> Settings {
+    Settings { node: SELF, shard: 0, shards: 1, window: WINDOW, config }
+}
 
 fn member(id: u64) -> Member {
     Member {
@@ -83,9 +88,8 @@ struct Bench {
 impl Bench {
     /// It knows the ring, and has asked for the first page of the census.
     fn new(config: HintsConfig) -> Bench {
-        let settings = Settings { node: SELF, shard: 0, shards: 1, config };
         let now = Now { time: Time::from_micros(1_000_000), wall_ms: 2000 };
-        let mut bench = Bench { handoff: Handoff::new(settings, 1), now };
+        let mut bench = Bench { handoff: Handoff::new(settings(config), 1), now };
         let asked = bench.act(|handoff, now, out| handoff.on_ring(now, view(), out));
         let spec = HintSpec { target: None, after: None, shard: 0, shards: 1, limit: CENSUS_PAGE };
         assert_eq!(asked, [Command::Read { ticket: CENSUS, spec }]);
@@ -187,6 +191,55 @@ fn a_hint_that_is_not_acknowledged_stays_and_is_tried_again_after_a_pause() {
     assert_eq!(bench.handoff.backlog()[0].hints, 1);
 }
 
+/// A record that has rotted, here or at the target, is its key's trouble alone.
+#[test]
+fn a_hint_that_cannot_be_read_or_merged_holds_up_no_other() {
+    fn rot() -> OpFailure {
+        OpFailure::Unreadable { detail: "bad checksum".into() }
+    }
+    let look_fails = |handoff: &mut Handoff, now, job, out: &mut Vec<Command>| {
+        handoff.on_found(now, job, Err(rot()), out);
+    };
+    let target_refuses = |handoff: &mut Handoff, now, job, out: &mut Vec<Command>| {
+        handoff.on_found(now, job, Ok(Some(found())), &mut Vec::new());
+        handoff.on_unreadable(now, job, out);
+    };
+    let drop_fails = |handoff: &mut Handoff, now, job, out: &mut Vec<Command>| {
+        handoff.on_found(now, job, Ok(Some(found())), &mut Vec::new());
+        handoff.on_acknowledged(now, job, &mut Vec::new());
+        handoff.on_dropped(now, job, Err(rot()), out);
+    };
+    let all: Vec<HintItem> = keys(false).take(2 * WINDOW).map(|key| item(&key, true)).collect();
+    for fails in [look_fails, target_refuses, drop_fails] as [fn(&mut Handoff, Now, JobId, &mut Vec<Command>); 3] {
+        let mut bench = Bench::with(HintsConfig::default(), &all);
+        assert_eq!(bench.read(&all).len(), WINDOW);
+        for (rotten, next) in (2..).map(JobId).zip(&all[WINDOW..]) {
+            let begun = bench.act(|handoff, now, out| fails(handoff, now, rotten, out));
+            let next_job = rotten.0 + u64::try_from(WINDOW).unwrap();
+            assert_eq!(begun, [look(next_job, &next.key)], "those behind it are taken up at once");
+        }
+        // One of them gets through; for the others there is a pause before the next pass.
+        for job in (2 + WINDOW..2 + 2 * WINDOW).map(|job| JobId(job.try_into().unwrap())) {
+            let found = if job.0 == 6 { Ok(None) } else { Err(rot()) };
+            assert_eq!(bench.act(|handoff, now, out| handoff.on_found(now, job, found, out)), []);
+        }
+        let pause = bench.handoff.poll_timeout().expect("it tries again").since(bench.now.time);
+        assert!((Duration::from_millis(100)..=Duration::from_millis(200)).contains(&pause), "{pause:?}");
+    }
+}
+
+/// What the disk or the target has no room for now is no word about one key.
+#[test]
+fn a_failure_of_no_one_key_leaves_the_target_in_peace() {
+    let all: Vec<HintItem> = keys(false).take(2 * WINDOW).map(|key| item(&key, true)).collect();
+    let mut bench = Bench::with(HintsConfig::default(), &all);
+    assert_eq!(bench.read(&all).len(), WINDOW);
+    let full = Err(OpFailure::Overloaded);
+    assert_eq!(bench.act(|handoff, now, out| handoff.on_found(now, JobId(2), full, out)), []);
+    bench.act(|handoff, now, out| handoff.on_found(now, JobId(3), Ok(Some(found())), out));
+    assert_eq!(bench.act(|handoff, now, out| handoff.on_failed(now, JobId(3), out)), []);
+}
+
 #[test]
 fn a_target_that_goes_is_forgotten_and_begun_anew_when_it_comes() {
     let all: Vec<HintItem> = keys(false).take(3).map(|key| item(&key, true)).collect();
@@ -267,9 +320,8 @@ fn view_beside_4() -> Arc<RingView> {
 #[test]
 fn what_was_kept_for_a_former_owner_is_sought_out_at_a_start_though_that_is_away() {
     let key = keys(false).next().unwrap();
-    let settings = Settings { node: SELF, shard: 0, shards: 1, config: HintsConfig::default() };
     let now = Now { time: Time::from_micros(1_000_000), wall_ms: 2000 };
-    let mut bench = Bench { handoff: Handoff::new(settings, 1), now };
+    let mut bench = Bench { handoff: Handoff::new(settings(HintsConfig::default()), 1), now };
     bench.reach(2);
     bench.reach(3);
     bench.act(|handoff, now, out| handoff.on_ring(now, view_beside_4(), out));

@@ -213,7 +213,10 @@ impl Shard {
         let job = hint.job;
         if *outcome != Ok(true) {
             self.end(entry);
-            self.hand_off(now, fx, |shard, out| shard.handoff.on_failed(now, job, out));
+            self.hand_off(now, fx, |shard, out| match outcome {
+                Err(Refusal::Storage) => shard.handoff.on_unreadable(now, job, out),
+                _ => shard.handoff.on_failed(now, job, out),
+            });
             return;
         }
         hint.missing.retain(|missing| *missing != slot);

@@ -51,7 +51,7 @@ use self::peers::Peers;
 pub use self::trace::Step;
 use self::trace::Tracer;
 use super::effects::{Effects, Feedback, Output, Purpose, ShardInput, Standing};
-use crate::antientropy::{Handoff, Settings};
+use crate::antientropy::{Handoff, MAX_WINDOW, Settings};
 use crate::message::{PeerAnswer, Refusal};
 use crate::quorum::ReplyTimes;
 use crate::ring::{RingView, Slot};
@@ -124,7 +124,15 @@ impl Shard {
     pub fn new(config: ShardConfig, node: NodeId, seed: u64) -> Shard {
         let nothing = Trust { generation: Generation(0), trusted_since: Generation(0), granted: false };
         let mut rng = StdRng::seed_from_u64(seed);
-        let settings = Settings { node, shard: config.shard, shards: config.shards, config: config.hints.clone() };
+        let with_peer = config.max_inflight.saturating_mul(WITH_PEER_PER_INFLIGHT);
+        let settings = Settings {
+            node,
+            shard: config.shard,
+            shards: config.shards,
+            // What a peer has no room for is not sent; and half of the room is the clients'.
+            window: MAX_WINDOW.min(with_peer / 2).max(1),
+            config: config.hints.clone(),
+        };
         Shard {
             handoff: Handoff::new(settings, rng.random()),
             handing_off: 0,
@@ -132,7 +140,7 @@ impl Shard {
             sealer: ContextSealer::new(&config.secret),
             memory: WriteMemory::new(config.request_timeout * 2, MAX_REMEMBERED),
             reply_times: ReplyTimes::new(config.hedge_after, config.attempt_timeout),
-            peers: Peers::new(config.max_inflight.saturating_mul(WITH_PEER_PER_INFLIGHT), config.attempt_timeout),
+            peers: Peers::new(with_peer, config.attempt_timeout),
             config,
             node,
             view: None,
