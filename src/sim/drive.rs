@@ -125,10 +125,9 @@ impl<D: Disk> World<D> {
         host.die_after = node.die_after;
         host.sync_failure_ends = node.sync_failure_ends;
         lane.core.drain(now, &mut inputs, &mut host);
-        let DrainHost { outputs, reads, steps, dead, write_failed, broken, .. } = host;
-        if steps.contains(&Step::Synced) {
-            let latest = node.disk.engine().latest();
-            node.process.as_mut().expect("it has just been drained").synced = latest;
+        let DrainHost { outputs, reads, steps, dead, write_failed, broken, synced, .. } = host;
+        if let Some(synced) = synced {
+            node.process.as_mut().expect("it has just been drained").synced = synced;
         }
         for (to, promise) in broken {
             self.break_promise(index, &to, &promise);

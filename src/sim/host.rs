@@ -38,6 +38,8 @@ pub(super) struct DrainHost<'a, D> {
     pub(super) die_after: Option<Step>,
     pub(super) dead: bool,
     pub(super) write_failed: bool,
+    /// What the last sync has put on the disk: a batch that follows it in the same drain is not in it.
+    pub(super) synced: Option<BatchNumber>,
     /// A failed sync ends the process, as in the daemon.
     pub(super) sync_failure_ends: bool,
 }
@@ -61,6 +63,7 @@ impl<'a, D: Disk> DrainHost<'a, D> {
             die_after: None,
             dead: false,
             write_failed: false,
+            synced: None,
             sync_failure_ends: true,
         }
     }
@@ -114,7 +117,10 @@ impl<D: Disk> Host for DrainHost<'_, D> {
         }
         let result = self.disk.engine().sync();
         match &result {
-            Ok(()) => self.step(Step::Synced),
+            Ok(()) => {
+                self.synced = Some(self.disk.engine().latest());
+                self.step(Step::Synced);
+            }
             Err(_) => self.dead |= self.sync_failure_ends,
         }
         result
@@ -126,5 +132,29 @@ impl<D: Disk> Host for DrainHost<'_, D> {
 
     fn read(&mut self, read: ColdRead) {
         self.reads.push(read);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::disk::MemoryDisk;
+    use crate::storage::{Batch, Family, MemoryConfig};
+
+    #[test]
+    fn what_follows_a_sync_is_not_said_to_be_synced() {
+        let (disk, promises, mut survived) = (MemoryDisk::new(MemoryConfig::default()), Promises::default(), None);
+        let mut host = DrainHost::new(Time::ZERO, &disk, &promises, &mut survived);
+        let write = |host: &mut DrainHost<'_, MemoryDisk>| {
+            let mut batch = Batch::new();
+            batch.put(Family::Objects, b"k", b"v");
+            let number = disk.engine().commit(&mut batch).unwrap();
+            host.written(number);
+            number
+        };
+        let first = write(&mut host);
+        host.sync().unwrap();
+        assert!(write(&mut host) > first);
+        assert_eq!(host.synced, Some(first));
     }
 }
