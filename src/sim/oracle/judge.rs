@@ -49,7 +49,7 @@ struct Breach {
 struct Judge<'h> {
     ledger: Ledger<'h>,
     losses: Losses,
-    /// The first quorum read that missed a write.
+    /// The first read that missed a write which it had to show.
     missed: Option<Breach>,
     replicas: u8,
     grace_us: u64,
@@ -85,10 +85,10 @@ impl<'h> Judge<'h> {
                 let key = self.ledger.read_key(*op);
                 let sight = Sight { read: Some(*op), at: self.now, event: index, key, siblings };
                 let answer = self.check_sight(sight)?;
-                self.check_session(*op, sight, &answer)?;
-                self.check_settled(*op, sight, *stood_in, &answer)?;
-                if let (None, Err(breach)) = (&self.missed, self.check_quorum(*op, sight, *stood_in, &answer)) {
-                    self.missed = Some(breach);
+                if self.missed.is_none() {
+                    let sessions = self.check_session(*op, sight, &answer);
+                    let settled = sessions.and_then(|()| self.check_settled(*op, sight, *stood_in, &answer));
+                    self.missed = settled.and_then(|()| self.check_quorum(*op, sight, *stood_in, &answer)).err();
                 }
                 self.findings.reads += 1;
                 let count = u32::try_from(siblings.len()).unwrap_or(u32::MAX);

@@ -94,3 +94,25 @@ fn what_a_blocking_repair_has_settled_is_not_gone_back_behind() {
     story(1, false).holds();
     story(2, true).holds();
 }
+
+/// Whoever reads a lost write is told less than what was there: that it is lost says more.
+#[test]
+fn a_write_that_a_session_misses_and_nobody_has_is_called_lost() {
+    let lost = |missed: fn(&mut Story, OpId)| {
+        let mut story = Story::siblings();
+        let write = story.put(1, 1, None);
+        missed(&mut story, write);
+        story.end(&[]);
+        story
+    };
+    let demanded = |story: &mut Story, write| {
+        demand(story, write, &[]);
+    };
+    lost(demanded).breaks(Invariant::NoLostWrite, &[1]);
+    let settled = |story: &mut Story, _| {
+        let read = story.read(&[(1, 1)]);
+        story.event(Event::Settled { op: read, replicas: 2 });
+        story.read_from(2, effects(&[]));
+    };
+    lost(settled).breaks(Invariant::NoLostWrite, &[1]);
+}
