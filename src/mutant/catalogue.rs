@@ -99,6 +99,10 @@ catalogue! {
     HintsLostOnRestart = "hints-lost-on-restart", caught by [LOST, CONVERGENCE];
     /// Hints grow too old although a write was acknowledged because of them, and soon.
     CountedHintExpires = "counted-hint-expires", caught by [LOST, CONVERGENCE];
+    /// Replicas never compare the ring's last partition.
+    ExchangeSkipsLastPartition = "exchange-skips-last-partition", caught by [CONVERGENCE];
+    /// Whoever compares replicas passes over deleted keys.
+    ExchangeSkipsTombstones = "exchange-skips-tombstones", caught by [CONVERGENCE];
     /// Shards are told who lives again, and never who is dead.
     VerdictKeptFromShards = "verdict-kept-from-shards", caught by [BURIED];
     /// A heartbeat that was heard before is a sign of life: whoever passes it on keeps the dead alive.

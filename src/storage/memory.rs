@@ -172,6 +172,12 @@ impl MemoryEngine {
         self.disk().synced(family, key)
     }
 
+    /// All that a family holds, seen from outside.
+    pub fn survey(&self, family: Family) -> Vec<(Bytes, Bytes)> {
+        let disk = self.disk();
+        disk.families[family.index()].iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     /// A copy of the disk as it stands, synced: a backup, to be restored later. Its misses are drawn from `seed`.
     pub fn backup(&self, seed: u64) -> MemoryEngine {
         let disk = self.disk();

@@ -10,6 +10,7 @@
 //! | `hint.rs` | who waits for what a record holds, and the index of that |
 //! | `store.rs` | a shard's view of the engine: parking, overlay, one batch a drain |
 //! | `page.rs`, `hint_page.rs` | pages of a partition, and of the index of hints |
+//! | `merkle.rs`, `merkle/` | Merkle trees over what the node holds, kept in the batches that change it |
 //! | `memory.rs`, `memory/` | [`MemoryEngine`]: a modelled disk for the simulation, with faults |
 //! | `rocks.rs`, `rocks/` | `RocksEngine`: the daemon's engine (feature `rocksdb`) |
 //! | `conformance.rs` | one suite of tests for both engines |
@@ -24,6 +25,7 @@ mod hint;
 mod hint_page;
 pub mod keys;
 pub mod memory;
+pub mod merkle;
 pub mod op;
 mod page;
 mod record;
@@ -46,4 +48,4 @@ pub use page::{Page, PageItem, PageSpec, read_page};
 pub use record::Record;
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksConfig, RocksEngine};
-pub use store::{Done, OpFailure, Store, StoreLimits, Task};
+pub use store::{Done, Healing, OpFailure, Scrubbed, Store, StoreLimits, Task, Wiped};

@@ -5,15 +5,16 @@
 //! nothing touches a parked key meanwhile, the bytes that come back are current, however long they took: a slow read
 //! cannot overwrite a newer write.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::hint::reindex;
+use super::merkle::{CountSpec, Counted, Place, TreeId, TreeShape, Trees};
 use super::op::{Change, Op, Outcome, apply};
-use super::{Batch, Engine, Family, HintChange, Lookup, ReadTier, Record, StorageError};
-use crate::types::BatchNumber;
+use super::{Batch, Engine, Family, HintChange, HintEntry, Lookup, ReadTier, Record, StorageError, hint_key};
+use crate::types::{BatchNumber, NodeId, PartitionId};
 
 /// An operation on one key; `purpose` comes back with its outcome.
 #[derive(Clone, Debug)]
@@ -40,13 +41,57 @@ pub enum OpFailure {
     Unreadable {
         /// What the engine said.
         detail: String,
+        /// The disk gave an answer, which is not what was written; else it gave none, and may give it another time.
+        rotten: bool,
     },
 }
 
 impl From<StorageError> for OpFailure {
     fn from(error: StorageError) -> OpFailure {
-        OpFailure::Unreadable { detail: error.to_string() }
+        let rotten = matches!(error, StorageError::Corrupt { .. });
+        OpFailure::Unreadable { detail: error.to_string(), rotten }
     }
+}
+
+/// Which records may be wiped once they have rotted.
+#[derive(Clone, Debug, Default)]
+pub struct Healing {
+    /// Trees of which this node is a primary, and another node too: what is wiped comes back from there.
+    pub shared: BTreeSet<TreeId>,
+    /// Trees of which this node is no primary: what it holds of them it keeps for others.
+    pub foreign: BTreeSet<TreeId>,
+    /// All for whom there may be hints.
+    pub members: Vec<NodeId>,
+}
+
+/// A record that had rotted is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wiped {
+    /// Where it was.
+    pub place: Place,
+    /// This node is to get back from others what it held.
+    pub lacks: bool,
+}
+
+/// What a count of leaves has brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// All leaves up to this one have been counted.
+    pub through: u32,
+    /// Records that were read.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Keys whose records have rotted and can be wiped, as the next operation on each does.
+    pub rotten: Vec<Bytes>,
+    /// Records that have rotted and stay, since no other node has what they held.
+    pub hopeless: u64,
+    /// Leaves whose sums were wrong.
+    pub corrected: u64,
+    /// Whether the sums are right now: not if too much was written meanwhile.
+    pub exact: bool,
+    /// Something of the partition still has to be counted.
+    pub uncounted: bool,
 }
 
 /// How much may wait for the disk.
@@ -67,20 +112,26 @@ pub struct Store<E: ?Sized, P> {
     overlay: BTreeMap<Bytes, Option<Record>>,
     batch: Batch,
     hint_changes: Vec<HintChange>,
+    wiped: Vec<Wiped>,
+    healing: Healing,
+    trees: Trees,
     parked: BTreeMap<Bytes, VecDeque<Task<P>>>,
     waiting: usize,
     stopped: bool,
 }
 
 impl<E: Engine + ?Sized, P> Store<E, P> {
-    /// Nothing parked, nothing to write.
-    pub fn new(engine: Arc<E>, limits: StoreLimits) -> Store<E, P> {
+    /// Nothing parked, nothing to write; `trees` are those of the engine's records.
+    pub fn new(engine: Arc<E>, limits: StoreLimits, trees: Trees) -> Store<E, P> {
         Store {
             engine,
             limits,
             overlay: BTreeMap::new(),
             batch: Batch::default(),
             hint_changes: Vec::new(),
+            wiped: Vec::new(),
+            healing: Healing::default(),
+            trees,
             parked: BTreeMap::new(),
             waiting: 0,
             stopped: false,
@@ -92,6 +143,27 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         &self.engine
     }
 
+    /// The Merkle trees over its records, those of this drain included.
+    pub fn trees(&self) -> &Trees {
+        &self.trees
+    }
+
+    /// The same, to be changed.
+    #[cfg(test)]
+    pub(crate) fn trees_mut(&mut self) -> &mut Trees {
+        &mut self.trees
+    }
+
+    /// The ring is known, or another one: how keys fall into trees.
+    pub fn set_shape(&mut self, shape: Arc<TreeShape>) {
+        self.trees.set_shape(shape);
+    }
+
+    /// What may be wiped by this ring; nothing before it is known.
+    pub fn set_healing(&mut self, healing: Healing) {
+        self.healing = healing;
+    }
+
     /// Operations that wait for the disk.
     pub fn waiting(&self) -> usize {
         self.waiting
@@ -100,6 +172,48 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     /// What the operations since the last call have made of hints, in order.
     pub fn take_hint_changes(&mut self) -> Vec<HintChange> {
         std::mem::take(&mut self.hint_changes)
+    }
+
+    /// Records that the operations since the last call have found rotten and wiped.
+    pub fn take_wiped(&mut self) -> Vec<Wiped> {
+        std::mem::take(&mut self.wiped)
+    }
+
+    /// A tree has got back what its other replicas hold: with the next commit it lacks nothing more.
+    pub fn heal(&mut self, tree: TreeId) {
+        if !self.stopped {
+            self.trees.heal(tree, &mut self.batch);
+        }
+    }
+
+    /// Begins a count of leaves, right after a commit: as [`Trees::begin_count`].
+    pub fn begin_count(&mut self, partition: PartitionId, from: Option<u32>) -> Option<CountSpec> {
+        self.trees.begin_count(partition, from)
+    }
+
+    /// Leaves have been counted: what the trees have of them is put right with the next commit.
+    ///
+    /// # Errors
+    /// As the count failed.
+    pub fn end_count(&mut self, counted: Result<Counted, OpFailure>) -> Result<Scrubbed, OpFailure> {
+        let counted = match counted {
+            _ if self.stopped => Err(OpFailure::Stopped),
+            counted => counted,
+        };
+        let counted = counted.inspect_err(|_| self.trees.drop_count())?;
+        let may_wipe = |tree: TreeId| self.healing.shared.contains(&tree) || self.healing.foreign.contains(&tree);
+        let (rotten, hopeless): (Vec<_>, Vec<_>) = counted.rotten.iter().partition(|(_, (tree, _))| may_wipe(*tree));
+        let settled = self.trees.settle(&counted, may_wipe, &mut self.batch);
+        Ok(Scrubbed {
+            through: counted.of.end,
+            records: counted.records,
+            bytes: counted.bytes,
+            rotten: rotten.into_iter().map(|(key, _)| key.clone()).collect(),
+            hopeless: hopeless.len() as u64,
+            corrected: settled.corrected,
+            exact: settled.exact,
+            uncounted: self.trees.has_uncounted(counted.partition),
+        })
     }
 
     /// Runs an operation. Its outcome goes to `done`, now or when its key's record has come; in the latter case, and if
@@ -117,8 +231,8 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
                     return None;
                 }
                 Ok(false) => {}
-                Err(error) => {
-                    done.push((task.purpose, Err(error.into())));
+                Err(failure) => {
+                    done.push((task.purpose, Err(failure)));
                     return None;
                 }
             }
@@ -151,6 +265,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         self.waiting -= tasks.len();
         let read = if mutant!(ReadErrorIsAbsent) { Ok(read.unwrap_or(None)) } else { read };
         let record = read.and_then(|bytes| Ok(bytes.map(Record::decode).transpose()?));
+        let record = record.or_else(|failure| self.wipe(key, failure).map(|()| None));
         match record {
             Ok(record) => {
                 self.overlay.insert(key.clone(), record);
@@ -181,28 +296,67 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     /// The batch may or may not surface after a restart. Nothing of it is shown until then, and nothing more is written.
     pub fn commit(&mut self) -> Result<Option<BatchNumber>, StorageError> {
         self.overlay.clear();
+        self.trees.write_into(&mut self.batch);
         if self.batch.is_empty() {
             return Ok(None);
         }
         let result = self.engine.commit(&mut self.batch);
-        self.stopped |= result.is_err();
+        if result.is_err() {
+            self.stopped = true;
+            self.trees.fail();
+        }
         result.map(Some)
     }
 
     /// Puts the record into the overlay, if memory tells what it is.
-    fn look_up(&mut self, key: &Bytes) -> Result<bool, StorageError> {
+    fn look_up(&mut self, key: &Bytes) -> Result<bool, OpFailure> {
         if self.overlay.contains_key(key) {
             return Ok(true);
         }
         let read_through = mutant!(StaleReadApplied) && self.parked.contains_key(key);
         let tier = if read_through { ReadTier::Disk } else { ReadTier::Cached };
-        let record = match self.engine.get(Family::Objects, key, tier)? {
-            Lookup::Found(bytes) => Some(Record::decode(bytes)?),
-            Lookup::Absent => None,
-            Lookup::Miss => return Ok(false),
+        let record = match self.engine.get(Family::Objects, key, tier) {
+            Ok(Lookup::Found(bytes)) => Record::decode(bytes).map(Some),
+            Ok(Lookup::Absent) => Ok(None),
+            Ok(Lookup::Miss) => return Ok(false),
+            Err(error) => Err(error),
         };
+        let record = record.or_else(|error| self.wipe(key, error.into()).map(|()| None))?;
         self.overlay.insert(key.clone(), record);
         Ok(true)
+    }
+
+    /// A record that has rotted is deleted with the batch, and its leaf is marked: from then on this node does not say of its keys that
+    /// there is nothing. What the record held comes back from the other replicas, and its `own` is gone, so no dot is minted twice.
+    ///
+    /// # Errors
+    /// The failure, if the disk has merely failed to answer, or nobody else has what the record held.
+    fn wipe(&mut self, key: &Bytes, failure: OpFailure) -> Result<(), OpFailure> {
+        let tree = self.trees.shape().and_then(|shape| Some(shape.place(key)?.0));
+        let Some(tree) = tree.filter(|_| !self.stopped) else { return Err(failure) };
+        let lacks = self.healing.shared.contains(&tree);
+        let may_go = lacks || self.healing.foreign.contains(&tree);
+        if !may_go || !matches!(failure, OpFailure::Unreadable { rotten: true, .. }) {
+            return Err(failure);
+        }
+        let mut hints = Vec::new();
+        for target in &self.healing.members {
+            // Which of them the record named, only the index tells. It blocks for the disk, as seldom as records rot.
+            match self.engine.get(Family::Hints, &hint_key(*target, key), ReadTier::Disk) {
+                Ok(Lookup::Found(bytes)) => hints.push((*target, HintEntry::decode(&bytes).ok())),
+                Ok(Lookup::Absent | Lookup::Miss) => {}
+                Err(_) => return Err(failure),
+            }
+        }
+        for (target, old) in hints {
+            self.batch.delete(Family::Hints, &hint_key(target, key));
+            let change = |old| HintChange { target, key: key.clone(), old: Some(old), new: None };
+            self.hint_changes.extend(old.map(change));
+        }
+        self.batch.delete(Family::Objects, key);
+        let place = self.trees.on_wipe(key, lacks, &mut self.batch);
+        self.wiped.extend(place.map(|place| Wiped { place, lacks }));
+        Ok(())
     }
 
     fn run(&mut self, task: Task<P>) -> Done<P> {
@@ -223,6 +377,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         if is_hinted(current) || is_hinted(&next) {
             reindex(&mut self.batch, &task.key, current.as_ref(), next.as_ref(), &mut self.hint_changes);
         }
+        self.trees.on_change(&task.key, current.as_ref(), next.as_ref());
         *current = next;
         (task.purpose, Ok(outcome))
     }
@@ -236,7 +391,7 @@ mod tests {
     use crate::types::{Generation, NodeId, WriteId};
     use crate::version::{Actor, Body, CausalContext, Dot, Trust};
 
-    const KEY: Bytes = Bytes::from_static(b"k");
+    const KEY: Bytes = Bytes::from_static(b"\0\0\0\0\0\0\0\0\0\0default\0k");
 
     /// A blind write; its purpose and its fresh actor are `id`.
     fn write(id: u64) -> Task<u64> {
@@ -257,7 +412,7 @@ mod tests {
     /// A store on a disk that holds write 1; every read misses memory.
     fn store() -> Store<MemoryEngine, u64> {
         let engine = MemoryEngine::new(MemoryConfig { miss_probability: 1.0, resident_keys: 0, ..Default::default() });
-        let mut store = Store::new(Arc::new(engine), StoreLimits { parked: 10 });
+        let mut store = Store::new(Arc::new(engine), StoreLimits { parked: 10 }, Trees::for_tests());
         store.submit(write(1), &mut Vec::new());
         store.resume(&KEY, Ok(None), &mut Vec::new());
         store.commit().expect("the disk is sound");
@@ -279,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_failed_read_is_no_absence_unless_planted() {
-        let unreadable = || Err(OpFailure::Unreadable { detail: "rot".into() });
+        let unreadable = || Err(OpFailure::Unreadable { detail: "rot".into(), rotten: false });
         for (mutant, expected) in [(None, None), (Some(Mutant::ReadErrorIsAbsent), dot(2, 1))] {
             let _planted = mutant.map(plant);
             let (mut store, mut done) = (store(), Vec::new());

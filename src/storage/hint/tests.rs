@@ -6,6 +6,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::*;
+use crate::storage::merkle::Trees;
 use crate::storage::{
     Engine, Lookup, MemoryConfig, MemoryEngine, Op, ReadTier, ScanLimit, Store, StoreLimits, Task, Update, object_key,
     parse_hint_key,
@@ -137,7 +138,7 @@ proptest! {
     #[test]
     fn records_and_their_index_never_disagree(acts in proptest::collection::vec(act(), 1..60)) {
         let engine = Arc::new(MemoryEngine::new(MemoryConfig::default()));
-        let new_store = || Store::<MemoryEngine, ()>::new(engine.clone(), StoreLimits { parked: 10 });
+        let new_store = || Store::<MemoryEngine, ()>::new(engine.clone(), StoreLimits { parked: 10 }, Trees::for_tests());
         let (mut store, mut done) = (new_store(), Vec::new());
         // What the changes reported since the last crash add up to, from what was there then.
         let mut told = Index::new();

@@ -1,0 +1,150 @@
+//! Counting leaves from the data, exactly, while writes go on.
+//!
+//! A [`Watch`] begins when everything written before is in the engine. What a write changes from then on is noted: of each
+//! key the newest item. A scan that begins later sees everything that is not noted as it still is, so the true sum is that of
+//! the scanned items that were not touched and of the newest of those that were. Nothing is locked, and nothing is tried again.
+
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{ItemHash, ItemHasher, Leaves, TreeId, TreeShape};
+use crate::storage::{Engine, Family, OpFailure, Record, ScanLimit};
+use crate::types::PartitionId;
+
+/// Leaves that are counted at a time, at most.
+pub const COUNTED_LEAVES: u32 = 64;
+/// Bytes of records that are read at a time: a leaf that exceeds it is counted alone.
+const MAX_BYTES: u64 = 4 << 20;
+/// Keys that may change during a count; with more it is given up.
+const MAX_TOUCHED: usize = 4096;
+
+/// Which leaves are counted, of all trees of a partition.
+#[derive(Clone, Debug)]
+pub struct CountSpec {
+    /// The partition.
+    pub partition: PartitionId,
+    /// How many leaves its trees have.
+    pub leaves: Leaves,
+    /// These of them.
+    pub of: Range<u32>,
+    /// How keys fall into trees.
+    pub shape: Arc<TreeShape>,
+    /// How items are hashed.
+    pub hasher: ItemHasher,
+}
+
+/// Where a record counts: a leaf of a tree.
+pub type Place = (TreeId, u32);
+
+/// What lies in some leaves of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The leaves that were counted: the first ones of those asked for, at least one.
+    pub of: Range<u32>,
+    /// Each key, with what stands under it.
+    pub items: Vec<(Bytes, Place, ItemHash)>,
+    /// Keys whose records are not what was written.
+    pub rotten: Vec<(Bytes, Place)>,
+    /// Records that were looked at.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Counts leaves at one snapshot.
+///
+/// # Errors
+/// [`OpFailure::Unreadable`] if not even the first leaf can be read.
+pub fn count_leaves(engine: &dyn Engine, mut spec: CountSpec) -> Result<Counted, OpFailure> {
+    let (start, _) = spec.shape.leaf_bounds(spec.partition, spec.of.start, spec.leaves);
+    let (_, end) = spec.shape.leaf_bounds(spec.partition, spec.of.end - 1, spec.leaves);
+    let of = spec.of.clone();
+    let mut counted =
+        Counted { partition: spec.partition, of, items: Vec::new(), rotten: Vec::new(), records: 0, bytes: 0 };
+    // The leaf that is being read: those before it are whole.
+    let mut leaf = spec.of.start;
+    let mut visit = |key: &[u8], record: &[u8]| {
+        let Some((tree, token)) = spec.shape.place(key) else { return ControlFlow::Continue(()) };
+        let at = spec.shape.leaf_of(token, spec.leaves);
+        if at > leaf && counted.bytes >= MAX_BYTES {
+            counted.of.end = at;
+            return ControlFlow::Break(());
+        }
+        leaf = at;
+        counted.records += 1;
+        counted.bytes += (key.len() + record.len()) as u64;
+        let key = Bytes::copy_from_slice(key);
+        match Record::decode(Bytes::copy_from_slice(record)) {
+            Ok(record) => {
+                let hash = spec.hasher.hash(&key, &record.object);
+                counted.items.push((key, (tree, at), hash));
+            }
+            Err(_) => counted.rotten.push((key, (tree, at))),
+        }
+        ControlFlow::Continue(())
+    };
+    let scanned = engine.scan(Family::Objects, &start, Some(&end), ScanLimit::NONE, &mut visit);
+    if let Err(error) = scanned {
+        if leaf == spec.of.start {
+            return Err(error.into());
+        }
+        // What was read before is sound.
+        counted.of.end = leaf;
+        counted.items.retain(|(_, (_, at), _)| *at < leaf);
+        counted.rotten.retain(|(_, (_, at))| *at < leaf);
+    }
+    Ok(counted)
+}
+
+/// Notes what changes in some leaves of a partition while they are counted.
+#[derive(Debug)]
+pub(super) struct Watch {
+    partition: PartitionId,
+    of: Range<u32>,
+    touched: BTreeMap<Bytes, (Place, Option<ItemHash>)>,
+    most: usize,
+}
+
+impl Watch {
+    pub fn new(partition: PartitionId, of: Range<u32>) -> Watch {
+        Watch { partition, of, touched: BTreeMap::new(), most: MAX_TOUCHED }
+    }
+
+    /// What stands under a key from now on; `None`: nothing.
+    pub fn note(&mut self, key: &[u8], place: Place, item: Option<ItemHash>) {
+        if place.0.partition == self.partition && self.of.contains(&place.1) && self.touched.len() <= self.most {
+            self.touched.insert(Bytes::copy_from_slice(key), (place, item));
+        }
+    }
+
+    /// What the leaves hold now; `None` if too much has changed meanwhile to be sure.
+    pub fn sums(&self, counted: &Counted) -> Option<BTreeMap<Place, u128>> {
+        if self.touched.len() > self.most {
+            return None;
+        }
+        let mut sums: BTreeMap<Place, u128> = BTreeMap::new();
+        let scanned = counted.items.iter().filter(|(key, ..)| !self.touched.contains_key(key));
+        let scanned = scanned.map(|(_, place, hash)| (*place, *hash));
+        let touched = self.touched.values().filter_map(|(place, item)| Some((*place, (*item)?)));
+        for (place, hash) in scanned.chain(touched.filter(|((_, leaf), _)| counted.of.contains(leaf))) {
+            let sum = sums.entry(place).or_default();
+            *sum = sum.wrapping_add(hash.0);
+        }
+        Some(sums)
+    }
+
+    /// Keys that were rotten, and that nothing has been written under since.
+    pub fn rotten<'a>(&'a self, counted: &'a Counted) -> impl Iterator<Item = &'a (Bytes, Place)> {
+        counted.rotten.iter().filter(|(key, _)| !self.touched.contains_key(key))
+    }
+
+    #[cfg(test)]
+    pub fn set_most(&mut self, most: usize) {
+        self.most = most;
+    }
+}
