@@ -10,147 +10,35 @@
 //! | [`Replicate`] | coordinator, to each other slot | [`Replicated`] | sent again each attempt until the deadline; the write counts one replica less |
 //! | [`Fetch`] | coordinator of a read, to as many as it needs | [`Fetched`] | another is asked, and it is asked again |
 //! | [`Range`] | coordinator of a scan, to each slot | [`Ranged`] | as for a fetch |
+//! | [`Compare`] | primary, to another one of the same partitions | [`Compared`] | the trees are compared again after a while |
+//! | [`Sums`] | primary, of a tree that differs | [`Summed`] | the exchange of the tree ends; its next one finds what is left |
+//! | [`Items`] | primary, of leaves that differ | [`Itemized`] | as for sums |
+//! | [`Want`] | primary, for objects that it lacks | [`Wanted`] | as for sums; what was sent has been merged |
+//!
+//! The last four are in `message/exchange.rs`.
+
+mod exchange;
+mod hello;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use self::exchange::{
+    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_ITEMS, MAX_KEYS, MAX_SUMS, MAX_TREES,
+    Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
+};
+pub use self::hello::{Hello, HelloAnswer, HelloRefusal};
 use crate::api::{ApiError, Put, Receipt, Timing, Trace};
 use crate::gossip::{Known, MemberState};
 pub use crate::quorum::Found;
 use crate::storage::Page;
-use crate::types::{
-    BatchNumber, Bucket, ClusterId, DiskId, Generation, Key, NodeId, Nonce, PartitionId, RingVersion, Round,
-};
+use crate::types::{Bucket, Key, NodeId, PartitionId, RingVersion, Round};
 use crate::version::{Digest, Object};
 
 /// The version of the protocol between nodes, and between clients and nodes. Another major one is refused.
-pub const PROTOCOL: u16 = 1;
-
-/// Who dials: the first frame on every link between nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hello {
-    /// [`PROTOCOL`].
-    pub protocol: u16,
-    /// The cluster, once the sender belongs to one; another cluster's nodes are refused.
-    pub cluster: Option<ClusterId>,
-    /// The sender's ring slot.
-    pub node: NodeId,
-    /// The sender's name, as in its certificate.
-    pub name: String,
-    /// The sender's data directory.
-    pub disk: DiskId,
-    /// The generation that the directory held when the process opened it.
-    pub stored: Generation,
-    /// The generation of this run.
-    pub generation: Generation,
-    /// This process.
-    pub nonce: Nonce,
-    /// The batch number that the directory recovered.
-    pub recovered: BatchNumber,
-    /// The directory has taken the place of a lost one, and is not rebuilt yet.
-    pub rebuilding: bool,
-}
-
-/// Why a hello is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum HelloRefusal {
-    /// It speaks another protocol.
-    #[error("it speaks protocol {theirs}, this node speaks {ours}")]
-    Protocol {
-        /// The dialer's.
-        theirs: u16,
-        /// The answerer's.
-        ours: u16,
-    },
-    /// It belongs to another cluster.
-    #[error("it belongs to cluster {theirs}, this node to {ours}")]
-    OtherCluster {
-        /// The dialer's.
-        theirs: ClusterId,
-        /// The answerer's.
-        ours: ClusterId,
-    },
-    /// Its name is not its certificate's.
-    #[error("it calls itself {claimed:?}, its certificate says {certified:?}")]
-    WrongName {
-        /// In the hello.
-        claimed: String,
-        /// In the certificate.
-        certified: String,
-    },
-    /// The layout has no such member.
-    #[error("the cluster has no member {name:?}")]
-    NotAMember {
-        /// The dialer's name.
-        name: String,
-    },
-    /// The member has left for good.
-    #[error("this node has left the cluster for good; a departed id never returns")]
-    Departed,
-    /// The name is bound to another identity; a node without data takes that one.
-    #[error("the name is bound to node {node}")]
-    BoundTo {
-        /// The ring slot of that name.
-        node: NodeId,
-        /// The highest generation that was granted to it.
-        generation: Generation,
-    },
-    /// The directory is older than what this node has seen of it.
-    #[error(
-        "its data directory is an old copy: it recovered generation {stored}, batch {recovered}, but generation {granted}, batch {synced} was seen; wipe it, it rebuilds",
-        stored = stored.0, recovered = recovered.0, granted = granted.0, synced = synced.0
-    )]
-    OldCopy {
-        /// What the directory held.
-        stored: Generation,
-        /// The batch that it recovered.
-        recovered: BatchNumber,
-        /// The highest generation granted.
-        granted: Generation,
-        /// The highest batch that was seen as synced.
-        synced: BatchNumber,
-    },
-    /// Another process runs with the same identity and generation.
-    #[error(
-        "another process has been granted generation {generation} of this node: the data directory is an old copy, or another runs on a copy of it; stop the other, or wipe this one, it rebuilds",
-        generation = generation.0
-    )]
-    Twin {
-        /// That generation.
-        generation: Generation,
-    },
-    /// A new disk must start above what its predecessor was granted.
-    #[error("a new disk of this node starts above generation {granted}", granted = granted.0)]
-    RaiseGeneration {
-        /// The highest generation granted.
-        granted: Generation,
-    },
-    /// The dialer has reached itself.
-    #[error("a node has dialed itself")]
-    Yourself,
-}
-
-/// The answer to a [`Hello`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum HelloAnswer {
-    /// The generation is granted, durably, to the hello's nonce.
-    Welcome {
-        /// Who answers.
-        node: NodeId,
-        /// Its name.
-        name: String,
-        /// Its data directory.
-        disk: DiskId,
-        /// Its run.
-        generation: Generation,
-        /// It has a new disk and is not rebuilt: its grant does not count.
-        rebuilding: bool,
-    },
-    /// Go away, and why.
-    Refused(HelloRefusal),
-}
+pub const PROTOCOL: u16 = 2;
 
 /// Asks a member that nobody has heard of for a while whether it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,12 +114,14 @@ pub enum Reason {
     Repair,
     /// A hint: the receiver, or a slot of its, missed a write.
     Hint,
+    /// An exchange: the receiver was found to lack it, or asked for it.
+    Exchange,
 }
 
 impl Reason {
     /// Whether a loaded node does it last: nobody waits for it.
     pub fn is_background(self) -> bool {
-        matches!(self, Reason::Hint)
+        matches!(self, Reason::Hint | Reason::Exchange)
     }
 }
 
@@ -241,6 +131,7 @@ impl From<Reason> for u8 {
             Reason::Write => 0,
             Reason::Repair => 1,
             Reason::Hint => 2,
+            Reason::Exchange => 3,
         }
     }
 }
@@ -252,6 +143,7 @@ impl TryFrom<u8> for Reason {
             0 => Ok(Reason::Write),
             1 => Ok(Reason::Repair),
             2 => Ok(Reason::Hint),
+            3 => Ok(Reason::Exchange),
             _ => Err(format!("{code} is no reason to replicate")),
         }
     }
@@ -353,6 +245,9 @@ pub enum Refusal {
     /// It does not serve yet, or no longer.
     #[error("it does not serve")]
     NotReady,
+    /// The tree takes part in another exchange.
+    #[error("it compares this partition with another node")]
+    Busy,
 }
 
 /// The answer to a [`Replicate`].
@@ -402,6 +297,8 @@ pub enum PeerRequest {
     Fetch(Fetch),
     /// See [`Range`].
     Range(Range),
+    /// See [`ExchangeRequest`].
+    Exchange(ExchangeRequest),
 }
 
 impl PeerRequest {
@@ -411,7 +308,16 @@ impl PeerRequest {
             PeerRequest::Coordinate(coordinate) => coordinate.put.header.trace,
             PeerRequest::Replicate(replicate) => replicate.trace,
             PeerRequest::Fetch(fetch) => fetch.trace,
-            PeerRequest::Range(_) => false,
+            PeerRequest::Range(_) | PeerRequest::Exchange(_) => false,
+        }
+    }
+
+    /// Whether a loaded node does it last: nobody waits for it.
+    pub fn is_background(&self) -> bool {
+        match self {
+            PeerRequest::Replicate(replicate) => replicate.reason.is_background(),
+            PeerRequest::Exchange(_) => true,
+            PeerRequest::Coordinate(_) | PeerRequest::Fetch(_) | PeerRequest::Range(_) => false,
         }
     }
 
@@ -422,6 +328,7 @@ impl PeerRequest {
             PeerRequest::Replicate(replicate) => replicate.to.partition,
             PeerRequest::Fetch(fetch) => fetch.of.partition,
             PeerRequest::Range(range) => range.partition,
+            PeerRequest::Exchange(request) => request.partition(),
         }
     }
 
@@ -438,6 +345,7 @@ impl PeerRequest {
             PeerRequest::Replicate(_) => PeerAnswer::Replicated(Replicated { outcome: Err(why), timing: None }),
             PeerRequest::Fetch(_) => PeerAnswer::Fetched(Fetched { outcome: Err(why), timing: None }),
             PeerRequest::Range(_) => PeerAnswer::Ranged(Ranged { outcome: Err(why) }),
+            PeerRequest::Exchange(request) => PeerAnswer::Exchange(request.refuse(why)),
         }
     }
 }
@@ -453,6 +361,8 @@ pub enum PeerAnswer {
     Fetched(Fetched),
     /// To a [`Range`].
     Ranged(Ranged),
+    /// To an [`ExchangeRequest`].
+    Exchange(ExchangeAnswer),
 }
 
 /// The answer to a [`Coordinate`].

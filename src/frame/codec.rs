@@ -4,6 +4,8 @@
 //! Every decoder takes whatever a peer may send and answers with a [`DecodeError`], never a panic. Header types are not
 //! recursive, so nesting is bounded by them.
 
+mod exchange;
+
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -225,6 +227,7 @@ pub fn encode_request(id: u64, request: &PeerRequest) -> RawFrame {
         }
         PeerRequest::Fetch(fetch) => frame(id, Kind::Fetch, header(fetch), Bytes::new()),
         PeerRequest::Range(range) => frame(id, Kind::Range, header(range), Bytes::new()),
+        PeerRequest::Exchange(request) => exchange::encode_request(id, request),
     }
 }
 
@@ -251,7 +254,7 @@ pub fn decode_request(frame: RawFrame) -> Result<PeerRequest, DecodeError> {
             no_body(&frame)?;
             Ok(PeerRequest::Range(parse(&frame)?))
         }
-        _ => Err(unexpected(&frame)),
+        _ => Ok(PeerRequest::Exchange(exchange::decode_request(frame)?)),
     }
 }
 
@@ -283,6 +286,7 @@ pub fn encode_answer(id: u64, answer: &PeerAnswer) -> RawFrame {
             frame(id, Kind::Fetched, header(&FetchedHeader { outcome, timing: *timing }), body)
         }
         PeerAnswer::Ranged(ranged) => encode_ranged(id, ranged),
+        PeerAnswer::Exchange(answer) => exchange::encode_answer(id, answer),
     }
 }
 
@@ -342,7 +346,7 @@ pub fn decode_answer(frame: RawFrame) -> Result<PeerAnswer, DecodeError> {
             Ok(PeerAnswer::Fetched(Fetched { outcome, timing }))
         }
         Some(Kind::Ranged) => decode_ranged(frame),
-        _ => Err(unexpected(&frame)),
+        _ => Ok(PeerAnswer::Exchange(exchange::decode_answer(frame)?)),
     }
 }
 
@@ -388,6 +392,7 @@ pub fn encode_client_request(id: u64, request: &Request) -> RawFrame {
         Request::Status => (Kind::Status, Bytes::new(), Bytes::new()),
         Request::Hints(order) => (Kind::Hints, header(order), Bytes::new()),
         Request::Explain(explain) => (Kind::Explain, header(explain), Bytes::new()),
+        Request::Repair(order) => (Kind::Repair, header(order), Bytes::new()),
     };
     frame(id, kind, header, body)
 }
@@ -410,6 +415,7 @@ pub fn decode_client_request(frame: RawFrame) -> Result<Request, DecodeError> {
         Some(Kind::Status) => Ok(Request::Status),
         Some(Kind::Hints) => Ok(Request::Hints(parse(&frame)?)),
         Some(Kind::Explain) => Ok(Request::Explain(parse(&frame)?)),
+        Some(Kind::Repair) => Ok(Request::Repair(parse(&frame)?)),
         _ => Err(unexpected(&frame)),
     }
 }

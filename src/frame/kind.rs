@@ -32,6 +32,14 @@ pub enum Kind {
     Fetch = 0x12,
     /// [`crate::message::Range`].
     Range = 0x13,
+    /// [`crate::message::Compare`].
+    Compare = 0x14,
+    /// [`crate::message::Sums`].
+    Sums = 0x15,
+    /// [`crate::message::Items`].
+    Items = 0x16,
+    /// [`crate::message::Want`].
+    Want = 0x17,
     /// [`crate::message::Coordinated`].
     Coordinated = 0x90,
     /// [`crate::message::Replicated`].
@@ -40,6 +48,14 @@ pub enum Kind {
     Fetched = 0x92,
     /// [`crate::message::Ranged`].
     Ranged = 0x93,
+    /// [`crate::message::Compared`].
+    Compared = 0x94,
+    /// [`crate::message::Summed`].
+    Summed = 0x95,
+    /// [`crate::message::Itemized`].
+    Itemized = 0x96,
+    /// [`crate::message::Wanted`].
+    Wanted = 0x97,
     /// [`crate::api::Get`].
     Get = 0x20,
     /// [`crate::api::Put`].
@@ -56,12 +72,14 @@ pub enum Kind {
     Hints = 0x26,
     /// [`crate::api::Explain`].
     Explain = 0x27,
+    /// [`crate::api::RepairOrder`].
+    Repair = 0x28,
     /// [`crate::api::Response`], to any of the requests.
     Response = 0xa0,
 }
 
 impl Kind {
-    const ALL: [Kind; 27] = [
+    const ALL: [Kind; 36] = [
         Kind::OpenControl,
         Kind::OpenShard,
         Kind::OpenClient,
@@ -76,10 +94,18 @@ impl Kind {
         Kind::Replicate,
         Kind::Fetch,
         Kind::Range,
+        Kind::Compare,
+        Kind::Sums,
+        Kind::Items,
+        Kind::Want,
         Kind::Coordinated,
         Kind::Replicated,
         Kind::Fetched,
         Kind::Ranged,
+        Kind::Compared,
+        Kind::Summed,
+        Kind::Itemized,
+        Kind::Wanted,
         Kind::Get,
         Kind::Put,
         Kind::Scan,
@@ -88,6 +114,7 @@ impl Kind {
         Kind::Status,
         Kind::Hints,
         Kind::Explain,
+        Kind::Repair,
         Kind::Response,
     ];
 

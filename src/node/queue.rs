@@ -73,9 +73,7 @@ impl Class {
     pub fn of(input: &ShardInput) -> Class {
         match input {
             ShardInput::Client { .. } => Class::Client,
-            ShardInput::Peer { request: PeerRequest::Replicate(replicate), .. } if replicate.reason.is_background() => {
-                Class::Background
-            }
+            ShardInput::Peer { request, .. } if request.is_background() => Class::Background,
             ShardInput::Peer { request: PeerRequest::Fetch(fetch), .. } if fetch.hedge => Class::Hedge,
             _ => Class::Peer,
         }
@@ -94,7 +92,7 @@ impl Class {
 }
 
 impl ShardInput {
-    /// About how many bytes it holds: values and objects, and a little for what is around them.
+    /// About how many bytes it holds: values, objects and lists of keys, and a little for what is around them.
     pub fn bytes(&self) -> usize {
         const AROUND: usize = 256;
         let carried = match self {
@@ -103,6 +101,8 @@ impl ShardInput {
                 coordinate.put.value.as_ref().map_or(0, bytes::Bytes::len)
             }
             ShardInput::Peer { request: PeerRequest::Replicate(replicate), .. } => replicate.object.encoded_len(),
+            ShardInput::Peer { request: PeerRequest::Exchange(request), .. } => request.carried(),
+            ShardInput::Answer { answer: PeerAnswer::Exchange(answer), .. } => answer.carried(),
             ShardInput::Answer { answer: PeerAnswer::Fetched(fetched), .. } => {
                 match fetched.outcome.as_ref().map(|held| &held.found) {
                     Ok(Found::Object(object)) => object.encoded_len(),

@@ -1,12 +1,17 @@
 //! Frames: every message comes back as it went, and no bytes whatever make a decoder panic.
 
+#[path = "codec/exchange.rs"]
+mod exchange;
+#[path = "codec/orders.rs"]
+mod orders;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dynkv::antientropy::HintBacklog;
 use dynkv::api::{
-    self, ApiError, Deadline, Explain, ExplainReply, GetReply, HandedOn, HintKept, HintOrder, HintsOrdered, Holding,
-    Phase, Receipt, Reply, Request, Response, Role, ScanItem, ScanReply, SiblingMeta, Span, SpanOutcome, StatusReply,
+    self, ApiError, Deadline, Explain, ExplainReply, GetReply, HandedOn, HintKept, Holding, Phase, Receipt,
+    RepairStatus, Reply, Request, Response, Role, ScanItem, ScanReply, SiblingMeta, Span, SpanOutcome, StatusReply,
     Timing, Trace, WhereReply, Why,
 };
 use dynkv::frame::codec;
@@ -102,12 +107,7 @@ fn client_request() -> impl Strategy<Value = Request> {
     });
     let whereabouts = (bucket(), key(), deadline())
         .prop_map(|(bucket, key, deadline)| Request::Where(api::Where { bucket, key, deadline }));
-    let target = || any::<u64>().prop_map(NodeId);
-    let order = prop_oneof![
-        proptest::option::of(target()).prop_map(|target| HintOrder::Flush { target }),
-        target().prop_map(|target| HintOrder::Drop { target }),
-    ];
-    let plain = prop_oneof![Just(Request::Ring), Just(Request::Status), order.prop_map(Request::Hints)];
+    let plain = prop_oneof![Just(Request::Ring), Just(Request::Status), orders::order()];
     let levels = (level(), level(), level(), level(), proptest::option::of(0u8..=16), any::<bool>());
     let explain = (bucket(), key(), levels).prop_map(|(bucket, key, (r, pr, w, pw, dw, strict))| {
         Request::Explain(Explain { bucket, key, r, pr, w, pw, dw, strict })
@@ -128,7 +128,7 @@ fn peer_request() -> impl Strategy<Value = PeerRequest> {
     let coordinate = (any::<(u64, u16)>(), put()).prop_map(|((ring, partition), put)| {
         PeerRequest::Coordinate(Coordinate { ring: RingVersion(ring), partition: PartitionId(partition), put })
     });
-    let reason = prop_oneof![Just(Reason::Write), Just(Reason::Repair), Just(Reason::Hint)];
+    let reason = prop_oneof![Just(Reason::Write), Just(Reason::Repair), Just(Reason::Hint), Just(Reason::Exchange)];
     let replicate = (address(), reason, any::<(Option<u64>, bool, u64, bool)>(), object());
     let replicate = replicate.prop_map(|(to, reason, (hint_for, sync, round, trace), object)| {
         let (hint_for, round, object) = (hint_for.map(NodeId), Round(round), Arc::new(object));
@@ -143,7 +143,7 @@ fn peer_request() -> impl Strategy<Value = PeerRequest> {
         let Address { ring, partition, bucket, .. } = at;
         PeerRequest::Range(Range { ring, partition, bucket, prefix, after, limit })
     });
-    prop_oneof![coordinate, replicate, fetch, range]
+    prop_oneof![coordinate, replicate, fetch, range, exchange::request().prop_map(PeerRequest::Exchange)]
 }
 
 fn refusal() -> impl Strategy<Value = Refusal> {
@@ -154,6 +154,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::ReadOnly),
         Just(Refusal::Storage),
         Just(Refusal::NotReady),
+        Just(Refusal::Busy),
     ]
 }
 
@@ -247,6 +248,7 @@ fn peer_answer() -> impl Strategy<Value = PeerAnswer> {
             .prop_map(|(outcome, timing)| PeerAnswer::Fetched(Fetched { outcome, timing })),
         proptest::result::maybe_ok((page(), any::<bool>()), refusal())
             .prop_map(|outcome| PeerAnswer::Ranged(Ranged { outcome })),
+        exchange::answer().prop_map(PeerAnswer::Exchange),
     ]
 }
 
@@ -280,9 +282,8 @@ fn response() -> impl Strategy<Value = Response> {
         Response::plain(Reply::Where(reply))
     });
     let put = receipt().prop_map(|receipt| Response::plain(Reply::Put(receipt)));
-    let hints = any::<(u64, u64, u64)>()
-        .prop_map(|(hints, counted, bytes)| Response::plain(Reply::Hints(HintsOrdered { hints, counted, bytes })));
-    let status = proptest::collection::vec(backlog(), 0..4).prop_map(status);
+    let status = (proptest::collection::vec(backlog(), 0..4), proptest::option::of(orders::repair()));
+    let status = status.prop_map(|(hints, repair)| status_of(hints, repair));
     let explain = any::<(u64, u8, u8, bool)>().prop_map(|(node, n, slot, succeeds)| {
         let (node, reason) = (NodeId(node), "unavailable".to_owned());
         let forecast = Forecast { succeeds, reason, margin: n, asked: vec![(slot, node)] };
@@ -293,8 +294,16 @@ fn response() -> impl Strategy<Value = Response> {
         let reply = ExplainReply { node, coordinator, token, partition, n, r, w, candidates, read, write };
         Response::plain(Reply::Explain(Box::new(reply)))
     });
-    let response =
-        prop_oneof![get, scan, whereabouts, put, hints, status, explain, api_error().prop_map(Response::error)];
+    let response = prop_oneof![
+        get,
+        scan,
+        whereabouts,
+        put,
+        orders::ordered(),
+        status,
+        explain,
+        api_error().prop_map(Response::error)
+    ];
     (response, trace()).prop_map(|(response, trace)| Response { trace, ..response })
 }
 
@@ -310,7 +319,7 @@ fn backlog() -> impl Strategy<Value = HintBacklog> {
     })
 }
 
-fn status(hints: Vec<HintBacklog>) -> Response {
+fn status_of(hints: Vec<HintBacklog>, repair: Option<RepairStatus>) -> Response {
     Response::plain(Reply::Status(Box::new(StatusReply {
         node: NodeId(1),
         name: "n1".into(),
@@ -327,6 +336,7 @@ fn status(hints: Vec<HintBacklog>) -> Response {
         members: Vec::new(),
         hints,
         hints_counted: true,
+        repair,
     })))
 }
 
@@ -355,7 +365,7 @@ fn member() -> impl Strategy<Value = MemberState> {
 
 fn control() -> impl Strategy<Value = ControlMessage> {
     let hello = any::<(u16, Option<[u8; 16]>, u64, u64, u64, u64, u64, u64, bool)>().prop_map(|hello| {
-        let (protocol, cluster, node, disk, stored, generation, nonce, recovered, rebuilding) = hello;
+        let (protocol, cluster, node, disk, stored, generation, nonce, recovered, _) = hello;
         ControlMessage::Hello(Hello {
             protocol,
             cluster: cluster.map(ClusterId),
@@ -366,7 +376,8 @@ fn control() -> impl Strategy<Value = ControlMessage> {
             generation: Generation(generation),
             nonce: Nonce(nonce),
             recovered: BatchNumber(recovered),
-            rebuilding,
+            rebuilding: recovered % 2 == 0,
+            took_over: Generation(generation / 2),
         })
     });
     let welcome = any::<(u64, u64, u64, bool)>().prop_map(|(node, disk, generation, rebuilding)| {

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use super::*;
 use crate::api;
-use crate::message::{Address, Coordinate, Fetch, Fetched, Held, Ranged, Reason, Replicate, Replicated};
+use crate::message::{
+    Address, Coordinate, ExchangeAnswer, ExchangeRequest, Fetch, Fetched, Held, Itemized, Ranged, Reason, Replicate,
+    Replicated, TreeKey, Want,
+};
 use crate::node::{ClientRef, PeerRef};
+use crate::storage::merkle::TreeId;
 use crate::storage::{Page, PageItem};
 use crate::types::{Bucket, Key, NodeId, PartitionId, RingVersion, Round, Time, WriteId};
 use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
@@ -53,6 +57,16 @@ fn fetch_or_hedge(id: u64, hedge: bool) -> ShardInput {
 fn coordinate(id: u64) -> ShardInput {
     let ShardInput::Client { request: Request::Put(put), .. } = client(id, 10) else { unreachable!() };
     peer(id, PeerRequest::Coordinate(Coordinate { ring: RingVersion(1), partition: PartitionId(0), put }))
+}
+
+fn want(id: u64) -> ShardInput {
+    let tree = TreeId { partition: PartitionId(0), n: 3 };
+    let keys = vec![tree_key(); 3];
+    peer(id, PeerRequest::Exchange(ExchangeRequest::Want(Want { ring: RingVersion(1), tree, keys })))
+}
+
+fn tree_key() -> TreeKey {
+    TreeKey::new(vec![7; 100].into()).unwrap()
 }
 
 fn answer(id: u64) -> ShardInput {
@@ -115,12 +129,15 @@ fn an_input_counts_for_what_it_carries_and_a_little_more() {
     let header = api::PutHeader::new(Bucket::default(), Key::new("k").unwrap(), WriteId(1));
     let delete = Request::Put(api::Put { header, value: None });
     let from = ClientRef { lane: 1, id: 1 };
+    let itemized = ExchangeAnswer::Itemized(Ok(Itemized { items: vec![(tree_key(), 1); 2], rotten: 0, next: None }));
     let inputs = [
         (client(1, 1000), 1000),
         (ShardInput::Client { from, arrived: Time::ZERO, request: delete }, 0),
         (coordinate(1), 10),
         (replicate(1, Reason::Write), whole),
         (fetch(1), 0),
+        (want(1), 300),
+        (answer_of(1, PeerAnswer::Exchange(itemized)), 216),
         (answer(1), 0),
         (fetched(1, Found::Object(Arc::new(object()))), whole),
         (fetched(1, Found::Nothing), 0),
@@ -184,7 +201,8 @@ fn who_can_wait_is_refused_first_and_a_peers_work_for_its_client_last() {
     let mut queue = queue(16, 1 << 20);
     assert_eq!(fills(&mut queue, Pressure::Low, |id| replicate(id, Reason::Hint)), 8);
     assert_eq!(fills(&mut queue, Pressure::Low, |id| client(id, 10)), 14);
-    assert_eq!(fills(&mut queue, Pressure::Low, |id| replicate(id, Reason::Hint)), 14);
+    assert_eq!(fills(&mut queue, Pressure::Low, |id| replicate(id, Reason::Exchange)), 14);
+    assert_eq!(fills(&mut queue, Pressure::Low, want), 14);
     assert_eq!(fills(&mut queue, Pressure::Low, coordinate), 16);
     assert_eq!(fills(&mut queue, Pressure::Low, |id| replicate(id, Reason::Write)), 16);
     let mut taken = Vec::new();
@@ -229,6 +247,7 @@ fn short_of_memory_it_sheds_what_can_wait_and_out_of_it_clients_too() {
     {
         let of = |one: &dyn Fn(u64) -> ShardInput| fills(&mut queue(16, 1 << 20), pressure, one);
         assert_eq!(of(&|id| replicate(id, Reason::Hint)), hints, "{pressure:?}");
+        assert_eq!(of(&want), hints, "{pressure:?}");
         assert_eq!(of(&hedge), hedges, "{pressure:?}");
         assert_eq!(of(&|id| client(id, 10)), clients, "{pressure:?}");
         assert_eq!(of(&coordinate), 16, "{pressure:?}");
