@@ -1,4 +1,5 @@
-//! `[hints]`: what is kept for nodes that are away, and how fast they get it back.
+//! `[hints]`: what is kept for nodes that are away, and how fast they get it back. `[antientropy]`: how often replicas are
+//! compared, and how fast they are brought together.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,6 +7,8 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::storage::merkle::Leaves;
 
 /// Bounds and pace of hinted handoff. A hint by which a write was acknowledged is bound by neither age nor bytes: it
 /// stays until its target holds the write.
@@ -30,6 +33,49 @@ impl Default for HintsConfig {
             max_age: Duration::from_secs(3 * 60 * 60),
             max_bytes: ByteSize::gib(10),
             replay_rate: ByteRate(16 << 20),
+        }
+    }
+}
+
+/// Pace of the comparison of replicas with one another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExchangeConfig {
+    /// Between two comparisons of a partition with one other replica. Short: work for nothing, a few bytes a partition while
+    /// all is equal; long: what was missed stays so for longer. 0: only by order, and to fill a disk that was lost.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// Partitions of this node that are compared key by key at a time, at least one a shard. Low: many that differ take
+    /// long; high: more reads at a time.
+    pub concurrency: u32,
+    /// Bytes a second that this node sends and has sent for that, lists and objects together. Low: what differs stays so
+    /// for longer; high: clients notice.
+    pub rate: ByteRate,
+    /// Parts of a partition that are told apart by sums of their own: a power of two from 32 to 65536. Few: whole stretches of
+    /// keys are listed to find one that differs; many: 16 bytes of memory and disk each, in every partition. Of two nodes
+    /// the smaller number holds.
+    pub leaves: u32,
+    /// In which a node reads all that it holds once, to find what its disk has spoilt. Short: reads for nothing; long: a spoilt copy
+    /// stays unnoticed, while others may be lost. 0: only by order.
+    #[serde(with = "humantime_serde")]
+    pub scrub_interval: Duration,
+}
+
+impl ExchangeConfig {
+    /// The parts of a partition; `None` if their number is not allowed.
+    pub fn tree_leaves(&self) -> Option<Leaves> {
+        Leaves::new(self.leaves)
+    }
+}
+
+impl Default for ExchangeConfig {
+    fn default() -> ExchangeConfig {
+        ExchangeConfig {
+            interval: Duration::from_secs(10 * 60),
+            concurrency: 2,
+            rate: ByteRate(8 << 20),
+            leaves: Leaves::default().count(),
+            scrub_interval: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
 }
@@ -90,6 +136,14 @@ mod tests {
             assert_eq!(ByteRate(rate).to_string(), text);
         }
         assert_eq!("1.5KiB/s".parse(), Ok(ByteRate(1536)));
+    }
+
+    #[test]
+    fn leaves_are_a_power_of_two_within_bounds() {
+        let leaves = |leaves| ExchangeConfig { leaves, ..ExchangeConfig::default() }.tree_leaves();
+        assert_eq!(ExchangeConfig::default().tree_leaves(), Some(Leaves::default()));
+        assert_eq!([0, 16, 1000, 1 << 17].map(leaves), [None; 4]);
+        assert_eq!([32, 1 << 16].map(|count| leaves(count).map(Leaves::count)), [Some(32), Some(1 << 16)]);
     }
 
     #[test]

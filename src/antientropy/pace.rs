@@ -1,4 +1,4 @@
-//! How fast hints are replayed, and how soon again after a failure.
+//! How fast hints are replayed and objects exchanged, and how soon again after a failure.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ const FIRST: Duration = Duration::from_millis(200);
 /// Doublings of it at most: the longest pause is [`FIRST`] * 2^6, some 13 s.
 const DOUBLINGS: u32 = 6;
 
-/// Sends so many bytes a second: a token bucket that may be overdrawn by one hint, however large.
+/// Sends so many bytes a second: a token bucket that may be overdrawn by one thing, however large.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Throttle {
     /// Bytes a second, at least 1.
@@ -77,6 +77,12 @@ impl Backoff {
     pub fn clear(&mut self) {
         *self = Backoff::default();
     }
+}
+
+/// A tenth more or less than an interval, so that what began together does not go on together.
+pub(super) fn around(interval: Duration, random: u64) -> Duration {
+    let micros = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros((micros - micros / 10).saturating_add(random % (micros / 5 + 1)))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ fn a_hint_that_is_not_acknowledged_stays_and_is_tried_again_after_a_pause() {
 #[test]
 fn a_hint_that_cannot_be_read_or_merged_holds_up_no_other() {
     fn rot() -> OpFailure {
-        OpFailure::Unreadable { detail: "bad checksum".into() }
+        OpFailure::Unreadable { detail: "bad checksum".into(), rotten: true }
     }
     let look_fails = |handoff: &mut Handoff, now, job, out: &mut Vec<Command>| {
         handoff.on_found(now, job, Err(rot()), out);

@@ -1,0 +1,341 @@
+//! The scrub: reads all that a shard holds, now and then, and looks whether it is what was written and what its trees say.
+//!
+//! ```text
+//!   partitions, load, counts, time, orders      (now, ...)
+//!                  |
+//!            +-----v-----+   first what has to be counted before trees say what they hold,
+//!            |   Scrub   |   then what was ordered, then the slow walk over everything
+//!            +-----+-----+
+//!                  |
+//!                Count                           (ScrubCommand)
+//! ```
+//! One stretch of leaves is counted at a time. Where the walk is, no restart remembers: it begins anywhere, so that a node which is
+//! restarted often gets everywhere too.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::config::ExchangeConfig;
+use super::exchange::Step;
+use super::pace::{Backoff, Throttle, around};
+use crate::storage::merkle::{COUNTED_LEAVES, Leaves};
+use crate::storage::{OpFailure, Scrubbed};
+use crate::types::{Now, PartitionId, Time};
+
+/// What a count costs besides the bytes that it reads, for the throttle.
+const COUNT_COST: u64 = 1024;
+
+/// Where no count of an order begins.
+const STALE: u32 = u32::MAX;
+
+/// What a scrub is told at its start.
+#[derive(Clone, Debug)]
+pub struct ScrubSettings {
+    /// This shard.
+    pub shard: u16,
+    /// Of so many, which share the rate.
+    pub shards: u16,
+    /// The leaves of own trees.
+    pub leaves: Leaves,
+    /// The node's.
+    pub config: ExchangeConfig,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScrubCommand {
+    /// Count some leaves of a partition; answered by [`Scrub::on_scrubbed`].
+    Count {
+        /// For the answer.
+        step: Step,
+        /// The partition.
+        partition: PartitionId,
+        /// From this leaf on; `None`: whichever have to be counted before the partition's trees say what they hold.
+        from: Option<u32>,
+    },
+}
+
+/// What a scrub has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScrubCounters {
+    /// Records read.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Records found not to be what was written.
+    pub rotten: u64,
+    /// Of these, those that stay since no other node has what they held; each counts as often as it is met.
+    pub hopeless: u64,
+    /// Leaves whose sums were not those of their data.
+    pub corrected: u64,
+    /// Stretches of leaves that could not be read.
+    pub failed: u64,
+}
+
+/// What is being counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Job {
+    Uncounted(PartitionId),
+    Ordered(PartitionId, u32),
+    Walk(PartitionId, u32),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Scrub {
+    settings: ScrubSettings,
+    /// This shard's partitions.
+    own: Vec<PartitionId>,
+    /// Of these, those with something that has to be counted.
+    uncounted: BTreeSet<PartitionId>,
+    /// Those that an operator wants read, and how far the first of them is.
+    ordered: BTreeSet<PartitionId>,
+    ordered_from: u32,
+    /// Where the walk is: an index of `own`, and a leaf.
+    walk: (usize, u32),
+    walk_at: Option<Time>,
+    running: Option<(Step, Job)>,
+    serial: u64,
+    throttle: Throttle,
+    backoff: Backoff,
+    busy: bool,
+    paused: bool,
+    stopped: bool,
+    wake: Option<Time>,
+    rng: StdRng,
+    counters: ScrubCounters,
+}
+
+impl Scrub {
+    /// One that has not been told the ring, and does nothing before; chance comes from `seed`.
+    pub fn new(settings: ScrubSettings, seed: u64) -> Scrub {
+        let rate = settings.config.rate.0 / u64::from(settings.shards.max(1));
+        Scrub {
+            settings,
+            own: Vec::new(),
+            uncounted: BTreeSet::new(),
+            ordered: BTreeSet::new(),
+            ordered_from: 0,
+            walk: (0, 0),
+            walk_at: None,
+            running: None,
+            serial: 0,
+            throttle: Throttle::new(rate),
+            backoff: Backoff::default(),
+            busy: false,
+            paused: false,
+            stopped: false,
+            wake: None,
+            rng: StdRng::seed_from_u64(seed),
+            counters: ScrubCounters::default(),
+        }
+    }
+
+    /// When [`Scrub::on_timer`] is due.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.wake
+    }
+
+    /// What it has done.
+    pub fn counters(&self) -> ScrubCounters {
+        self.counters
+    }
+
+    /// Partitions that are still to be read by order, or counted.
+    pub fn left(&self) -> u64 {
+        self.ordered.union(&self.uncounted).count() as u64
+    }
+
+    /// The ring has so many partitions; it never has others.
+    pub fn on_ring(&mut self, now: Now, partitions: u32, out: &mut Vec<ScrubCommand>) {
+        if self.own.is_empty() {
+            let all = (0..partitions).map(|partition| PartitionId(partition as u16));
+            self.own =
+                all.filter(|partition| partition.0 % self.settings.shards.max(1) == self.settings.shard).collect();
+            if !self.own.is_empty() {
+                self.walk = (self.rng.random_range(0..self.own.len()), 0);
+                self.walk_at = self.pause_of_walk().map(|pause| now.time + pause);
+            }
+        }
+        self.pump(now, out);
+    }
+
+    /// How long the walk rests after each stretch, so that all of it takes an interval; `None`: it does not walk.
+    fn pause_of_walk(&mut self) -> Option<Duration> {
+        let interval = self.settings.config.scrub_interval;
+        let stretches = self.own.len() as u32 * self.settings.leaves.count().div_ceil(COUNTED_LEAVES);
+        let random = self.rng.random();
+        (!interval.is_zero() && stretches > 0).then(|| around(interval / stretches, random))
+    }
+
+    /// Something of these partitions has to be counted.
+    pub fn on_uncounted(&mut self, now: Now, partitions: &BTreeSet<PartitionId>, out: &mut Vec<ScrubCommand>) {
+        self.uncounted.extend(partitions);
+        self.pump(now, out);
+    }
+
+    /// Clients keep the node busy, or no longer: while they do, nothing is begun.
+    pub fn on_load(&mut self, now: Now, busy: bool, out: &mut Vec<ScrubCommand>) {
+        if self.busy != busy {
+            self.busy = busy;
+            self.pump(now, out);
+        }
+    }
+
+    /// Reads everything now, or some partitions.
+    pub fn start(&mut self, now: Now, partition: Option<PartitionId>, out: &mut Vec<ScrubCommand>) {
+        let is_ordered = |own: &&PartitionId| partition.is_none_or(|partition| **own == partition);
+        self.ordered.extend(self.own.iter().filter(is_ordered));
+        self.ordered_from = 0;
+        // What is being read may have rotted behind the reader: it is read again.
+        if let Some((_, Job::Ordered(_, from))) = &mut self.running {
+            *from = STALE;
+        }
+        self.backoff.clear();
+        self.pump(now, out);
+    }
+
+    /// Nothing more is begun until [`Scrub::resume`], but what has to be counted.
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Goes on after [`Scrub::pause`].
+    pub fn resume(&mut self, now: Now, out: &mut Vec<ScrubCommand>) {
+        self.paused = false;
+        self.pump(now, out);
+    }
+
+    /// Nothing more is begun, for good.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+        self.wake = None;
+    }
+
+    /// Time has passed: the moment that [`Scrub::poll_timeout`] named.
+    pub fn on_timer(&mut self, now: Now, out: &mut Vec<ScrubCommand>) {
+        if self.wake.is_some_and(|wake| wake <= now.time) {
+            self.pump(now, out);
+        }
+    }
+
+    /// Leaves have been counted. `None`: there was nothing to be counted.
+    pub fn on_scrubbed(
+        &mut self,
+        now: Now,
+        step: Step,
+        scrubbed: Result<Option<Scrubbed>, OpFailure>,
+        out: &mut Vec<ScrubCommand>,
+    ) {
+        let Some((_, job)) = self.running.take_if(|(running, _)| *running == step) else { return };
+        self.throttle.take(now.time, COUNT_COST);
+        match scrubbed {
+            Ok(Some(scrubbed)) => self.on_counted(now.time, job, &scrubbed),
+            Ok(None) => {
+                let (Job::Uncounted(partition) | Job::Ordered(partition, _) | Job::Walk(partition, _)) = job;
+                self.uncounted.remove(&partition);
+            }
+            Err(OpFailure::Stopped) => self.stop(),
+            Err(OpFailure::Overloaded) => self.fail(now.time),
+            Err(OpFailure::Unreadable { .. }) => {
+                self.counters.failed += 1;
+                self.fail(now.time);
+                // What cannot be read must not keep the rest from being read.
+                if let Job::Ordered(_, from) | Job::Walk(_, from) = job {
+                    self.advance(now.time, job, from.saturating_add(1));
+                }
+            }
+        }
+        self.pump(now, out);
+    }
+
+    fn on_counted(&mut self, now: Time, job: Job, scrubbed: &Scrubbed) {
+        self.throttle.take(now, scrubbed.bytes);
+        self.counters.records += scrubbed.records;
+        self.counters.bytes += scrubbed.bytes;
+        self.counters.rotten += scrubbed.rotten.len() as u64 + scrubbed.hopeless;
+        self.counters.hopeless += scrubbed.hopeless;
+        self.counters.corrected += scrubbed.corrected;
+        let (Job::Uncounted(partition) | Job::Ordered(partition, _) | Job::Walk(partition, _)) = job;
+        if scrubbed.uncounted {
+            self.uncounted.insert(partition);
+        } else {
+            self.uncounted.remove(&partition);
+        }
+        // A rotten record is wiped before its leaf can be counted: that may take a read of the disk.
+        if !scrubbed.exact || scrubbed.uncounted && !scrubbed.rotten.is_empty() {
+            self.fail(now);
+        } else {
+            self.backoff.succeed();
+        }
+        if scrubbed.exact {
+            self.advance(now, job, scrubbed.through);
+        }
+    }
+
+    fn fail(&mut self, now: Time) {
+        let random = self.rng.random();
+        self.backoff.fail(now, random);
+    }
+
+    /// A stretch is done, up to this leaf.
+    fn advance(&mut self, now: Time, job: Job, through: u32) {
+        let is_done = through >= self.settings.leaves.count();
+        match job {
+            Job::Uncounted(_) => {}
+            Job::Ordered(partition, from) if from == self.ordered_from => {
+                self.ordered_from = if is_done { 0 } else { through };
+                if is_done {
+                    self.ordered.remove(&partition);
+                }
+            }
+            Job::Ordered(..) => {}
+            Job::Walk(partition, _) => {
+                // An order may have taken the stretch over.
+                if self.own.get(self.walk.0) == Some(&partition) {
+                    self.walk = if is_done { ((self.walk.0 + 1) % self.own.len(), 0) } else { (self.walk.0, through) };
+                }
+                self.walk_at = self.pause_of_walk().map(|pause| now + pause);
+            }
+        }
+    }
+
+    /// What is to be counted next.
+    fn next_job(&self, now: Time) -> Option<Job> {
+        let uncounted = self.uncounted.first().map(|partition| Job::Uncounted(*partition));
+        let ordered = self.ordered.first().map(|partition| Job::Ordered(*partition, self.ordered_from));
+        let walk = self.own.get(self.walk.0).filter(|_| self.walk_at.is_some_and(|at| at <= now));
+        let walk = walk.map(|partition| Job::Walk(*partition, self.walk.1));
+        uncounted.or_else(|| ordered.or(walk).filter(|_| !self.paused))
+    }
+
+    fn pump(&mut self, now: Now, out: &mut Vec<ScrubCommand>) {
+        self.wake = None;
+        if self.stopped || self.own.is_empty() || self.busy || self.running.is_some() {
+            return;
+        }
+        let Some(job) = self.next_job(now.time) else {
+            self.wake = self.walk_at.filter(|_| !self.paused);
+            return;
+        };
+        let free = self.backoff.until(now.time).into_iter().chain([self.throttle.ready_at()]).max();
+        if let Some(free) = free.filter(|free| *free > now.time) {
+            self.wake = Some(free);
+            return;
+        }
+        self.serial += 1;
+        let step = Step(self.serial);
+        self.running = Some((step, job));
+        let (partition, from) = match job {
+            Job::Uncounted(partition) => (partition, None),
+            Job::Ordered(partition, from) | Job::Walk(partition, from) => (partition, Some(from)),
+        };
+        out.push(ScrubCommand::Count { step, partition, from });
+    }
+}
