@@ -19,7 +19,7 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
-use crate::antientropy::config::HintsConfig;
+use crate::antientropy::config::{ExchangeConfig, HintsConfig};
 use crate::gossip::config::GossipConfig;
 use crate::net::config::{NetConfig, TlsConfig};
 use crate::quorum::config::ReplicationConfig;
@@ -53,6 +53,8 @@ pub struct Config {
     pub gossip: GossipConfig,
     /// What is kept for nodes that are away.
     pub hints: HintsConfig,
+    /// The comparison of replicas with one another.
+    pub antientropy: ExchangeConfig,
     /// Durability and the disk.
     pub storage: StorageConfig,
     /// Health and metrics.

@@ -133,6 +133,15 @@ impl Config {
         check.duration(self.hints.max_age, Duration::from_secs(1), MINUTE * 60 * 24 * 365, "hints.max_age")?;
         let rate = self.hints.replay_rate;
         check.text((1 << 10..=1 << 40).contains(&rate.0), "hints.replay_rate", rate)?;
+        let compare = &self.antientropy;
+        let least = if compare.interval.is_zero() { Duration::ZERO } else { Duration::from_secs(1) };
+        check.duration(compare.interval, least, MINUTE * 60 * 24 * 365, "antientropy.interval")?;
+        check.that((1..=64).contains(&compare.concurrency), "antientropy.concurrency", compare.concurrency)?;
+        check.text((1 << 10..=1 << 40).contains(&compare.rate.0), "antientropy.rate", compare.rate)?;
+        check.that(compare.tree_leaves().is_some(), "antientropy.leaves", compare.leaves)?;
+        let scrub = compare.scrub_interval;
+        let least = if scrub.is_zero() { Duration::ZERO } else { MINUTE };
+        check.duration(scrub, least, MINUTE * 60 * 24 * 365, "antientropy.scrub_interval")?;
         if let SyncMode::Interval(interval) = self.storage.sync {
             check.duration(interval, MILLI, MINUTE, "storage.sync")?;
         }

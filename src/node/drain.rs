@@ -2,14 +2,16 @@
 //!
 //! The daemon and the simulation run this very code; they differ in the [`Host`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::effects::{Effects, Feedback, Output, Purpose, ShardInput};
-use super::shard::{Shard, ShardConfig, ShardCounters, Step};
-use crate::antientropy::{HintBacklog, Ticket};
+use super::effects::{Effects, Feedback, ItemPurpose, ItemQuery, Output, Purpose, ShardInput, TreeQuery, TreeReply};
+use super::shard::{Rebuilt, Shard, ShardConfig, ShardCounters, Step};
+use crate::antientropy::{HintBacklog, Step as ExchangeStep, Ticket, healing, tree_shape};
+use crate::api::RepairStatus;
+use crate::storage::merkle::{CountSpec, Forest, ItemHasher, ItemSpec, TreeId, Trees, count_leaves, read_items};
 use crate::storage::{
     Done, Engine, HintSpec, OpFailure, Page, PageSpec, StorageError, Store, StoreLimits, Task, read_hint_page,
     read_page,
@@ -50,6 +52,20 @@ pub enum ColdRead {
         /// Which.
         spec: PageSpec,
     },
+    /// Keys of leaves of a Merkle tree.
+    Items {
+        /// Who wants them.
+        purpose: ItemPurpose,
+        /// Which.
+        spec: ItemSpec,
+    },
+    /// Leaves, to be counted.
+    Count {
+        /// Of the scrub.
+        step: ExchangeStep,
+        /// Which.
+        spec: CountSpec,
+    },
     /// A page of the index of hints.
     Hints {
         /// Which one it is.
@@ -68,6 +84,8 @@ impl ColdRead {
                 ShardInput::Fetched { key, read }
             }
             ColdRead::Page { purpose, spec } => ShardInput::Paged { purpose, page: read_page(engine, &spec) },
+            ColdRead::Items { purpose, spec } => ShardInput::ItemsRead { purpose, page: read_items(engine, spec) },
+            ColdRead::Count { step, spec } => ShardInput::Counted { step, counted: count_leaves(engine, spec) },
             ColdRead::Hints { ticket, spec } => ShardInput::HintsRead { ticket, page: read_hint_page(engine, &spec) },
         }
     }
@@ -77,6 +95,8 @@ impl ColdRead {
         match self {
             ColdRead::Record { key } => ShardInput::Fetched { key, read: Err(OpFailure::Overloaded) },
             ColdRead::Page { purpose, .. } => ShardInput::Paged { purpose, page: Err(OpFailure::Overloaded) },
+            ColdRead::Items { purpose, .. } => ShardInput::ItemsRead { purpose, page: Err(OpFailure::Overloaded) },
+            ColdRead::Count { step, .. } => ShardInput::Counted { step, counted: Err(OpFailure::Overloaded) },
             ColdRead::Hints { ticket, .. } => ShardInput::HintsRead { ticket, page: Err(OpFailure::Overloaded) },
         }
     }
@@ -94,15 +114,15 @@ pub struct Core<E> {
 }
 
 impl<E: Engine> Core<E> {
-    /// A shard that has been told nothing yet, on `engine`; `seed` is what its random numbers come from.
-    pub fn new(config: ShardConfig, node: NodeId, engine: Arc<E>, seed: u64) -> Core<E> {
+    /// A shard that has been told nothing yet, on `engine`, whose trees are in `forest`; `seed` is what its random numbers
+    /// come from.
+    pub fn new(config: ShardConfig, node: NodeId, engine: Arc<E>, forest: &Forest, seed: u64) -> Core<E> {
         let limits = StoreLimits { parked: config.max_inflight * PARKED_PER_INFLIGHT };
-        Core {
-            shard: Shard::new(config, node, seed),
-            store: Store::new(engine, limits),
-            effects: Effects::default(),
-            done: Vec::new(),
-        }
+        let hasher = ItemHasher::new(&config.secret);
+        let trees = Trees::of(forest, config.shard, config.shards, config.leaves(), hasher);
+        let mut shard = Shard::new(config, node, seed);
+        shard.restore(trees.lacking(), trees.uncounted());
+        Core { shard, store: Store::new(engine, limits, trees), effects: Effects::default(), done: Vec::new() }
     }
 
     /// When [`ShardInput::Timer`] is due.
@@ -125,6 +145,31 @@ impl<E: Engine> Core<E> {
         self.shard.hints_are_counted()
     }
 
+    /// The Merkle trees over its records.
+    pub fn trees(&self) -> &Trees {
+        self.store.trees()
+    }
+
+    /// Which trees of a lost disk have been filled again; `None` if none was lost.
+    pub fn rebuilt(&self) -> Option<Rebuilt> {
+        self.shard.rebuilt()
+    }
+
+    /// Leaves that lack a record which had rotted.
+    pub fn lacking(&self) -> u64 {
+        self.shard.lacking()
+    }
+
+    /// Trees that have to be filled since something of them was lost, and the primaries that each has not agreed with.
+    pub fn to_fill(&self) -> &BTreeMap<TreeId, BTreeSet<NodeId>> {
+        self.shard.to_fill()
+    }
+
+    /// How far the shard has come with comparing its trees with others', if it does.
+    pub fn repair_status(&self, now: Now) -> Option<RepairStatus> {
+        self.shard.repair_status(now)
+    }
+
     /// The members that the shard was told to hold for dead.
     pub fn convicted(&self) -> &BTreeSet<NodeId> {
         self.shard.convicted()
@@ -138,10 +183,21 @@ impl<E: Engine> Core<E> {
     /// Handles the inputs and everything that follows from them.
     pub fn drain(&mut self, now: Now, inputs: &mut Vec<ShardInput>, host: &mut impl Host) {
         for input in inputs.drain(..) {
+            if let ShardInput::Ring(view) = &input {
+                self.store.set_shape(Arc::new(tree_shape(view.layout())));
+            }
+            let concerns_ring = matches!(input, ShardInput::Ring(_) | ShardInput::Standing(_));
             match input {
                 ShardInput::Fetched { key, read } => self.store.resume(&key, read, &mut self.done),
                 ShardInput::Paged { purpose, page } => self.on_page(purpose, page),
+                ShardInput::Counted { step, counted } => {
+                    let scrubbed = self.store.end_count(counted);
+                    self.shard.on_scrubbed(now, step, scrubbed.map(Some), &mut self.effects);
+                }
                 input => self.shard.handle(now, input, &mut self.effects),
+            }
+            if concerns_ring && let Some((view, node)) = self.shard.place_in_ring() {
+                self.store.set_healing(healing(view, node));
             }
             self.run_tasks(now, host);
         }
@@ -154,6 +210,7 @@ impl<E: Engine> Core<E> {
             self.run_tasks(now, host);
             self.commit(now, host);
         }
+        self.begin_counts(now, host);
         debug_assert!(self.effects.tasks.is_empty() && self.effects.after_durable.is_empty());
     }
 
@@ -247,6 +304,7 @@ impl<E: Engine> Core<E> {
             for (ticket, spec) in self.effects.hint_pages.drain(..) {
                 host.read(ColdRead::Hints { ticket, spec });
             }
+            self.read_items(host);
             for index_key in self.effects.unindex.drain(..) {
                 self.store.unindex(&index_key);
             }
@@ -256,9 +314,19 @@ impl<E: Engine> Core<E> {
                     host.read(ColdRead::Record { key });
                 }
             }
-            let hinted = self.store.take_hint_changes();
+            for tree in self.effects.healed.drain(..) {
+                self.store.heal(tree);
+            }
+            let (hinted, wiped) = (self.store.take_hint_changes(), self.store.take_wiped());
+            if !wiped.is_empty() {
+                self.shard.on_feedback(now, Feedback::Wiped(wiped), &mut self.effects);
+            }
             if self.done.is_empty() && hinted.is_empty() {
-                return;
+                // After the operations: what is told of trees is of the batch as it will be written.
+                if !self.ask_trees(now) {
+                    return;
+                }
+                continue;
             }
             if !hinted.is_empty() {
                 self.shard.on_feedback(now, Feedback::Hinted(hinted), &mut self.effects);
@@ -270,10 +338,47 @@ impl<E: Engine> Core<E> {
         }
     }
 
+    /// Has the keys of leaves read.
+    fn read_items(&mut self, host: &mut impl Host) {
+        for (purpose, ItemQuery { tree, leaves, of, after, limit }) in self.effects.item_reads.drain(..) {
+            let trees = self.store.trees();
+            let shape = trees.shape().expect("nobody compares trees before the ring is known").clone();
+            let hasher = trees.hasher().clone();
+            host.read(ColdRead::Items { purpose, spec: ItemSpec { tree, leaves, of, after, limit, shape, hasher } });
+        }
+    }
+
+    /// Has leaves counted, now that what was gathered before is in the engine.
+    fn begin_counts(&mut self, now: Now, host: &mut impl Host) {
+        while let Some((step, partition, from)) = self.effects.counts.pop() {
+            match self.store.begin_count(partition, from) {
+                Some(spec) => host.read(ColdRead::Count { step, spec }),
+                None => self.shard.on_scrubbed(now, step, Ok(None), &mut self.effects),
+            }
+        }
+    }
+
+    /// Answers what is asked of trees; whether anything was.
+    fn ask_trees(&mut self, now: Now) -> bool {
+        let queries = std::mem::take(&mut self.effects.tree_queries);
+        let any = !queries.is_empty();
+        for (purpose, query) in queries {
+            let trees = self.store.trees();
+            let reply = match query {
+                TreeQuery::Roots(of) => TreeReply::Roots(of.into_iter().map(|tree| trees.root(tree)).collect()),
+                TreeQuery::Sums(spec) => TreeReply::Sums(trees.sums(&spec)),
+            };
+            self.shard.on_feedback(now, Feedback::Trees(purpose, reply), &mut self.effects);
+        }
+        any
+    }
+
     fn on_page(&mut self, purpose: Purpose, page: Result<Page, OpFailure>) {
         match purpose {
             Purpose::Page(entry) => self.shard.on_own_page(entry, page, &mut self.effects),
-            Purpose::Range(asker) => self.shard.on_page_read(asker, page, &mut self.effects),
+            Purpose::Range { asker, lack } => {
+                self.shard.on_page_read(asker, lack, page, &mut self.effects);
+            }
             _ => debug_assert!(false, "only scans read pages"),
         }
     }

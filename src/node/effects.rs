@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::antientropy::{JobId, Ticket};
-use crate::api::{ApiError, HintOrder, Reply, Request, Response};
+use crate::antientropy::{JobId, Step, Ticket};
+use crate::api::{ApiError, HintOrder, RepairOrder, Reply, Request, Response};
 use crate::message::{Fetched, PeerAnswer, PeerRequest, Ranged, Refusal, Replicated};
 use crate::ring::{RingView, Slot};
-use crate::storage::{Done, HintChange, HintPage, HintSpec, OpFailure, Page, PageSpec, Task};
-use crate::types::{NodeId, Time};
+use crate::storage::merkle::{Counted, ItemPage, Leaves, Place, SumsSpec, TreeId};
+use crate::storage::{Done, HintChange, HintPage, HintSpec, OpFailure, Page, PageSpec, Task, Wiped};
+use crate::types::{NodeId, PartitionId, Time};
 use crate::version::{Digest, Trust};
 
 /// A client's request on one of its lanes: what its answer is sent back by.
@@ -107,8 +108,24 @@ pub enum ShardInput {
         /// The page.
         page: Result<HintPage, OpFailure>,
     },
+    /// Keys of leaves have been read from the disk.
+    ItemsRead {
+        /// What for.
+        purpose: ItemPurpose,
+        /// The keys.
+        page: Result<ItemPage, OpFailure>,
+    },
+    /// Leaves have been counted from the disk.
+    Counted {
+        /// Of the scrub.
+        step: Step,
+        /// What lies in them.
+        counted: Result<Counted, OpFailure>,
+    },
     /// An operator's order.
     Hints(HintOrder),
+    /// An operator's order.
+    Repair(RepairOrder),
 }
 
 /// What Control tells the shards about this node's own records.
@@ -162,13 +179,110 @@ pub enum Purpose {
         asker: PeerRef,
         /// The version that it has.
         known: Option<Digest>,
+        /// The key's leaf; `None` if this node may have lost what it once held, when it was asked.
+        place: Option<Place>,
+    },
+    /// An object that another primary lacks.
+    Transfer {
+        /// The transfer.
+        entry: u64,
+        /// Its request's.
+        slot: Slot,
     },
     /// A peer's range.
-    Range(PeerRef),
+    Range {
+        /// Who asked.
+        asker: PeerRef,
+        /// What this node may lack of it, as far as was known when it was asked.
+        lack: Lack,
+    },
+    /// A record that has rotted: it is read once more, and wiped if that is so.
+    Rotten,
     /// What is kept for a node that is back.
     Hint(JobId),
     /// The end of what was kept for a node.
     HintEnd(JobId),
+}
+
+/// What a page may lack that is read in a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// This node may have lost what it once held of it.
+    pub may: bool,
+    /// Records that had been wiped by then: whatever is wiped meanwhile may be missing too.
+    pub wiped: u64,
+}
+
+/// What Merkle trees are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TreePurpose {
+    /// Own roots, to be compared with a peer's.
+    Compare {
+        /// Of the exchange.
+        step: Step,
+        /// Who is to be told.
+        peer: NodeId,
+        /// The trees.
+        trees: Vec<TreeId>,
+    },
+    /// Own sums, for the exchange.
+    Own(Step),
+    /// Own roots, for a peer that has told its own.
+    Compared {
+        /// Who asked.
+        asker: PeerRef,
+        /// Its trees and their roots.
+        trees: Vec<(TreeId, u128)>,
+    },
+    /// Own sums, for a peer.
+    Summed {
+        /// Who asked.
+        asker: PeerRef,
+        /// How many leaves they are of.
+        leaves: Leaves,
+    },
+}
+
+/// What is asked of Merkle trees. They are in memory: the drain answers at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TreeQuery {
+    /// The roots of these.
+    Roots(Vec<TreeId>),
+    /// Sums of one.
+    Sums(SumsSpec),
+}
+
+/// The answer; `None` for a tree of which it is not known what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TreeReply {
+    /// In the order of the trees.
+    Roots(Vec<Option<u128>>),
+    /// As [`Trees::sums`](crate::storage::merkle::Trees::sums).
+    Sums(Option<Vec<u64>>),
+}
+
+/// What keys of leaves are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemPurpose {
+    /// For the exchange.
+    Own(Step),
+    /// For a peer.
+    Peer(PeerRef),
+}
+
+/// Which keys are to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemQuery {
+    /// The tree.
+    pub tree: TreeId,
+    /// How many leaves it is taken to have.
+    pub leaves: Leaves,
+    /// Those leaves, ascending.
+    pub of: Vec<u32>,
+    /// Only what lies behind this key.
+    pub after: Option<Bytes>,
+    /// At most so many keys.
+    pub limit: usize,
 }
 
 /// What leaves a shard.
@@ -209,6 +323,14 @@ pub struct Effects {
     pub pages: Vec<(Purpose, PageSpec)>,
     /// Pages of the index of hints, to be read likewise.
     pub hint_pages: Vec<(Ticket, HintSpec)>,
+    /// What is asked of the store's Merkle trees, once the operations before it have been run.
+    pub tree_queries: Vec<(TreePurpose, TreeQuery)>,
+    /// Keys of leaves, to be read by a pool.
+    pub item_reads: Vec<(ItemPurpose, ItemQuery)>,
+    /// Leaves of a partition to be counted once this batch is written, by a pool; as [`Trees::begin_count`](crate::storage::merkle::Trees::begin_count).
+    pub counts: Vec<(Step, PartitionId, Option<u32>)>,
+    /// Trees that lack nothing more of what was wiped.
+    pub healed: Vec<TreeId>,
     /// Keys to be removed from the index of hints, which nobody can have written: with this batch, or never.
     pub unindex: Vec<Bytes>,
     /// Rests on nothing that this batch holds, and leaves even if that cannot be written: answers to readers.
@@ -228,8 +350,12 @@ pub enum Feedback {
     Gathered,
     /// An operation has been run.
     Done(Done<Purpose>),
+    /// Merkle trees have been asked.
+    Trees(TreePurpose, TreeReply),
     /// Operations have given, changed or dropped hints.
     Hinted(Vec<HintChange>),
+    /// Operations have found records rotten, and wiped them; told before what came of the operations.
+    Wiped(Vec<Wiped>),
     /// The batch is written; `synced`: and on the disk.
     Committed {
         /// Whether it is on the disk.
@@ -262,6 +388,7 @@ fn revoked(output: Output) -> Option<Output> {
                 }
                 PeerAnswer::Fetched(_) => PeerAnswer::Fetched(Fetched { outcome: Err(Refusal::Storage), timing: None }),
                 PeerAnswer::Ranged(_) => PeerAnswer::Ranged(Ranged { outcome: Err(Refusal::Storage) }),
+                PeerAnswer::Exchange(answer) => PeerAnswer::Exchange(answer.refused(Refusal::Storage)),
                 PeerAnswer::Coordinated(mut coordinated) => {
                     coordinated.outcome = coordinated.outcome.and_then(|receipt| Err(indeterminate(receipt.w)));
                     PeerAnswer::Coordinated(coordinated)

@@ -16,4 +16,4 @@ pub use control::{Control, ControlConfig, ControlEffects, ControlInput, Fatal, L
 pub use drain::{ColdRead, Core, Host};
 pub use effects::{ClientRef, Effects, Feedback, Output, PeerRef, Purpose, ShardInput, Standing};
 pub use queue::{Class, InboxLimits, InputQueue, Pressure};
-pub use shard::{Shard, ShardConfig, ShardCounters, request_slot};
+pub use shard::{Rebuilt, Shard, ShardConfig, ShardCounters, request_slot};

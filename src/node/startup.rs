@@ -58,6 +58,9 @@ pub struct Identity {
     /// Why a peer has refused the directory for good.
     #[serde(default)]
     pub refused: Option<String>,
+    /// With which generation it took the place of a lost directory, so that of two the later one is known; 0: of none.
+    #[serde(default)]
+    pub took_over: Generation,
 }
 
 /// Which run of it was the last.
@@ -82,6 +85,9 @@ pub struct Grant {
     pub nonce: Nonce,
     /// The highest batch that it said to have synced.
     pub synced: BatchNumber,
+    /// As in [`Identity::took_over`].
+    #[serde(default)]
+    pub took_over: Generation,
 }
 
 /// What a directory holds about the node.
@@ -212,10 +218,19 @@ impl Start {
                 return Err(StartError::OtherNode { stored: identity.name, configured: name.to_owned() });
             }
             Some(Identity { refused: Some(reason), .. }) => return Err(StartError::Refused { reason }),
-            Some(identity) => identity,
-            None => {
-                Identity { node: draws.node, disk: draws.disk, name: name.to_owned(), rebuilding: false, refused: None }
+            // Before it was said when, a replacement was never done with its rebuilding.
+            Some(identity) if identity.rebuilding && identity.took_over == Generation(0) => {
+                Identity { took_over: Generation(1), ..identity }
             }
+            Some(identity) => identity,
+            None => Identity {
+                node: draws.node,
+                disk: draws.disk,
+                name: name.to_owned(),
+                rebuilding: false,
+                refused: None,
+                took_over: Generation(0),
+            },
         };
         let last = stored.run.map_or(Generation(0), |run| run.generation);
         let generation = Generation(last.0 + 1);
@@ -275,8 +290,14 @@ mod tests {
     const DRAWS: Draws = Draws { node: NodeId(1), disk: DiskId(2), nonce: Nonce(3) };
 
     fn after(run: Run, clean: Option<Generation>) -> Stored {
-        let identity =
-            Identity { node: NodeId(7), disk: DiskId(8), name: "n1".into(), rebuilding: false, refused: None };
+        let identity = Identity {
+            node: NodeId(7),
+            disk: DiskId(8),
+            name: "n1".into(),
+            rebuilding: false,
+            refused: None,
+            took_over: Generation(0),
+        };
         Stored { identity: Some(identity), run: Some(run), clean, ..Stored::default() }
     }
 
@@ -308,6 +329,20 @@ mod tests {
         check(after(run(4, 2), None), 10, Some(10), 2);
         check(after(run(4, 2), None), 9, Some(10), 5);
         check(after(run(4, 2), None), 10, None, 5);
+    }
+
+    /// As directories had them that were written before `took_over` was.
+    #[test]
+    fn older_records_are_read() {
+        let identity = |rebuilding: bool| encode(&(NodeId(7), DiskId(8), "n1", rebuilding, None::<String>));
+        for (rebuilding, took_over) in [(false, 0), (true, 1)] {
+            let read: Identity = decode("identity", &identity(rebuilding)).unwrap();
+            let stored = Stored { identity: Some(read), run: Some(run(4, 2)), ..Stored::default() };
+            let (start, _) = Start::begin(stored, "n1", DRAWS, BatchNumber(0), None).unwrap();
+            assert_eq!((start.identity.rebuilding, start.identity.took_over), (rebuilding, Generation(took_over)));
+        }
+        let grant = encode(&(DiskId(8), Generation(4), Nonce(9), BatchNumber(10)));
+        assert_eq!(decode::<Grant>("grant", &grant).unwrap().took_over, Generation(0));
     }
 
     #[test]

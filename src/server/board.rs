@@ -87,6 +87,7 @@ impl Board {
         status.capacity_bytes = stats.capacity_bytes;
         status.hints_counted = self.shards.hints_are_counted();
         status.hints = self.shards.hints();
+        status.repair = self.shards.repair();
         if self.draining.load(Ordering::Acquire) {
             status.phase = Phase::Draining;
             status.waiting_for = "requests under way".to_owned();

@@ -23,11 +23,13 @@ use super::local_ranges::lacking_quorum;
 use super::shards_start::ShardsStart;
 use super::sinks::{AnswerSink, CLOSE_BROKEN, Switch};
 use super::supervise::{OnEnd, Supervisor};
+use crate::antientropy::tree_shape;
 use crate::frame::codec::{OpenShard, Opening, encode_control, encode_opening};
 use crate::gossip::Verdict;
 use crate::message::ControlMessage;
 use crate::net::{Lane, Link, QueueLimits};
 use crate::node::{Control, ControlEffects, ControlInput, LinkId, Route, ShardInput};
+use crate::storage::merkle::Forest;
 use crate::types::NodeId;
 
 /// Events that may wait for control; the senders say what they do when it is full.
@@ -146,6 +148,9 @@ impl ControlTask {
                     if synced > self.control.synced() {
                         self.handle(ControlInput::Synced(synced)).await?;
                     }
+                    if self.switch.shards.are_rebuilt() {
+                        self.handle(ControlInput::Rebuilt).await?;
+                    }
                 }
                 event = events.recv() => match event {
                     Some(event) => self.on_event(event).await?,
@@ -215,7 +220,10 @@ impl ControlTask {
             if let Some(start) = self.shards.take() {
                 info!(node = %self.control.node(), ring = ring.version().0, members = ring.layout().members().len(), "part of the ring");
                 start.check_birth(ring.layout())?;
-                start.start(self.control.node(), &self.supervisor)?;
+                let (disk, leaves, layout) = (self.disk.clone(), start.config.leaves(), ring.layout().clone());
+                let load = move || Forest::load(&**disk.engine(), leaves, Some(&tree_shape(&layout)));
+                let forest = self.supervisor.blocking("Merkle trees", load).await??;
+                start.start(self.control.node(), &forest, &self.supervisor)?;
             }
             self.switch.shards.notify(&ShardInput::Ring(ring.clone()));
             self.board.set_ring(ring);

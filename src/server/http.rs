@@ -9,7 +9,8 @@
 //! | `/status` | JSON: [`StatusReply`] and `"schema": 1` |
 //!
 //! In `/status`, `hints` is their number and `hint_backlog` what waits for whom, both without those that the node still
-//! counts after a start (`hints_counted`).
+//! counts after a start (`hints_counted`). `repair` is how far the node has come with comparing its replicas with others', null
+//! until it has begun.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -121,5 +122,53 @@ fn status_json(status: &StatusReply) -> Value {
         json["target"] = waiting.target.to_string().into();
         json["name"] = status.name_of(waiting.target).into();
     }
+    let running = status.repair.iter().flat_map(|repair| &repair.running);
+    let shown = json.pointer_mut("/repair/running").and_then(Value::as_array_mut);
+    for (json, running) in shown.into_iter().flatten().zip(running) {
+        json["peer"] = running.peer.to_string().into();
+        json["name"] = status.name_of(running.peer).into();
+    }
     json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{RepairStatus, RunningRepair};
+    use crate::types::{NodeId, PartitionId};
+
+    fn status(repair: Option<RepairStatus>) -> StatusReply {
+        StatusReply {
+            node: NodeId(1),
+            name: "n1".into(),
+            cluster: None,
+            cluster_name: "dev".into(),
+            ring_version: None,
+            phase: Phase::Serving,
+            waiting_for: String::new(),
+            uptime_s: 0,
+            keys: 0,
+            disk_bytes: 0,
+            free_bytes: 0,
+            capacity_bytes: 0,
+            members: Vec::new(),
+            hints: Vec::new(),
+            hints_counted: true,
+            repair,
+        }
+    }
+
+    #[test]
+    fn peers_of_repairs_are_named_as_people_name_them() {
+        assert_eq!(status_json(&status(None))["repair"], Value::Null);
+        let running = RunningRepair { partition: PartitionId(7), n: 3, peer: NodeId(2), keys_differing: 4, bytes: 5 };
+        let repair = RepairStatus { running: vec![running], due: 9, ..RepairStatus::default() };
+        let json = status_json(&status(Some(repair)));
+        let peer = NodeId(2).to_string();
+        let shown = serde_json::json!([
+            {"partition": 7, "n": 3, "peer": peer, "name": peer, "keys_differing": 4, "bytes": 5}
+        ]);
+        assert_eq!((&json["repair"]["running"], &json["repair"]["due"]), (&shown, &9.into()));
+        assert_eq!(json["repair"]["rebuilding"], Value::Null);
+    }
 }

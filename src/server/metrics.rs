@@ -96,6 +96,7 @@ impl Metrics {
             let labels = [Label::new("shard", index.to_string())];
             self.counters(&labels, request_counters(shard));
             self.counters(&labels, peer_counters(shard));
+            self.counters(&labels, scrub_counters(shard));
             self.gauges(&labels, shard_gauges(shard));
             self.publish_latencies(index, &shard.latencies, published);
         }
@@ -214,12 +215,49 @@ fn peer_counters(shard: &Shard) -> Vec<Number<u64>> {
             core.hints_refused,
         ),
         ("dynkv_hints_dropped_total", "Hints dropped on an operator's order", core.hints_dropped),
+        (
+            "dynkv_trees_compared_total",
+            "Merkle trees whose roots were compared with another node's",
+            core.trees_compared,
+        ),
+        ("dynkv_trees_differing_total", "Merkle trees that differed from another node's", core.trees_differing),
+        ("dynkv_trees_agreed_total", "Merkle trees that were as another node's, or made so", core.trees_agreed),
+        ("dynkv_exchange_keys_differing_total", "Keys that differed from another node's", core.keys_differing),
+        ("dynkv_exchange_objects_total", "Objects sent or fetched because replicas differed", core.objects_exchanged),
+        (
+            "dynkv_exchange_objects_failed_total",
+            "Objects not brought to where they were missed, or unreadable",
+            core.objects_unexchanged,
+        ),
+        ("dynkv_exchange_bytes_total", "Bytes of comparisons begun here, both ways", core.exchange_bytes),
         ("dynkv_inbox_requests_refused_total", "Requests handed back because a shard's queue was full", inbox.refused),
         (
             "dynkv_inbox_answers_dropped_total",
             "Answers of peers dropped because a shard's queue was full",
             inbox.dropped,
         ),
+    ]
+}
+
+/// Of the scrub, and of what it, or whoever else, has found.
+fn scrub_counters(shard: &Shard) -> Vec<Number<u64>> {
+    let core = shard.counters();
+    vec![
+        ("dynkv_scrub_records_total", "Records read to see whether they are what was written", core.scrubbed_records),
+        ("dynkv_scrub_bytes_total", "Bytes of these records", core.scrubbed_bytes),
+        ("dynkv_scrub_rotten_total", "Of these records, those that were not what was written", core.records_rotten),
+        (
+            "dynkv_scrub_hopeless_total",
+            "Of the rotten ones, those that stay since no other node has what they held; each time met",
+            core.records_hopeless,
+        ),
+        ("dynkv_scrub_wiped_total", "Rotten records wiped, to come back from other nodes", core.records_wiped),
+        (
+            "dynkv_scrub_leaves_corrected_total",
+            "Leaves of Merkle trees whose sums were not those of their data",
+            core.leaves_corrected,
+        ),
+        ("dynkv_scrub_failed_total", "Stretches of keys that could not be read", core.scrubs_failed),
     ]
 }
 
@@ -235,6 +273,21 @@ fn shard_gauges(shard: &Shard) -> Vec<Number<f64>> {
         ("dynkv_breakers_open", "Peers that are not asked because they do not answer", core.breakers_open as f64),
         ("dynkv_hints", "Keys kept for other nodes", core.hints_waiting as f64),
         ("dynkv_hints_under_way", "Keys on their way to other nodes", core.hints_under_way as f64),
+        (
+            "dynkv_exchanges_under_way",
+            "Questions and transfers of comparisons under way",
+            core.exchanges_under_way as f64,
+        ),
+        (
+            "dynkv_scrub_partitions_left",
+            "Partitions to be read by order, or to be counted before they can be compared",
+            core.scrubs_left as f64,
+        ),
+        (
+            "dynkv_scrub_leaves_lacking",
+            "Parts of partitions that lack a rotten record which was wiped, until replicas agree",
+            core.leaves_lacking as f64,
+        ),
         ("dynkv_hint_bytes", "Bytes of the objects kept for other nodes", core.hint_bytes as f64),
     ]
 }

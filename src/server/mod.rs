@@ -11,7 +11,7 @@
 //! | `disk.rs`, `mark.rs` | one lock for syncs, the verdict on writes; what tells a kill from a power loss |
 //! | `memory.rs`, `stalled.rs` | the cap on memory; clients that do not read |
 //! | `board.rs`, `http.rs`, `metrics.rs`, `latency.rs` | what the node shows of itself |
-//! | `birth_terms.rs`, `sizes.rs`, `own_files.rs`, `shards_start.rs`, `local_ranges.rs` | smaller concepts |
+//! | `birth_terms.rs`, `sizes.rs`, `own_files.rs`, `shards_start.rs`, `local_ranges.rs`, `repair.rs` | smaller concepts |
 //!
 //! A request's way: lane's reader task, sink, the shard's inbox, the shard's thread, the lane's queue, lane's writer task.
 //! Two hops, each waking at most once for all that has gathered.
@@ -36,6 +36,7 @@ mod memory;
 mod metrics;
 mod own_files;
 mod read_pool;
+mod repair;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod shard;

@@ -14,13 +14,17 @@ use super::lanes::Lanes;
 use super::latency::{Latencies, Stopwatch};
 use super::read_pool::ReadPool;
 use crate::antientropy::HintBacklog;
+use crate::api::RepairStatus;
 use crate::node::{Core, InboxLimits, ShardConfig, ShardCounters, ShardInput};
-use crate::types::{BatchNumber, NodeId, PartitionId};
+use crate::storage::merkle::Forest;
+use crate::types::{BatchNumber, NodeId, Now, PartitionId, Time};
 
 /// Inputs of one drain: enough to share a sync, few enough that the first answer does not wait for long.
 const MAX_DRAIN: usize = 512;
 /// The least room for requests, so that many shards under a small limit still take bursts.
 const MIN_REQUESTS: usize = 64;
+/// Between two looks at how far a shard has come with its repairs: gathering it takes longer than a short drain does.
+const REPAIR_SHOWN_EVERY: Duration = Duration::from_millis(200);
 
 /// What others see of a shard.
 #[derive(Debug)]
@@ -32,6 +36,7 @@ pub struct Shard {
     counters: Mutex<ShardCounters>,
     hints: Mutex<Vec<HintBacklog>>,
     hints_counted: AtomicBool,
+    repair: Mutex<Option<RepairStatus>>,
 }
 
 impl Shard {
@@ -43,6 +48,11 @@ impl Shard {
     /// What it keeps for other nodes, by node.
     fn hints(&self) -> Vec<HintBacklog> {
         self.hints.lock().expect("a panic ends the process before the lock is met again").clone()
+    }
+
+    /// How far it has come with its repairs.
+    fn repair(&self) -> Option<RepairStatus> {
+        self.repair.lock().expect("a panic ends the process before the lock is met again").clone()
     }
 
     /// Whether nothing is in flight and nothing waits. Holds for good only once it drains.
@@ -69,6 +79,7 @@ impl Shards {
                 counters: Mutex::default(),
                 hints: Mutex::default(),
                 hints_counted: AtomicBool::new(false),
+                repair: Mutex::default(),
             })
         };
         Shards { shards: std::iter::repeat_with(shard).take(usize::from(count)).collect() }
@@ -108,6 +119,27 @@ impl Shards {
         self.shards.iter().all(|shard| shard.hints_counted.load(Ordering::Acquire))
     }
 
+    /// How far they have come with their repairs together; `None` until one of them has begun.
+    pub fn repair(&self) -> Option<RepairStatus> {
+        let mut whole: Option<RepairStatus> = None;
+        for part in self.shards.iter().filter_map(|shard| shard.repair()) {
+            match &mut whole {
+                Some(whole) => whole.join(part),
+                None => whole = Some(part),
+            }
+        }
+        whole
+    }
+
+    /// Whether the node had lost its disk, and all have filled their trees again.
+    pub fn are_rebuilt(&self) -> bool {
+        let rebuilt = |shard: &Arc<Shard>| {
+            let rebuilding = shard.repair().and_then(|repair| repair.rebuilding);
+            rebuilding.is_some_and(|rebuilding| rebuilding.done == rebuilding.of)
+        };
+        self.shards.iter().all(rebuilt)
+    }
+
     /// Whether none has anything to do.
     pub fn are_idle(&self) -> bool {
         self.shards.iter().all(|shard| shard.is_idle())
@@ -130,6 +162,21 @@ pub struct ShardThread {
     core: Core<AnyEngine>,
     host: ShardHost,
     clock: Clock,
+    repair: Shown,
+}
+
+/// When a shard's repairs were looked at last, and whether they may have changed since.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shown {
+    at: Option<Time>,
+    stale: bool,
+}
+
+impl Shown {
+    /// When they are to be looked at again, unless nothing happens.
+    fn due(&self) -> Option<Time> {
+        self.stale.then(|| self.at.map_or(Time::ZERO, |at| at + REPAIR_SHOWN_EVERY))
+    }
 }
 
 /// What all shards' threads share.
@@ -149,7 +196,14 @@ pub struct Surroundings {
 
 impl ShardThread {
     /// A shard that has not begun.
-    pub fn new(shard: Arc<Shard>, config: ShardConfig, node: NodeId, with: Surroundings, seed: u64) -> ShardThread {
+    pub fn new(
+        shard: Arc<Shard>,
+        config: ShardConfig,
+        node: NodeId,
+        with: Surroundings,
+        forest: &Forest,
+        seed: u64,
+    ) -> ShardThread {
         let host = ShardHost {
             shard: config.shard,
             clock: with.clock,
@@ -163,15 +217,16 @@ impl ShardThread {
             to_lanes: BTreeMap::new(),
             disk: with.disk.clone(),
         };
-        let core = Core::new(config, node, with.disk.engine().clone(), seed);
-        ShardThread { shard, core, host, clock: with.clock }
+        let core = Core::new(config, node, with.disk.engine().clone(), forest, seed);
+        ShardThread { shard, core, host, clock: with.clock, repair: Shown::default() }
     }
 
     /// Works until the inbox is closed and empty.
     pub fn run(mut self) {
         let mut inputs = Vec::with_capacity(MAX_DRAIN + 1);
         loop {
-            let timeout = self.core.poll_timeout().map(|due| due.since(self.clock.time()));
+            let due = self.core.poll_timeout().into_iter().chain(self.repair.due()).min();
+            let timeout = due.map(|due| due.since(self.clock.time()));
             let open = self.shard.inbox.take(&mut inputs, MAX_DRAIN, timeout);
             let now = self.clock.now();
             if self.core.poll_timeout().is_some_and(|due| due <= now.time) {
@@ -182,12 +237,22 @@ impl ShardThread {
                 self.core.drain(now, &mut inputs, &mut self.host);
                 inputs.clear();
                 self.publish();
+                self.repair.stale = true;
+            }
+            if self.repair.due().is_some_and(|due| due <= now.time) {
+                self.show_repair(now);
             }
             self.shard.inbox.rest(!self.core.is_idle());
             if !open {
                 return;
             }
         }
+    }
+
+    fn show_repair(&mut self, now: Now) {
+        let repair = self.core.repair_status(now);
+        *self.shard.repair.lock().expect("a panic ends the process before the lock is met again") = repair;
+        self.repair = Shown { at: Some(now.time), stale: false };
     }
 
     fn publish(&mut self) {
@@ -203,5 +268,29 @@ impl ShardThread {
             // after their numbers: whoever sees this sees those
             self.shard.hints_counted.store(true, Ordering::Release);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_shows_the_repairs_of_all_its_shards_that_have_begun() {
+        let shards = Shards::new(3, 64, 1 << 20);
+        assert_eq!(shards.repair(), None);
+        let part = |due| RepairStatus { due, of: 4, ..RepairStatus::default() };
+        for (index, due) in [(0, 5), (2, 7)] {
+            *shards.all()[index].repair.lock().unwrap() = Some(part(due));
+        }
+        assert_eq!(shards.repair(), Some(RepairStatus { of: 8, ..part(12) }));
+    }
+
+    #[test]
+    fn repairs_are_looked_at_once_in_a_while_and_after_the_last_change() {
+        let at = Time::ZERO + Duration::from_secs(1);
+        let shown = |at, stale| Shown { at, stale }.due();
+        assert_eq!((shown(None, false), shown(Some(at), false)), (None, None));
+        assert_eq!((shown(None, true), shown(Some(at), true)), (Some(Time::ZERO), Some(at + REPAIR_SHOWN_EVERY)));
     }
 }

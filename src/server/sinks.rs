@@ -151,6 +151,7 @@ impl ClientSink {
             }
             Request::Ring => return ring.map(ring_reply),
             Request::Hints(order) => return Some(self.switch.order_hints(*order, ring?)),
+            Request::Repair(order) => return Some(self.switch.order_repair(*order, ring?)),
             Request::Get(get) => ring?.partition_of(&get.bucket, &get.key).0,
             Request::Put(put) => ring?.partition_of(&put.header.bucket, &put.header.key).0,
             Request::Where(asked) => ring?.partition_of(&asked.bucket, &asked.key).0,
@@ -175,7 +176,7 @@ impl ClientSink {
 
 /// Whether a frame asks for more than the listener knows by itself.
 fn is_data(frame: &RawFrame) -> bool {
-    !matches!(Kind::of(frame.kind), Some(Kind::Ring | Kind::Status | Kind::Hints) | None)
+    !matches!(Kind::of(frame.kind), Some(Kind::Ring | Kind::Status | Kind::Hints | Kind::Repair) | None)
 }
 
 fn ring_reply(view: &RingView) -> Response {

@@ -400,6 +400,7 @@ fn shard_config(config: &Config, secret: [u8; 32]) -> ShardConfig {
         read_repair_chance: replication.read_repair_chance,
         hedge_after: net.hedge_after,
         secret,
+        antientropy: config.antientropy.clone(),
         hints: config.hints.clone(),
     }
 }

@@ -40,6 +40,8 @@ pub enum ControlInput {
         /// What.
         message: ControlMessage,
     },
+    /// This node has lost its disk, and has since filled all its trees from their other primaries.
+    Rebuilt,
     /// Everything up to this number is on this node's disk.
     Synced(BatchNumber),
     /// Time has passed: the moment that `poll_timeout` named.

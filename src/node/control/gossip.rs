@@ -100,6 +100,9 @@ impl Control {
     fn on_heard(&mut self, node: NodeId, fx: &mut ControlEffects) {
         let state = self.members.get(node).expect("only members are heard");
         self.grants.saw(state);
+        if !state.rebuilding && self.granted_by_rebuilding.remove(&node) {
+            self.granted_by.insert(node);
+        }
         fx.verdicts.extend(self.detector.hear(self.now, node, state.generation, state.heartbeat));
     }
 

@@ -43,17 +43,22 @@ impl Grants {
         if let Some(heard) = heard.filter(|_| !mutant!(OldCopyGranted)) {
             check_heard(hello, heard)?;
         }
-        let fresh =
-            Grant { disk: hello.disk, generation: hello.generation, nonce: hello.nonce, synced: BatchNumber(0) };
+        let fresh = Grant {
+            disk: hello.disk,
+            generation: hello.generation,
+            nonce: hello.nonce,
+            synced: BatchNumber(0),
+            took_over: hello.took_over,
+        };
         let known = self.granted.get(&hello.node).copied().filter(|_| !mutant!(OldCopyGranted));
         let Some(known) = known else {
             self.granted.insert(hello.node, fresh);
             return Ok(Some(fresh));
         };
         if known.disk != hello.disk {
-            // A new disk starts above. The one that it replaced comes back with something stored and nothing to rebuild,
-            // and however often it is started, its generation does not make it new.
-            if hello.stored.0 > 0 && !hello.rebuilding {
+            // Of two disks the later one has taken the place of the other. A lost one that comes back has something stored, and
+            // however often it is started, its generation does not make it new.
+            if !is_blank(hello) && hello.took_over <= known.took_over {
                 return Err(old_copy(hello, known.generation, known.synced));
             }
             if hello.generation <= known.generation {
@@ -89,7 +94,7 @@ impl Grants {
 /// generation is on its disk before anybody hears of it, and so is what it says to have synced.
 fn check_heard(hello: &Hello, heard: &MemberState) -> Result<(), HelloRefusal> {
     // A replacement takes what generation it is told to, more than once, and had nothing when it began.
-    let may_rise = hello.stored.0 == 0 || hello.rebuilding;
+    let may_rise = is_blank(hello) || hello.rebuilding;
     let of_this_disk = heard.disk == hello.disk;
     let is_behind = if of_this_disk {
         hello.generation < heard.generation
@@ -105,6 +110,11 @@ fn check_heard(hello: &Hello, heard: &MemberState) -> Result<(), HelloRefusal> {
     if is_behind || lacks { Err(old_copy(hello, heard.generation, heard.synced)) } else { Ok(()) }
 }
 
+/// Whether a directory holds nothing of any ring: it is new, or its process was killed before it had met anybody.
+fn is_blank(hello: &Hello) -> bool {
+    hello.stored.0 == 0 || hello.cluster.is_none()
+}
+
 fn old_copy(hello: &Hello, granted: Generation, synced: BatchNumber) -> HelloRefusal {
     HelloRefusal::OldCopy { stored: hello.stored, recovered: hello.recovered, granted, synced }
 }
@@ -113,12 +123,12 @@ fn old_copy(hello: &Hello, granted: Generation, synced: BatchNumber) -> HelloRef
 mod tests {
     use super::*;
     use crate::message::PROTOCOL;
-    use crate::types::{DiskId, Nonce};
+    use crate::types::{ClusterId, DiskId, Nonce};
 
     fn hello(disk: u64, stored: u64, nonce: u64, recovered: u64) -> Hello {
         Hello {
             protocol: PROTOCOL,
-            cluster: None,
+            cluster: (stored > 0).then_some(ClusterId([1; 16])),
             node: NodeId(1),
             name: "n1".into(),
             disk: DiskId(disk),
@@ -127,6 +137,7 @@ mod tests {
             nonce: Nonce(nonce),
             recovered: BatchNumber(recovered),
             rebuilding: false,
+            took_over: Generation(0),
         }
     }
 
@@ -238,7 +249,7 @@ mod tests {
         assert_eq!(grants.grant(&hello(3, 0, 9, 0), Some(&newer)), raise);
         // A replacement that has risen since this hello, and one that restarts with less than it has been heard to hold.
         assert_eq!(grants.grant(&hello(2, 0, 10, 0), Some(&newer)), raise);
-        let mut rebuilding = Hello { rebuilding: true, ..hello(2, 8, 11, 0) };
+        let mut rebuilding = Hello { rebuilding: true, took_over: Generation(8), ..hello(2, 8, 11, 0) };
         assert!(grants.grant(&rebuilding, Some(&said(2, 8, 50))).unwrap().is_some());
         rebuilding.generation = Generation(10);
         assert!(grants.grant(&rebuilding, Some(&said(2, 9, 50))).unwrap().is_some());

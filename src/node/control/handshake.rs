@@ -27,6 +27,7 @@ impl Control {
             nonce: run.nonce,
             recovered: self.start.recovered,
             rebuilding: identity.rebuilding,
+            took_over: identity.took_over,
         }
     }
 
@@ -136,9 +137,8 @@ impl Control {
         let known = self.links.get_mut(&link).expect("messages are handled on known links only");
         self.refusals.remove(&known.certified);
         known.peer = Some(node);
-        if !rebuilding {
-            self.granted_by.insert(node);
-        }
+        let granted = if rebuilding { &mut self.granted_by_rebuilding } else { &mut self.granted_by };
+        granted.insert(node);
         fx.routes.push(Route::Up { node, link });
         self.met(node, fx);
         // at once: both have news after a cut, and have heard nothing of one another for as long as it lasted
@@ -185,7 +185,7 @@ impl Control {
             }
             // A new directory learns which ring slot its name is bound to, and starts above the lost disk's last run.
             HelloRefusal::BoundTo { node, generation } if !born => self.raise(node, generation, fx),
-            HelloRefusal::RaiseGeneration { granted } if self.may_rise() => self.raise(self.node(), granted, fx),
+            HelloRefusal::RaiseGeneration { granted } if self.may_rise_late() => self.raise(self.node(), granted, fx),
             // The directory itself is at fault: it is not to be started again either.
             reason @ (HelloRefusal::OldCopy { .. } | HelloRefusal::Twin { .. }) => {
                 self.condemn(Fatal::Refused { peer, reason }, fx);
@@ -218,21 +218,39 @@ impl Control {
         }
     }
 
-    /// Whether this directory is a replacement, which may take any generation above the lost one's.
+    /// Whether this directory is a replacement that still has to find its place above the lost one.
     pub(super) fn may_rise(&self) -> bool {
-        self.start.stored.0 == 0 || self.start.identity.rebuilding
+        self.is_blank() || self.start.identity.rebuilding
+    }
+
+    /// Whether the directory held nothing of any ring when this process began.
+    fn is_blank(&self) -> bool {
+        self.start.stored.0 == 0 || self.start.layout.is_none()
+    }
+
+    /// Whether it may rise above a lost one of which it had not heard before: a peer asks that only of the later of two.
+    pub(super) fn may_rise_late(&self) -> bool {
+        self.may_rise() || self.start.identity.took_over.0 > 0
     }
 
     /// Takes the ring slot `node` with a new disk, above all that was granted to the one before.
     pub(super) fn raise(&mut self, node: NodeId, granted: Generation, fx: &mut ControlEffects) {
         let generation = Generation(granted.0.max(self.start.run.generation.0) + 1);
+        let is_blank = self.is_blank();
         let identity = &mut self.start.identity;
-        identity.rebuilding |= node != identity.node || granted.0 > 0;
+        if node != identity.node || granted.0 > 0 {
+            identity.rebuilding = true;
+            // Only what has never been in a ring can be sure to be the latest.
+            if is_blank {
+                identity.took_over = generation;
+            }
+        }
         identity.node = node;
         let rebuilding = identity.rebuilding;
         self.start.run.generation = generation;
         self.start.run.trusted_since = generation;
         self.granted_by.clear();
+        self.granted_by_rebuilding.clear();
         // Whoever is linked knows this node by what it no longer is.
         fx.close.extend(self.links.keys().map(|link| (*link, "this node has taken another identity".into())));
         self.members.rename_own(node, generation);

@@ -82,6 +82,8 @@ pub struct Control {
     grants: Grants,
     /// Who has granted this run and does not rebuild: once there is a ring, members only.
     granted_by: BTreeSet<NodeId>,
+    /// Who has granted it too, and was rebuilding: they count once they say that they are done.
+    granted_by_rebuilding: BTreeSet<NodeId>,
     /// Links closed because no member was at the other end.
     strangers: u64,
     /// Where that was so, and until when nobody is dialed there merely for being a seed.
@@ -136,6 +138,7 @@ impl Control {
             links: BTreeMap::new(),
             aliases: BTreeMap::new(),
             granted_by: BTreeSet::new(),
+            granted_by_rebuilding: BTreeSet::new(),
             strangers: 0,
             shunned: BTreeMap::new(),
             refusals: BTreeMap::new(),
@@ -178,10 +181,20 @@ impl Control {
             ControlInput::LinkDown { link } => self.handle_link_down(link, fx),
             ControlInput::Message { link, id, message } => self.handle_message(link, id, message, fx),
             ControlInput::Synced(synced) => self.members.note_synced(synced),
+            ControlInput::Rebuilt => self.on_rebuilt(fx),
             ControlInput::Timer => self.handle_timer(fx),
         }
         self.found(fx);
         self.tell(fx);
+    }
+
+    /// What this node does not find it has never had: that is on the disk before anybody hears of it, and with it all that
+    /// was written before.
+    fn on_rebuilt(&mut self, fx: &mut ControlEffects) {
+        if std::mem::take(&mut self.start.identity.rebuilding) {
+            self.members.update_own(|own| own.rebuilding = false);
+            fx.persist.extend(self.start.identity_records());
+        }
     }
 
     fn handle_link_up(&mut self, link: LinkId, dialed: Option<String>, certified: String, fx: &mut ControlEffects) {
@@ -279,6 +292,7 @@ impl Control {
             self.turn_away(link, "no member of the ring that has been born".into(), fx);
         }
         self.granted_by.retain(|node| view.layout().member(*node).is_some());
+        self.granted_by_rebuilding.retain(|node| view.layout().member(*node).is_some());
         self.refusals.clear();
         self.view = Some(view);
         self.addresses_changed = true;

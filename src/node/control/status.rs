@@ -45,6 +45,7 @@ impl Control {
             members,
             hints: Vec::new(),
             hints_counted: false,
+            repair: None,
         }
     }
 

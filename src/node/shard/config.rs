@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::antientropy::config::HintsConfig;
+use crate::antientropy::config::{ExchangeConfig, HintsConfig};
 use crate::quorum::{HedgeAfter, Level};
+use crate::storage::merkle::Leaves;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -36,6 +37,15 @@ pub struct ShardConfig {
     pub hedge_after: HedgeAfter,
     /// The cluster's secret, for context tokens.
     pub secret: [u8; 32],
+    /// The node's, for what is compared with other replicas.
+    pub antientropy: ExchangeConfig,
     /// The node's, for what is kept for others.
     pub hints: HintsConfig,
+}
+
+impl ShardConfig {
+    /// Of each Merkle tree.
+    pub fn leaves(&self) -> Leaves {
+        self.antientropy.tree_leaves().unwrap_or_default()
+    }
 }

@@ -77,10 +77,46 @@ pub struct ShardCounters {
     pub hints_dropped: u64,
     /// Keys in the index of hints that nobody can have written: removed.
     pub hints_unreadable: u64,
+    /// Orders of operators about repair.
+    pub repair_orders: u64,
+    /// Roots of trees that were compared with a peer's.
+    pub trees_compared: u64,
+    /// Of these, those that differed.
+    pub trees_differing: u64,
+    /// How often a tree was the same as a peer's, or was made so.
+    pub trees_agreed: u64,
+    /// Keys that were found to differ.
+    pub keys_differing: u64,
+    /// Objects that were sent for that and merged, either way.
+    pub objects_exchanged: u64,
+    /// Objects, and keys that cannot be read, that were not merged where they should have been.
+    pub objects_unexchanged: u64,
+    /// Bytes of the lists and objects of comparisons that this node began, both ways.
+    pub exchange_bytes: u64,
+    /// Records that the scrub has read.
+    pub scrubbed_records: u64,
+    /// Their bytes.
+    pub scrubbed_bytes: u64,
+    /// Of these records, those that are not what was written.
+    pub records_rotten: u64,
+    /// Of these, those that stay since no other node has what they held; counted each time that they are met.
+    pub records_hopeless: u64,
+    /// Rotten records that were wiped, whoever found them, to come back from other nodes.
+    pub records_wiped: u64,
+    /// Leaves of trees whose sums were not those of their data.
+    pub leaves_corrected: u64,
+    /// Stretches of keys that the scrub could not read.
+    pub scrubs_failed: u64,
+    /// Partitions to be read by order, or to be counted before their trees say what they hold.
+    pub scrubs_left: u64,
+    /// Leaves that lack a rotten record which was wiped.
+    pub leaves_lacking: u64,
     /// Keys that wait for other nodes.
     pub hints_waiting: u64,
     /// Of these, objects that are on their way.
     pub hints_under_way: u64,
+    /// Questions and transfers of the exchange under way.
+    pub exchanges_under_way: u64,
     /// Bytes of their objects.
     pub hint_bytes: u64,
     /// Requests of clients waiting for an answer.

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::antientropy::JobId;
+use super::transfer::TransferEntry;
+use crate::antientropy::{JobId, Step};
 use crate::api::{self, Ack, HintKept, Holding};
-use crate::message::{Address, Range};
+use crate::message::{Address, ExchangeRequest, Range};
+use crate::node::effects::Lack;
 use crate::node::{ClientRef, PeerRef};
 use crate::quorum::{Get, Put, Scan};
 use crate::ring::Slot;
+use crate::storage::merkle::TreeId;
 use crate::types::{NodeId, Time, WriteId};
 use crate::version::{CausalContext, Dot, Object};
 
@@ -134,6 +137,8 @@ pub(super) struct ScanEntry {
     pub keys_only: bool,
     pub last_write_wins: bool,
     pub own: Option<Slot>,
+    /// Of this node's own page.
+    pub lack: Lack,
     pub machine: Scan,
 }
 
@@ -159,6 +164,16 @@ pub(super) struct HandoffEntry {
     pub missing: Vec<Slot>,
 }
 
+/// A question of the exchange to one peer. Nobody else waits for it.
+#[derive(Debug)]
+pub(super) struct AskEntry {
+    pub step: Step,
+    pub peer: NodeId,
+    pub request: ExchangeRequest,
+    /// All trees that the exchange wants compared, be their own roots known or not.
+    pub trees: Vec<TreeId>,
+}
+
 #[derive(Debug)]
 pub(super) enum Work {
     Put(Box<PutEntry>),
@@ -167,6 +182,8 @@ pub(super) enum Work {
     Scan(Box<ScanEntry>),
     Forward(Box<ForwardEntry>),
     Hint(Box<HandoffEntry>),
+    Ask(Box<AskEntry>),
+    Transfer(Box<TransferEntry>),
 }
 
 /// A request under way.

@@ -24,10 +24,11 @@ impl Shard {
         let write = WriteQuorum::new(n, w, asked.pw, asked.dw, self.config.sync_by_default)?;
         let write = if sloppy { write } else { write.of_primaries() };
         let stand_ins = self.stand_ins_of(&place);
-        let primary = |slot: &Slot| self.candidate(place.slots[usize::from(slot.0)], Some(slot.0));
+        let lacks = self.place_may_lack(&place);
+        let primary = |slot: &Slot| self.candidate(place.slots[usize::from(slot.0)], Some(slot.0), lacks);
         let candidates = |order: &[Slot], most: usize| -> Vec<Candidate> {
             let primaries = order.iter().map(primary);
-            primaries.chain(stand_ins.iter().take(most).map(|node| self.candidate(*node, None))).collect()
+            primaries.chain(stand_ins.iter().take(most).map(|node| self.candidate(*node, None, lacks))).collect()
         };
         let mut order: Vec<Slot> = (0..n).map(Slot).collect();
         let candidates_in_order = candidates(&order, stand_ins.len());
@@ -52,7 +53,7 @@ impl Shard {
         Ok(())
     }
 
-    fn candidate(&self, node: NodeId, slot: Option<u8>) -> Candidate {
+    fn candidate(&self, node: NodeId, slot: Option<u8>, lacks: bool) -> Candidate {
         let own = node == self.node;
         let condition = match self.read_only {
             Some(_) if own => Condition::ReadOnly,
@@ -62,6 +63,6 @@ impl Shard {
             _ if self.peers.is_silent(node, self.time) => Condition::Silent,
             _ => Condition::Up,
         };
-        Candidate { node, slot, condition, rebuilding: own && self.standing.rebuilding }
+        Candidate { node, slot, condition, rebuilding: own && lacks }
     }
 }

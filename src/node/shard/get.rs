@@ -132,10 +132,11 @@ impl Shard {
     /// This node's own store has been read, for a get or for a where.
     pub(super) fn on_own_read(&mut self, now: Now, entry: u64, result: Result<Outcome, OpFailure>, fx: &mut Effects) {
         self.unwritten_reads.push(entry);
+        let rebuilding = self.entry_may_lack(entry);
         let outcome = match result {
             Ok(Outcome::Read(object)) => {
                 let found = object.map_or(Found::Nothing, Found::Object);
-                Ok(Held { found, round: Round::default(), rebuilding: self.standing.rebuilding })
+                Ok(Held { found, round: Round::default(), rebuilding })
             }
             Ok(_) => unreachable!("a read ends in Read"),
             Err(failure) => Err(refusal_of(&failure)),

@@ -116,7 +116,7 @@ impl Shard {
     }
 
     /// How peers are told of an object of this store.
-    fn address_of(&self, key: &[u8]) -> Option<Address> {
+    pub(super) fn address_of(&self, key: &[u8]) -> Option<Address> {
         let place = parse_object_key(key).ok()?;
         Some(Address {
             ring: self.view.as_ref()?.version(),
@@ -132,6 +132,7 @@ impl Shard {
         // silence fails like any other.
         let reached = self.is_heard_of(node);
         self.hand_off(now, fx, |shard, out| shard.handoff.on_reach(now, node, reached, out));
+        self.exchange(now, fx, |exchange, out| exchange.on_reach(now, node, reached, out));
     }
 
     /// The ring has become known, or who this node is.

@@ -113,6 +113,8 @@ impl Shard {
                 Work::Forward(_) => self.take_back(now, entry, true, fx),
                 // The next pass meets it again.
                 Work::Hint(_) => {}
+                Work::Ask(_) => self.send_ask(entry, true, fx),
+                Work::Transfer(_) => self.send_transfer(entry, None, fx),
             }
         }
     }
@@ -125,6 +127,8 @@ impl Shard {
             Some(Work::Scan(_)) => self.on_scan_deadline(entry, fx),
             Some(Work::Forward(_)) => self.on_forward_deadline(entry, fx),
             Some(Work::Hint(_)) => self.on_hint_deadline(now, entry, fx),
+            Some(Work::Ask(_)) => return self.on_ask_deadline(now, entry, fx),
+            Some(Work::Transfer(_)) => return self.on_transfer_deadline(now, entry, fx),
             None => {}
         }
         self.end(entry);

@@ -15,24 +15,30 @@
 //!
 //! A request to a replica carries `entry << 8 | slot` as its id, so that an answer finds its entry and its slot by itself.
 
+mod compared;
 mod config;
 mod counters;
 mod entry;
+mod exchange;
 mod explain;
 mod forward;
 mod get;
 mod hints;
 mod lifetime;
+mod load;
 mod memory;
 mod outcome;
 mod page;
 mod peers;
 mod put;
+mod rebuild;
 mod repair;
 mod replica;
 mod replicate;
 mod request;
+mod scrub;
 mod trace;
+mod transfer;
 mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -48,15 +54,16 @@ pub use counters::ShardCounters;
 use self::entry::{Entry, Work};
 use self::memory::WriteMemory;
 use self::peers::Peers;
+pub use self::rebuild::Rebuilt;
 pub use self::trace::Step;
 use self::trace::Tracer;
 use super::effects::{Effects, Feedback, Output, Purpose, ShardInput, Standing};
-use crate::antientropy::{Handoff, MAX_WINDOW, Settings};
-use crate::message::{PeerAnswer, Refusal};
+use crate::antientropy::{Exchange, ExchangeSettings, Handoff, MAX_WINDOW, Scrub, ScrubSettings, Settings};
+use crate::message::{PeerAnswer, PeerRequest, Refusal};
 use crate::quorum::ReplyTimes;
 use crate::ring::{RingView, Slot};
 use crate::storage::{OpFailure, Outcome, Task};
-use crate::types::{Generation, NodeId, Now, Time};
+use crate::types::{Generation, NodeId, Now, PartitionId, Time};
 use crate::version::{Actor, ContextSealer, Trust};
 
 /// Write ids remembered at most, whatever their age.
@@ -110,6 +117,23 @@ pub struct Shard {
     handing_off: usize,
     /// Of these, what waits for this node's own disk: in the batch that is being gathered, and on the disk since.
     own_hints: hints::OwnHints,
+    /// Compares what this node holds with its other primaries.
+    exchange: Exchange,
+    /// Entries of its, which no client waits for.
+    exchanging: usize,
+    /// Objects of a transfer that are under way at a time.
+    transfer_window: usize,
+    /// Bytes of objects of all transfers that are with peers.
+    transfer_bytes: usize,
+    /// Of a lost disk's trees.
+    rebuild: rebuild::Rebuild,
+    /// Reads what this node holds.
+    scrub: Scrub,
+    /// Partitions that an earlier run has left to be counted.
+    uncounted: BTreeSet<PartitionId>,
+    load: load::Load,
+    /// When the load is looked at again.
+    load_at: Option<Time>,
     /// The wall clock at the last input.
     wall_ms: u64,
     /// When the input came that is being handled.
@@ -133,7 +157,26 @@ impl Shard {
             window: MAX_WINDOW.min(with_peer / 2).max(1),
             config: config.hints.clone(),
         };
+        let leaves = config.leaves();
+        let compares = ExchangeSettings {
+            node,
+            shard: config.shard,
+            shards: config.shards,
+            leaves,
+            config: config.antientropy.clone(),
+        };
+        let scrubs =
+            ScrubSettings { shard: config.shard, shards: config.shards, leaves, config: config.antientropy.clone() };
         Shard {
+            exchange: Exchange::new(compares, rng.random()),
+            exchanging: 0,
+            transfer_window: transfer::MAX_UNDER_WAY.min(with_peer / 4).max(1),
+            transfer_bytes: 0,
+            rebuild: rebuild::Rebuild::default(),
+            scrub: Scrub::new(scrubs, rng.random()),
+            uncounted: BTreeSet::new(),
+            load: load::Load::default(),
+            load_at: None,
             handoff: Handoff::new(settings, rng.random()),
             handing_off: 0,
             own_hints: hints::OwnHints::default(),
@@ -172,7 +215,7 @@ impl Shard {
     /// When [`ShardInput::Timer`] is due.
     pub fn poll_timeout(&self) -> Option<Time> {
         let entries = self.timers.first().map(|(time, _)| *time);
-        entries.into_iter().chain(self.hints_timeout()).min()
+        entries.into_iter().chain(self.hints_timeout()).chain(self.exchange_timeout()).min()
     }
 
     /// What it has done.
@@ -183,9 +226,10 @@ impl Shard {
             withheld: self.peers.withheld(),
             breakers_open: self.peers.open() as u64,
             breaker_openings: self.peers.openings(),
-            lingering: self.entries.len().saturating_sub(self.waiting + self.handing_off) as u64,
+            lingering: self.entries.len().saturating_sub(self.waiting + self.handing_off + self.exchanging) as u64,
             hints_under_way: self.handing_off as u64,
-            ..self.hint_counters()
+            exchanges_under_way: self.exchanging as u64,
+            ..self.scrub_counters(self.exchange_counters(self.hint_counters()))
         }
     }
 
@@ -199,11 +243,15 @@ impl Shard {
         self.waiting == 0
     }
 
-    /// Takes what happened. [`ShardInput::Fetched`] and [`ShardInput::Paged`] concern the store and are taken by the drain.
+    /// Takes what happened. [`ShardInput::Fetched`], [`ShardInput::Paged`] and [`ShardInput::Counted`] concern the store and are
+    /// taken by the drain.
     pub fn handle(&mut self, now: Now, input: ShardInput, fx: &mut Effects) {
         (self.wall_ms, self.time) = (now.wall_ms, now.time);
         match input {
-            ShardInput::Client { from, arrived, request } => self.handle_client(now, from, arrived, request, fx),
+            ShardInput::Client { from, arrived, request } => {
+                self.note_load(now, arrived, fx);
+                self.handle_client(now, from, arrived, request, fx);
+            }
             ShardInput::Peer { from, arrived, request } => self.handle_peer(now, from, arrived, request, fx),
             ShardInput::Answer { from, id, answer } => self.handle_answer(now, from, id, answer, fx),
             ShardInput::Link { node, up } => {
@@ -218,6 +266,8 @@ impl Shard {
             ShardInput::Ring(view) => {
                 self.view = Some(view);
                 self.on_hints_ring(now, fx);
+                self.on_exchange_ring(now, fx);
+                self.on_scrub_ring(now, fx);
             }
             ShardInput::Verdict { node, convicted } => {
                 if convicted && !mutant!(VerdictKeptFromShards) {
@@ -231,19 +281,26 @@ impl Shard {
                 self.node = standing.node;
                 self.standing = standing;
                 self.on_hints_ring(now, fx);
+                self.on_exchange_ring(now, fx);
+                self.on_scrub_ring(now, fx);
             }
             ShardInput::ReadOnly(reason) => self.read_only = reason,
             ShardInput::Drain => {
                 self.draining = true;
                 self.handoff.stop();
+                self.exchange.stop();
+                self.scrub.stop();
             }
             ShardInput::Timer => {
                 self.handle_timer(now, fx);
                 self.on_hints_timer(now, fx);
+                self.on_exchange_timer(now, fx);
             }
             ShardInput::HintsRead { ticket, page } => self.on_hints_read(now, ticket, page, fx),
+            ShardInput::ItemsRead { purpose, page } => self.on_items_read(now, purpose, page, fx),
             ShardInput::Hints(order) => self.on_hint_order(now, order, fx),
-            ShardInput::Fetched { .. } | ShardInput::Paged { .. } => {
+            ShardInput::Repair(order) => self.on_repair_order(now, order, fx),
+            ShardInput::Fetched { .. } | ShardInput::Paged { .. } | ShardInput::Counted { .. } => {
                 debug_assert!(false, "the drain takes what the disk has read");
             }
         }
@@ -255,6 +312,8 @@ impl Shard {
         match feedback {
             Feedback::Done((purpose, result)) => self.on_done(now, purpose, result, fx),
             Feedback::Gathered => self.start_waiting_reads(now, fx),
+            Feedback::Trees(purpose, reply) => self.on_trees_told(now, purpose, reply, fx),
+            Feedback::Wiped(wiped) => self.on_wiped(now, &wiped, fx),
             Feedback::Hinted(changes) => self.on_hinted(now, changes, fx),
             Feedback::Committed { synced } => {
                 self.drains += 1;
@@ -266,6 +325,8 @@ impl Shard {
                 self.drains += 1;
                 self.unwritten_repairs.clear();
                 self.handoff.stop();
+                self.exchange.stop();
+                self.scrub.stop();
                 self.on_write_failed(fx);
             }
         }
@@ -276,16 +337,17 @@ impl Shard {
         match purpose {
             Purpose::Mint(entry) => self.on_minted(now, entry, result, fx),
             Purpose::StandIn { entry, slot } => self.on_stood_in(entry, slot, result, fx),
-            // What cannot be noted is found by whoever reads or compares.
-            Purpose::KeepHints => {}
+            // What cannot be noted, or is not rotten any more, is found by whoever reads or compares.
+            Purpose::KeepHints | Purpose::Rotten => {}
             Purpose::Rewrite(entry) => self.on_reread(entry, result, fx),
             Purpose::Read(entry) => self.on_own_read(now, entry, result, fx),
             Purpose::Repair { entry, sync } => self.on_repaired_here(now, entry, sync, result, fx),
             Purpose::Merge { asker, sync } => self.on_merged(now, asker, sync, result, fx),
-            Purpose::Fetch { asker, known } => self.on_fetched(asker, known, result, fx),
+            Purpose::Fetch { asker, known, place } => self.on_fetched(asker, known, place, result, fx),
+            Purpose::Transfer { entry, slot } => self.on_transfer_read(now, entry, slot, result, fx),
             Purpose::Hint(job) => self.on_hint_found(now, job, result, fx),
             Purpose::HintEnd(job) => self.on_hint_dropped(now, job, result, fx),
-            Purpose::Page(_) | Purpose::Range(_) => debug_assert!(false, "pages are no operations of the store"),
+            Purpose::Page(_) | Purpose::Range { .. } => debug_assert!(false, "pages are no operations of the store"),
         }
     }
 
@@ -298,6 +360,8 @@ impl Shard {
             Output::Request { node, id, .. } if !entries.contains_key(&(*id >> 8)) => {
                 peers.on_sent_untracked(*node, now.time)
             }
+            // Its answer may take as long as the peer's disk does: that is no silence.
+            Output::Request { node, request: PeerRequest::Exchange(_), .. } => peers.on_sent_untracked(*node, now.time),
             Output::Request { node, id, .. } => peers.on_sent(*node, *id, now.time, rng),
             Output::Answer { .. } | Output::Respond { .. } => true,
         });
@@ -333,6 +397,10 @@ impl Shard {
             }
             (Work::Hint(_), PeerAnswer::Replicated(replicated)) => {
                 self.on_hint_answer(now, entry, slot, from, &replicated.outcome, fx);
+            }
+            (Work::Ask(_), PeerAnswer::Exchange(answer)) => self.on_exchange_answer(now, entry, from, answer, fx),
+            (Work::Transfer(_), PeerAnswer::Replicated(replicated)) => {
+                self.on_transferred(now, entry, slot, from, replicated.outcome, fx);
             }
             _ => self.counters.stray_answers += 1,
         }
@@ -373,7 +441,7 @@ impl Shard {
 /// Whether asking again may help.
 fn may_change(refusal: &Refusal) -> bool {
     match refusal {
-        Refusal::Ring(_) | Refusal::Overloaded | Refusal::NotReady => true,
+        Refusal::Ring(_) | Refusal::Overloaded | Refusal::NotReady | Refusal::Busy => true,
         Refusal::NotAReplica | Refusal::ReadOnly | Refusal::Storage => false,
     }
 }

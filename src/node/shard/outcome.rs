@@ -96,7 +96,7 @@ pub(super) fn store_error(failure: &OpFailure) -> ApiError {
     match failure {
         OpFailure::Overloaded => ApiError::Overloaded,
         OpFailure::Stopped => ApiError::ReadOnly { reason: failure.to_string() },
-        OpFailure::Unreadable { detail } => ApiError::NotReady { reason: format!("its disk failed: {detail}") },
+        OpFailure::Unreadable { detail, .. } => ApiError::NotReady { reason: format!("its disk failed: {detail}") },
     }
 }
 

@@ -54,7 +54,8 @@ impl Shard {
         };
         let spec = own.is_some().then(|| spec_of(&range));
         let machine = Scan::new(quorum, &slots, range.limit);
-        let work = ScanEntry { client, range, keys_only: scan.keys_only, last_write_wins, own, machine };
+        let lack = self.range_lack(range.partition, &range.bucket);
+        let work = ScanEntry { client, range, keys_only: scan.keys_only, last_write_wins, own, lack, machine };
         let entry = self.begin(now, deadline, Work::Scan(Box::new(work)));
         fx.pages.extend(spec.map(|spec| (Purpose::Page(entry), spec)));
         self.send_ranges(entry, false, fx);
@@ -75,8 +76,8 @@ impl Shard {
     pub fn on_own_page(&mut self, entry: u64, page: Result<Page, OpFailure>, fx: &mut Effects) {
         let Some(Entry { work: Work::Scan(scan), .. }) = self.entries.get(&entry) else { return };
         let Some(slot) = scan.own else { return };
-        let rebuilding = self.standing.rebuilding;
-        let outcome = page.map(|page| (page, rebuilding)).map_err(|failure| refusal_of(&failure));
+        let may_lack = self.has_lacked(scan.lack);
+        let outcome = page.map(|page| (page, may_lack)).map_err(|failure| refusal_of(&failure));
         self.on_scan_page(entry, slot, self.node, outcome, fx);
     }
 

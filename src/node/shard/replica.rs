@@ -9,8 +9,9 @@ use crate::message::{
     Address, Coordinate, Fetch, Fetched, Found, Held, PeerAnswer, PeerRequest, Range, Ranged, Refusal, Replicate,
     Replicated,
 };
-use crate::node::effects::{Effects, Output, PeerRef, Purpose};
+use crate::node::effects::{Effects, Lack, Output, PeerRef, Purpose};
 use crate::ring::PreferenceList;
+use crate::storage::merkle::Place;
 use crate::storage::{NewHint, Op, OpFailure, Outcome, Page, Task, object_key};
 use crate::types::{NodeId, Now, Round, Time};
 use crate::version::Digest;
@@ -32,12 +33,15 @@ impl Shard {
             PeerRequest::Replicate(replicate) => self.on_replicate(from, replicate, fx),
             PeerRequest::Fetch(fetch) => match self.locate_for_read(&fetch) {
                 Ok(key) => {
-                    let purpose = Purpose::Fetch { asker: from, known: fetch.known };
+                    let token = crate::ring::token_of(&fetch.of.bucket, fetch.of.key.as_bytes());
+                    let place = self.leaf_of(fetch.of.partition, &fetch.of.bucket, token);
+                    let purpose = Purpose::Fetch { asker: from, known: fetch.known, place };
                     fx.tasks.push(Task { purpose, key, op: Op::Read });
                 }
                 Err(refusal) => self.refuse_fetch(from, refusal, fx),
             },
             PeerRequest::Range(range) => self.on_range(from, &range, fx),
+            PeerRequest::Exchange(request) => self.on_exchange_request(now, from, request, fx),
         }
     }
 
@@ -115,6 +119,7 @@ impl Shard {
         &mut self,
         asker: PeerRef,
         known: Option<Digest>,
+        place: Option<Place>,
         result: Result<Outcome, OpFailure>,
         fx: &mut Effects,
     ) {
@@ -125,7 +130,7 @@ impl Shard {
                     (Some(object), Some(known)) if object.digest() == known => Found::Same(known),
                     (Some(object), _) => Found::Object(object),
                 };
-                let held = Held { found, round: Round::default(), rebuilding: self.standing.rebuilding };
+                let held = Held { found, round: Round::default(), rebuilding: self.leaf_may_lack(place) };
                 let answer = PeerAnswer::Fetched(Fetched { outcome: Ok(held), timing: None });
                 fx.after_written.push(Output::Answer { to: asker, answer });
             }
@@ -151,15 +156,17 @@ impl Shard {
             }
         };
         match refusal {
-            None => fx.pages.push((Purpose::Range(asker), spec_of(range))),
+            None => {
+                let lack = self.range_lack(range.partition, &range.bucket);
+                fx.pages.push((Purpose::Range { asker, lack }, spec_of(range)));
+            }
             Some(refusal) => self.answer_range(asker, Err(refusal), fx),
         }
     }
 
     /// A peer's page has been read.
-    pub fn on_page_read(&mut self, asker: PeerRef, page: Result<Page, OpFailure>, fx: &mut Effects) {
-        let rebuilding = self.standing.rebuilding;
-        let outcome = page.map(|page| (page, rebuilding)).map_err(|failure| refusal_of(&failure));
+    pub fn on_page_read(&mut self, asker: PeerRef, lack: Lack, page: Result<Page, OpFailure>, fx: &mut Effects) {
+        let outcome = page.map(|page| (page, self.has_lacked(lack))).map_err(|failure| refusal_of(&failure));
         self.answer_range(asker, outcome, fx);
     }
 

@@ -210,7 +210,7 @@ impl Shard {
             Purpose::Mint(entry) | Purpose::Rewrite(entry) | Purpose::StandIn { entry, .. } => (entry, Own::Gathered),
             _ => return,
         };
-        let (node, rebuilding) = (self.node, self.standing.rebuilding);
+        let (node, rebuilding) = (self.node, self.entry_may_lack(entry));
         for log in self.tracer.of(entry) {
             log.own = own;
             let Some(span) = log.trace.spans.iter_mut().find(|span| span.node == node) else { continue };
@@ -254,7 +254,7 @@ impl Shard {
                     match answer {
                         PeerAnswer::Replicated(replicated) => replicated.timing = timing,
                         PeerAnswer::Fetched(fetched) => fetched.timing = timing,
-                        PeerAnswer::Coordinated(_) | PeerAnswer::Ranged(_) => {}
+                        PeerAnswer::Coordinated(_) | PeerAnswer::Ranged(_) | PeerAnswer::Exchange(_) => {}
                     }
                 }
                 Output::Respond { to, response } => {
@@ -365,7 +365,7 @@ impl Log {
                 self.sent_us = Some(asked_us);
                 (Why::Coordinate, None)
             }
-            PeerRequest::Range(_) => return,
+            PeerRequest::Range(_) | PeerRequest::Exchange(_) => return,
         };
         let repair = why == Why::Repair;
         let coordinate = why == Why::Coordinate;
@@ -425,7 +425,7 @@ impl Log {
                 };
                 (None, outcome)
             }
-            PeerAnswer::Ranged(_) => return,
+            PeerAnswer::Ranged(_) | PeerAnswer::Exchange(_) => return,
         };
         // A repeated answer says nothing new, unless the first was a refusal.
         if span.answered_us.is_none() || matches!(span.outcome, Some(SpanOutcome::Refused { .. })) {

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::antientropy::config::HintsConfig;
+use crate::antientropy::config::{ExchangeConfig, HintsConfig};
 use crate::api::{self, Deadline, Put, PutHeader, Request, Response, Trace};
 use crate::message::{Address, Fetched, Found, Held, PeerAnswer, PeerRequest, Reason, Refusal, Replicate, Replicated};
 use crate::node::{ClientRef, ColdRead, Core, Host, Output, PeerRef, ShardConfig, ShardCounters, ShardInput, Standing};
 use crate::quorum::{HedgeAfter, Level};
 use crate::ring::{Layout, Member, Partitions, PreferenceList, RingView, Weight};
+use crate::storage::merkle::Forest;
 use crate::storage::{Engine, MemoryConfig, MemoryEngine, OpFailure, StorageError};
 use crate::types::{BatchNumber, Bucket, Generation, Key, NodeId, Now, Round, Time, WriteId};
 use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling, Trust};
@@ -107,7 +108,7 @@ impl Bench {
         let engine = Arc::new(MemoryEngine::new(memory));
         let tape =
             Tape { engine: engine.clone(), now: Time::ZERO, left: Vec::new(), cold: Vec::new(), paged: Vec::new() };
-        let core = Core::new(config, ME, engine.clone(), 1);
+        let core = Core::new(config, ME, engine.clone(), &Forest::default(), 1);
         let mut bench = Bench {
             engine,
             core,
@@ -424,6 +425,11 @@ fn config() -> ShardConfig {
         read_repair_chance: 0.0,
         hedge_after: HedgeAfter::Never,
         secret: [7; 32],
+        antientropy: ExchangeConfig {
+            interval: Duration::ZERO,
+            scrub_interval: Duration::ZERO,
+            ..ExchangeConfig::default()
+        },
         hints: HintsConfig::default(),
     }
 }

@@ -40,7 +40,7 @@ fn a_share_that_finds_the_disk_busy_is_tried_again() {
 fn a_share_that_the_disk_refuses_is_waited_for_no_longer() {
     let mut bench = waiting();
     assert_eq!(bench.refuses("p2", Refusal::Storage), [""; 0]);
-    let failed = OpFailure::Unreadable { detail: "it is rotten".into() };
+    let failed = OpFailure::Unreadable { detail: "it is rotten".into(), rotten: false };
     assert_eq!(bench.read(Some(failed)), ["timeout 0/2"]);
 }
 

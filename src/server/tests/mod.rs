@@ -5,6 +5,7 @@ mod cluster;
 mod faults;
 mod hints;
 mod lifecycle;
+mod repair;
 mod trace;
 
 use std::future::Future;

@@ -39,6 +39,7 @@ impl Bench {
                         ("coordinate", format!(" within {} ms", coordinate.put.header.deadline.remaining_ms))
                     }
                     PeerRequest::Range(_) => ("range", String::new()),
+                    PeerRequest::Exchange(request) => ("exchange", format!(" {request:?}")),
                 };
                 let as_slot = if node == format!("p{slot}") { String::new() } else { format!(" for {slot}") };
                 format!("{word} {node}{as_slot}{more}")

@@ -1,0 +1,231 @@
+//! Objects on their way to another primary that lacks them: read here, sent by `Replicate`, each until it is answered.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::entry::{Entry, Work};
+use super::{Shard, request_id};
+use crate::antientropy::{ExchangeFailure, Step, Transferred};
+use crate::message::{ExchangeAnswer, PeerRequest, Reason, Refusal, Replicate, Wanted};
+use crate::node::effects::{Effects, Output, PeerRef, Purpose};
+use crate::ring::Slot;
+use crate::storage::{Op, OpFailure, Outcome, Task};
+use crate::types::{NodeId, Now, Round};
+use crate::version::Object;
+
+/// Objects of a transfer that are under way at a time, at most.
+pub(super) const MAX_UNDER_WAY: usize = 64;
+
+/// Bytes of objects under way over all transfers of a shard, at most, but for one object each: they share lanes with what clients
+/// wait for.
+const MAX_BYTES: usize = 1 << 20;
+
+/// Who waits for a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    /// This node's exchange.
+    Own(Step),
+    /// The receiver, who has asked for the objects.
+    Peer(PeerRef),
+}
+
+/// Objects on their way to one node. Nobody but an exchange waits for it.
+#[derive(Debug)]
+pub(super) struct TransferEntry {
+    to: NodeId,
+    purpose: For,
+    /// Keys whose objects have not been read.
+    left: VecDeque<Bytes>,
+    /// Being read, by the slot that their requests will have.
+    reading: BTreeMap<u8, Bytes>,
+    /// Read, and not sent for want of room.
+    ready: VecDeque<(u8, Bytes, Arc<Object>)>,
+    /// Sent, and not answered.
+    sent: BTreeMap<u8, (Bytes, Arc<Object>)>,
+    done: Transferred,
+    /// What holds for all that is left: nothing more is sent.
+    failure: Option<Refusal>,
+}
+
+impl TransferEntry {
+    /// A slot for one more, of those that are free.
+    fn free_slot(&self, window: usize) -> Option<u8> {
+        let is_ready = |slot: &u8| self.ready.iter().any(|(ready, ..)| ready == slot);
+        let is_free = |slot: &u8| !self.reading.contains_key(slot) && !self.sent.contains_key(slot) && !is_ready(slot);
+        let under_way = self.reading.len() + self.ready.len() + self.sent.len();
+        (under_way < window).then(|| (0..=u8::MAX).find(is_free)).flatten()
+    }
+
+    fn is_over(&self) -> bool {
+        let begun = !self.reading.is_empty() || !self.sent.is_empty();
+        !begun && (self.failure.is_some() || self.left.is_empty() && self.ready.is_empty())
+    }
+
+    fn bytes(&self) -> usize {
+        self.sent.values().map(|(_, object)| object.encoded_len()).sum()
+    }
+}
+
+impl Shard {
+    /// Begins to send a peer the objects of these keys.
+    pub(super) fn transfer(&mut self, now: Now, to: NodeId, purpose: For, keys: Vec<Bytes>, fx: &mut Effects) {
+        let work = TransferEntry {
+            to,
+            purpose,
+            left: keys.into(),
+            reading: BTreeMap::new(),
+            ready: VecDeque::new(),
+            sent: BTreeMap::new(),
+            done: Transferred::default(),
+            failure: None,
+        };
+        self.exchanging += 1;
+        let deadline = now.time + self.config.request_timeout;
+        let entry = self.enter(now, deadline, Work::Transfer(Box::new(work)));
+        self.go_on(now, entry, fx);
+    }
+
+    /// Whether the objects that a peer has asked for are on their way.
+    pub(super) fn is_transferring_for(&self, peer: PeerRef) -> bool {
+        let is_for = |entry: &Entry| matches!(&entry.work, Work::Transfer(one) if one.purpose == For::Peer(peer));
+        self.exchanging > 0 && self.entries.values().any(is_for)
+    }
+
+    /// Sends what has been read, as far as there is room.
+    fn send_ready(&mut self, entry: u64, fx: &mut Effects) {
+        loop {
+            let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get_mut(&entry) else { return };
+            let Some((_, _, object)) = transfer.ready.front().filter(|_| transfer.failure.is_none()) else { return };
+            let len = object.encoded_len();
+            if !transfer.sent.is_empty() && self.transfer_bytes + len > MAX_BYTES {
+                return;
+            }
+            let (slot, key, object) = transfer.ready.pop_front().expect("it was looked at a moment ago");
+            self.transfer_bytes += len;
+            transfer.sent.insert(slot, (key, object));
+            self.send_transfer(entry, Some(Slot(slot)), fx);
+        }
+    }
+
+    /// Reads as many more as may be under way; ends the transfer after the last.
+    fn go_on(&mut self, now: Now, entry: u64, fx: &mut Effects) {
+        self.send_ready(entry, fx);
+        let window = self.transfer_window;
+        let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get_mut(&entry) else { return };
+        while transfer.failure.is_none()
+            && let Some(slot) = transfer.free_slot(window)
+            && let Some(key) = transfer.left.pop_front()
+        {
+            transfer.reading.insert(slot, key.clone());
+            fx.tasks.push(Task { purpose: Purpose::Transfer { entry, slot: Slot(slot) }, key, op: Op::Read });
+        }
+        if transfer.is_over() {
+            self.end_transfer(now, entry, fx);
+        }
+    }
+
+    /// An object has been read, to be sent.
+    pub(super) fn on_transfer_read(
+        &mut self,
+        now: Now,
+        entry: u64,
+        slot: Slot,
+        result: Result<Outcome, OpFailure>,
+        fx: &mut Effects,
+    ) {
+        let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get_mut(&entry) else { return };
+        let Some(key) = transfer.reading.remove(&slot.0) else { return };
+        match result {
+            Ok(Outcome::Read(Some(object))) => {
+                transfer.ready.push_back((slot.0, key, object));
+            }
+            // It has gone since: there is nothing to be sent.
+            Ok(_) => {}
+            Err(OpFailure::Unreadable { .. }) => transfer.done.failed += 1,
+            Err(OpFailure::Overloaded) => transfer.failure = Some(Refusal::Overloaded),
+            Err(OpFailure::Stopped) => transfer.failure = Some(Refusal::ReadOnly),
+        }
+        self.go_on(now, entry, fx);
+    }
+
+    /// Sends what has been read for a slot; again, what has not been answered.
+    pub(super) fn send_transfer(&mut self, entry: u64, slot: Option<Slot>, fx: &mut Effects) {
+        let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get(&entry) else { return };
+        let wanted = transfer.sent.iter().filter(|(of, _)| slot.is_none_or(|slot| slot.0 == **of));
+        let mut resent = 0;
+        for (of, (key, object)) in wanted {
+            let Some(to) = self.address_of(key) else { continue };
+            let replicate = Replicate {
+                to,
+                reason: Reason::Exchange,
+                hint_for: None,
+                sync: false,
+                round: Round::default(),
+                trace: false,
+                object: object.clone(),
+            };
+            let request = PeerRequest::Replicate(replicate);
+            resent += u64::from(slot.is_none());
+            fx.after_written.push(Output::Request { node: transfer.to, id: request_id(entry, Slot(*of)), request });
+        }
+        self.counters.resent += resent;
+    }
+
+    /// The receiver has merged an object, or will not.
+    pub(super) fn on_transferred(
+        &mut self,
+        now: Now,
+        entry: u64,
+        slot: Slot,
+        from: NodeId,
+        outcome: Result<bool, Refusal>,
+        fx: &mut Effects,
+    ) {
+        let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get_mut(&entry) else { return };
+        let sent = if transfer.to == from { transfer.sent.remove(&slot.0) } else { None };
+        let Some((_, object)) = sent else {
+            self.counters.stray_answers += 1;
+            return;
+        };
+        self.transfer_bytes -= object.encoded_len();
+        match outcome {
+            Ok(_) => {
+                transfer.done.sent += 1;
+                transfer.done.bytes += object.encoded_len() as u64;
+            }
+            // What the receiver holds of this one key cannot be read.
+            Err(Refusal::Storage) => transfer.done.failed += 1,
+            Err(refusal) => transfer.failure = Some(refusal),
+        }
+        self.go_on(now, entry, fx);
+    }
+
+    /// Its time is over: what has not been answered may have been merged or not.
+    pub(super) fn on_transfer_deadline(&mut self, now: Now, entry: u64, fx: &mut Effects) {
+        let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get_mut(&entry) else { return };
+        transfer.failure.get_or_insert(Refusal::Overloaded);
+        self.end_transfer(now, entry, fx);
+    }
+
+    fn end_transfer(&mut self, now: Now, entry: u64, fx: &mut Effects) {
+        let Some(Work::Transfer(transfer)) = self.end_exchanging(entry) else { return };
+        self.transfer_bytes -= transfer.bytes();
+        let TransferEntry { purpose, done, failure, .. } = *transfer;
+        match purpose {
+            For::Own(step) => {
+                let failure = failure.map(|refusal| match refusal {
+                    Refusal::Overloaded => ExchangeFailure::Overloaded,
+                    _ => ExchangeFailure::Refused,
+                });
+                let done = failure.map_or(Ok(done), Err);
+                self.exchange(now, fx, |exchange, out| exchange.on_pushed(now, step, done, out));
+            }
+            For::Peer(asker) => {
+                let wanted = Wanted { sent: done.sent, failed: done.failed, bytes: done.bytes };
+                super::compared::answer(asker, ExchangeAnswer::Wanted(failure.map_or(Ok(wanted), Err)), fx);
+            }
+        }
+    }
+}
