@@ -10,12 +10,14 @@
 //! | `Status` | [`StatusReply`] | | |
 //! | [`Explain`] | [`ExplainReply`] | | |
 //! | [`HintOrder`] | [`HintsOrdered`] | | |
+//! | [`RepairOrder`] | [`RepairOrdered`] | | |
 //!
 //! Any request may be answered by an [`ApiError`] instead.
 
 mod error;
 mod explain;
 mod hints;
+mod repair;
 mod shown;
 mod trace;
 
@@ -27,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{ApiError, Retry};
 pub use self::explain::{Explain, ExplainReply};
 pub use self::hints::{HintOrder, HintsOrdered};
+pub use self::repair::{Rebuilding, RepairOrder, RepairOrdered, RepairStatus, RunningRepair};
 pub use self::shown::{newest_of, siblings_of};
 pub use self::trace::{HandedOn, Role, Span, SpanOutcome, Timing, Trace, Why};
 use crate::antientropy::HintBacklog;
@@ -196,6 +199,8 @@ pub enum Request {
     Status,
     /// See [`HintOrder`].
     Hints(HintOrder),
+    /// See [`RepairOrder`].
+    Repair(RepairOrder),
     /// See [`Explain`].
     Explain(Explain),
 }
@@ -218,7 +223,7 @@ impl Request {
             Request::Put(put) => put.header.deadline = deadline,
             Request::Scan(scan) => scan.deadline = deadline,
             Request::Where(whereabouts) => whereabouts.deadline = deadline,
-            Request::Ring | Request::Status | Request::Hints(_) | Request::Explain(_) => {}
+            Request::Ring | Request::Status | Request::Hints(_) | Request::Repair(_) | Request::Explain(_) => {}
         }
         request
     }
@@ -427,6 +432,8 @@ pub struct StatusReply {
     pub hints: Vec<HintBacklog>,
     /// Whether `hints` is all: a node counts what it kept before its start anew.
     pub hints_counted: bool,
+    /// How far it has come with comparing its replicas with others'; `None` until its shards have begun.
+    pub repair: Option<RepairStatus>,
 }
 
 impl StatusReply {
@@ -454,6 +461,8 @@ pub enum Reply {
     Status(Box<StatusReply>),
     /// To an order about hints.
     Hints(HintsOrdered),
+    /// To an order about repair.
+    Repair(RepairOrdered),
     /// To an explain.
     Explain(Box<ExplainReply>),
 }

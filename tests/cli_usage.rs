@@ -65,6 +65,15 @@ fn hints_are_not_dropped_by_accident() {
 }
 
 #[test]
+fn repairs_are_ordered_of_partitions_and_nodes() {
+    check_usage(&["repair"], "resume");
+    check_usage(&["repair", "start", "--partition", "70000"], "70000 is not in 0..=65535");
+    check_usage(&["repair", "start", "--partition", "all"], "invalid digit");
+    check_usage(&["repair", "pause", "--partition", "1"], "unexpected argument");
+    check_usage(&["repair", "start", "--watch"], "unexpected argument");
+}
+
+#[test]
 fn only_what_watches_can_wait_for_health() {
     check_usage(&["health", "--exit-when-healthy"], "--watch");
     check_usage(&["health", "--watch", "--exit-when-healthy", "--within", "soon"], "soon");
@@ -101,7 +110,7 @@ fn help_and_version_and_completions_need_nothing() {
     let (code, help, _) = cli(&["--help"]);
     assert_eq!(code, 0);
     let data = ["get", "put", "delete", "exists", "scan", "batch", "import", "export"];
-    let others = ["where", "status", "ring", "hints", "health", "explain", "trace", "bench"];
+    let others = ["where", "status", "ring", "repair", "hints", "health", "explain", "trace", "bench"];
     for verb in data.into_iter().chain(others) {
         assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}");
         let (code, help, _) = cli(&[verb, "--help"]);

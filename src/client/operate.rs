@@ -4,7 +4,7 @@ use super::call::{Called, call};
 use super::client::{Client, unexpected};
 use super::error::ClientError;
 use super::join::{Boxed, join_all};
-use crate::api::{Explain, ExplainReply, HintOrder, HintsOrdered, Reply, Request};
+use crate::api::{Explain, ExplainReply, HintOrder, HintsOrdered, RepairOrder, RepairOrdered, Reply, Request};
 use crate::types::NodeId;
 
 impl Client {
@@ -27,12 +27,29 @@ impl Client {
     }
 
     async fn order_hints_of(&self, node: NodeId, order: HintOrder) -> Result<HintsOrdered, ClientError> {
+        let Called { reply, from, .. } = self.call_node(node, Request::Hints(order)).await?;
+        let Reply::Hints(ordered) = reply else { return Err(unexpected(from)) };
+        Ok(ordered)
+    }
+
+    /// Orders what is to be done about the comparison of these nodes' replicas with others', all at once; they answer before
+    /// it is done. Results as for [`Client::order_hints`].
+    pub async fn order_repair(&self, nodes: &[NodeId], order: RepairOrder) -> Vec<Result<RepairOrdered, ClientError>> {
+        let ask = |node: &NodeId| -> Boxed<'_, _> { Box::pin(self.order_repair_of(*node, order)) };
+        join_all(nodes.iter().map(ask).collect()).await
+    }
+
+    async fn order_repair_of(&self, node: NodeId, order: RepairOrder) -> Result<RepairOrdered, ClientError> {
+        let Called { reply, from, .. } = self.call_node(node, Request::Repair(order)).await?;
+        let Reply::Repair(ordered) = reply else { return Err(unexpected(from)) };
+        Ok(ordered)
+    }
+
+    async fn call_node(&self, node: NodeId, request: Request) -> Result<Called, ClientError> {
         let routing = self.hub.routing.load_full();
         let Some(target) = routing.member(node) else {
             return Err(ClientError::Unreachable { tried: vec![format!("{node}: not in the ring")] });
         };
-        let Called { reply, from, .. } = call(&self.hub, routing, vec![target], Request::Hints(order)).await?;
-        let Reply::Hints(ordered) = reply else { return Err(unexpected(from)) };
-        Ok(ordered)
+        call(&self.hub, routing, vec![target], request).await
     }
 }

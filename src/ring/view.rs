@@ -1,6 +1,6 @@
 //! The layout with everything worked out that routing asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::Layout;
 use super::preference::PreferenceList;
@@ -59,6 +59,12 @@ impl RingView {
         self.lists.get(&n)?.get(usize::from(partition.0))
     }
 
+    /// All that hold keys of the partition, of whatever bucket; none for a partition that the layout does not have.
+    pub fn primaries(&self, partition: PartitionId) -> BTreeSet<NodeId> {
+        let lists = self.lists.values().filter_map(|lists| lists.get(usize::from(partition.0)));
+        lists.flat_map(PreferenceList::slots).copied().collect()
+    }
+
     /// BLAKE3 over cluster and layout, first 16 bytes: equal on nodes that agree on the ring.
     pub fn digest(&self) -> [u8; 16] {
         self.digest
@@ -106,6 +112,16 @@ mod tests {
         let view = view(3);
         assert_eq!(view.preference(PartitionId(0), &bucket("unheard-of")), None);
         assert_eq!(view.preference(PartitionId(256), &bucket("two")), None);
+        assert_eq!(view.primaries(PartitionId(256)), [].into());
+    }
+
+    #[test]
+    fn primaries_are_those_of_the_bucket_with_the_greatest_n() {
+        let view = view(6);
+        for partition in view.layout().partitions().iter() {
+            let six = view.preference(partition, &bucket("six")).unwrap();
+            assert_eq!(view.primaries(partition), six.slots().iter().copied().collect());
+        }
     }
 
     #[test]

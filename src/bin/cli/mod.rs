@@ -16,11 +16,13 @@ mod health;
 mod hints;
 mod import;
 mod nodes;
+mod orders;
 mod output;
 mod pool;
 mod put;
 mod quorum;
 mod record;
+mod repair;
 mod ring;
 mod scan;
 mod status;
@@ -74,6 +76,7 @@ enum Verb {
     Ring(ring::Args),
     Nodes(nodes::Args),
     // repair
+    Repair(repair::Args),
     Hints(hints::Args),
     // diagnosis
     Health(health::Args),
@@ -124,6 +127,7 @@ async fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Status(args) => status::run(context, args).await,
         Verb::Ring(args) => ring::run(context, args).await,
         Verb::Nodes(args) => nodes::run(context, args).await,
+        Verb::Repair(args) => repair::run(context, args).await,
         Verb::Hints(args) => hints::run(context, args).await,
         Verb::Health(args) => health::run(context, args).await,
         Verb::Explain(args) => explain::run(context, args).await,

@@ -84,13 +84,14 @@ impl Engine {
 
 /// What RocksDB does not do on demand: the kernel keeps what it has written, and nothing fails.
 #[cfg(feature = "rocksdb")]
-const MODELLED: [Mark; 9] = [
+const MODELLED: [Mark; 10] = [
     Mark::ReadFailed,
     Mark::CommitFailed,
     Mark::FailedSurfaced,
     Mark::SyncFailed,
     Mark::DiskFull,
-    Mark::RotFound,
+    Mark::RotWiped,
+    Mark::RotHealed,
     Mark::PowerTook,
     Mark::TornTail,
     Mark::OldCopyRefused,

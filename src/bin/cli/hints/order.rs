@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::super::answers::Answers;
 use super::super::context::Context;
 use super::super::exit::{Exit, Failure};
+use super::super::orders::{self, Row, unknown};
 use super::super::output::count;
 
 #[derive(Debug, clap::Args)]
@@ -90,12 +91,6 @@ fn members(client: &Client) -> Vec<Member> {
     client.ring().map_or_else(Vec::new, |view| view.layout().members().to_vec())
 }
 
-fn unknown(what: &str, name: &str, members: &[Member]) -> Failure {
-    let mut names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
-    names.sort_unstable();
-    Failure::usage(format!("{what} {name:?} is not known; members are {}", names.join(", ")))
-}
-
 /// Who is meant: a member, or one that has left and for whom something waits.
 fn target(members: &[Member], answers: &Answers, name: &str) -> Result<NodeId, Failure> {
     let is_named = |id: NodeId, known: &str| known == name || id.to_string() == name;
@@ -163,38 +158,21 @@ fn question(name: &str, target: NodeId, answers: &Answers, holders: &[(NodeId, S
 /// What became of an order.
 #[derive(Debug, PartialEq, Serialize)]
 struct Document {
-    ordered: Vec<Row>,
+    ordered: Vec<Row<HintsOrdered>>,
     hints: u64,
-}
-
-#[derive(Debug, PartialEq, Serialize)]
-struct Row {
-    node: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ordered: Option<HintsOrdered>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
 }
 
 impl Document {
     /// # Errors
     /// Nobody took the order.
     fn new(results: Vec<(String, Result<HintsOrdered, ClientError>)>) -> Result<Document, Failure> {
-        if results.iter().all(|(_, result)| result.is_err())
-            && let Some((name, Err(error))) = results.first()
-        {
-            return Err(Failure::about(format!("no node took the order; {name}"), error));
-        }
-        let hints = results.iter().filter_map(|(_, result)| result.as_ref().ok()).map(|ordered| ordered.hints).sum();
-        let row = |(node, result): (String, Result<HintsOrdered, ClientError>)| {
-            let error = result.as_ref().err().map(ToString::to_string);
-            Row { node, ordered: result.ok(), error }
-        };
-        Ok(Document { ordered: results.into_iter().map(row).collect(), hints })
+        let ordered = orders::rows(results)?;
+        let hints = ordered.iter().filter_map(|row| row.ordered).map(|ordered| ordered.hints).sum();
+        Ok(Document { ordered, hints })
     }
 
     fn exit(&self) -> Exit {
-        if self.ordered.iter().all(|row| row.error.is_none()) { Exit::Ok } else { Exit::Partly }
+        orders::exit(&self.ordered)
     }
 }
 

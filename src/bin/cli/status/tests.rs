@@ -41,6 +41,7 @@ pub fn reply(id: u64, members: Vec<MemberStatus>) -> StatusReply {
         members,
         hints: Vec::new(),
         hints_counted: true,
+        repair: None,
     }
 }
 
