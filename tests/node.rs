@@ -16,6 +16,8 @@ mod codec;
 mod data;
 #[path = "node/durability.rs"]
 mod durability;
+#[path = "node/exchange.rs"]
+mod exchange;
 #[path = "node/faults.rs"]
 mod faults;
 #[path = "node/forwarding.rs"]

@@ -15,6 +15,7 @@ mod floor;
 #[path = "../../tests/processes/nodes.rs"]
 #[allow(dead_code, reason = "the tests also kill and restart")]
 mod nodes;
+mod trees;
 
 use std::time::Duration;
 
@@ -70,11 +71,19 @@ fn main() -> Result<()> {
         println!("{size:>8} put {:.1}  get {:.1}", floor.put(), floor.get());
     }
     header();
+    let mut whole = f64::NAN;
     for sync in ["os", "always"] {
         for (size, floor) in &floors {
-            runtime.block_on(measure_cluster(sync, *size, floor, span))?;
+            let put_us = runtime.block_on(measure_cluster(sync, *size, floor, span))?;
+            if (sync, *size) == ("os", 1024) {
+                whole = put_us;
+            }
         }
     }
+    let trees::Upkeep { with, without } = trees::measure(1024)?;
+    let share = 3.0 * (with - without) / whole * 100.0;
+    println!("\nMerkle trees, CPU us a write of 1024 bytes in a shard's store: {with:.2} with, {without:.2} without");
+    println!("three replicas of a put: {share:.1} % of its {whole:.1} us (os, {} in flight)", IN_FLIGHT[2]);
     Ok(())
 }
 
@@ -85,8 +94,8 @@ fn header() {
     );
 }
 
-/// Measures puts and gets of one size on a cluster of its own.
-async fn measure_cluster(sync: &'static str, size: usize, floor: &Floor, span: Duration) -> Result<()> {
+/// Measures puts and gets of one size on a cluster of its own; CPU of a put with most in flight.
+async fn measure_cluster(sync: &'static str, size: usize, floor: &Floor, span: Duration) -> Result<f64> {
     let sync_line = format!("sync = {sync:?}");
     let settings = settings(&[
         // One shard a node: three nodes and a client share two cores.
@@ -98,6 +107,7 @@ async fn measure_cluster(sync: &'static str, size: usize, floor: &Floor, span: D
     ]);
     let nodes = Nodes::start(3, &settings).await?;
     let client = nodes.client().await?;
+    let mut put_us = f64::NAN;
     fill(&client, size).await?;
     for reads in [false, true] {
         let case = Case { size, sync, reads };
@@ -107,13 +117,14 @@ async fn measure_cluster(sync: &'static str, size: usize, floor: &Floor, span: D
             let (report, cpu_us) = run(&client, &nodes, spec(case, span, in_flight, None)).await;
             peak = peak.max(report.throughput());
             row(case, &format!("{in_flight}"), &report, cpu_us, least);
+            put_us = if reads { put_us } else { cpu_us };
         }
         let rate = peak * SHARE;
         let (report, cpu_us) = run(&client, &nodes, spec(case, span, 4096, Some(rate))).await;
         row(case, &format!("{:.0}%", SHARE * 100.0), &report, cpu_us, least);
     }
     client.close().await;
-    Ok(())
+    Ok(put_us)
 }
 
 fn spec(case: Case, span: Duration, in_flight: usize, rate: Option<f64>) -> LoadSpec {

@@ -12,7 +12,7 @@ use super::report::Options;
 use super::schedule::{ClusterPlan, Schedule};
 use super::workload::LATEST;
 use super::world::{Reads, World};
-use crate::antientropy::config::HintsConfig;
+use crate::antientropy::config::{ExchangeConfig, HintsConfig};
 use crate::gossip::config::GossipConfig;
 use crate::node::{ControlConfig, ShardConfig, Terms};
 use crate::quorum::Level;
@@ -83,6 +83,7 @@ fn config_of(plan: &ClusterPlan, index: usize) -> NodeConfig {
             read_repair_chance: plan.read_repair_chance,
             hedge_after: plan.hedge_after,
             secret: [7; 32],
+            antientropy: ExchangeConfig { leaves: 32, interval: Duration::from_secs(20), ..ExchangeConfig::default() },
             hints: HintsConfig::default(),
         },
     }

@@ -90,8 +90,8 @@ marks! {
     DiskFull: Effect "commits on a full disk",
     /// A write that was refused before the disk was full.
     ReadOnlyRefused: Effect "writes refused by a read-only node",
-    /// A request refused for want of a sound record, by a node of which a record has rotted.
-    RotFound: Effect "rotten records found",
+    /// A record that had rotted and was wiped.
+    RotWiped: Effect "rotten records wiped",
     /// A drain that a slow disk held up.
     DiskSlow: Effect "drains held up by a slow disk",
     /// A drain that a slow node began late.
@@ -117,6 +117,16 @@ marks! {
     Stale: Probe "read refused as stale",
     /// A key of which two sound replicas or more were compared in the end.
     Compared: Probe "replicas compared when healed",
+    /// A tree that differed from another primary's.
+    TreeDiffered: Probe "trees found to differ",
+    /// An object that came to where it was missed because trees differed.
+    Exchanged: Probe "objects exchanged",
+    /// A node that has filled all trees of a lost disk again.
+    Rebuilt: Probe "lost disks rebuilt",
+    /// A record that had rotted and has come back from other nodes.
+    RotHealed: Probe "rotten records healed",
+    /// A tree of something that was counted from a disk, and compared.
+    TreesCounted: Probe "trees counted from the disk",
     /// A read that had its result made durable before it was answered.
     Settled: Probe "read with blocking repair",
     /// A put that was not begun for want of nodes.

@@ -50,6 +50,9 @@ pub trait Disk {
 
     /// An object's record, seen from outside; `synced`: what a power loss would leave of it at least.
     fn peek(&self, key: &[u8], synced: bool) -> Option<Bytes>;
+
+    /// All objects' keys and records, seen from outside.
+    fn survey(&self) -> Vec<(Bytes, Bytes)>;
 }
 
 /// Room on a disk that is not full.
@@ -138,5 +141,9 @@ impl Disk for MemoryDisk {
 
     fn peek(&self, key: &[u8], synced: bool) -> Option<Bytes> {
         if synced { self.engine.peek_synced(Family::Objects, key) } else { self.engine.peek(Family::Objects, key) }
+    }
+
+    fn survey(&self) -> Vec<(Bytes, Bytes)> {
+        self.engine.survey(Family::Objects)
     }
 }

@@ -14,7 +14,7 @@ use crate::api::{ApiError, Response};
 use crate::gossip::Verdict;
 use crate::message::Refusal;
 use crate::node::{ColdRead, ControlEffects, ControlInput, Output, Pressure, Route, ShardInput};
-use crate::storage::{Batch, Engine, Family, OpFailure};
+use crate::storage::{Batch, Engine, Family};
 use crate::types::Time;
 
 impl<D: Disk> World<D> {
@@ -206,9 +206,6 @@ impl<D: Disk> World<D> {
         let run = self.nodes[node].run;
         let input = read.run(&**self.nodes[node].disk.engine());
         self.coverage.add(Mark::Parked, u64::from(!matches!(input, ShardInput::HintsRead { .. })));
-        if let ShardInput::Fetched { read: Err(OpFailure::Unreadable { .. }), .. } = &input {
-            self.coverage.add(Mark::RotFound, u64::from(self.witness.has_rot(node)));
-        }
         let pace = self.nodes[node].pace;
         let most = match self.reads {
             Reads::Immediate => 0,
@@ -226,6 +223,10 @@ impl<D: Disk> World<D> {
     fn on_control_timer(&mut self, node: usize, run: u64) {
         let synced = self.nodes[node].process().synced;
         self.control(node, ControlInput::Synced(synced));
+        if self.runs(node, run) && self.is_rebuilding(node) && self.is_whole(node) {
+            self.coverage.hit(Mark::Rebuilt);
+            self.control(node, ControlInput::Rebuilt);
+        }
         if self.runs(node, run) {
             self.control(node, ControlInput::Timer);
         }

@@ -157,7 +157,8 @@ impl GossipWorld {
         let run = self.nodes[node].run;
         let (id, disk, name) = (id_of(node), DiskId(node as u64 + 1), name_of(node));
         let last = Run { generation: Generation(run + 1), nonce: Nonce(0), trusted_since: Generation(1) };
-        let identity = Identity { node: id, disk, name: name.clone(), rebuilding: false, refused: None };
+        let identity =
+            Identity { node: id, disk, name: name.clone(), rebuilding: false, refused: None, took_over: Generation(0) };
         let layout = Some(self.layout.clone());
         let stored = Stored { identity: Some(identity), run: Some(last), layout, ..Stored::default() };
         let draws = Draws { node: id, disk, nonce: Nonce(self.rng.random()) };

@@ -48,6 +48,7 @@ impl<D: Disk> World<D> {
         self.trace.event(self.now, Happening::End, node, &[]);
         let run = self.nodes[node].run;
         self.note_end(node);
+        self.check_trees(node);
         let gone = &mut self.nodes[node];
         gone.process = None;
         gone.die_after = None;
@@ -70,6 +71,9 @@ impl<D: Disk> World<D> {
             self.coverage.add(Mark::Unowned, counters.puts_unowned);
             self.coverage.add(Mark::RetryKnown, counters.puts_repeated);
             self.coverage.add(Mark::Expired, counters.expired);
+            self.coverage.add(Mark::TreeDiffered, counters.trees_differing);
+            self.coverage.add(Mark::Exchanged, counters.objects_exchanged);
+            self.coverage.add(Mark::RotWiped, counters.records_wiped);
             self.coverage.add(Mark::Hedged, counters.hedges_sent);
             self.coverage.add(Mark::DigestMatched, counters.digest_hits);
             self.coverage.add(Mark::ReadRepaired, counters.repairs_sent);

@@ -10,11 +10,13 @@ use super::coverage::Mark;
 use super::disk::Disk;
 use super::loans::Loan;
 use super::oracle::{Event, Shown};
+use super::process::Process;
 use super::run::{PATIENCE, Run};
 use super::trace::node_name;
 use super::workload::{bucket_of, key_id, shown_by};
-use crate::node::{Core, ShardCounters};
-use crate::storage::{Engine, Family, Record, ScanLimit, parse_hint_key};
+use crate::api::RepairOrder;
+use crate::node::{Core, ShardCounters, ShardInput};
+use crate::storage::{Engine, Family, Record, ScanLimit, parse_hint_key, parse_object_key};
 use crate::types::{Bucket, WriteId};
 use crate::version::{Dot, Object};
 
@@ -47,13 +49,18 @@ impl<D: Disk> Run<'_, D> {
         // Whatever is on its way arrives, and every deadline passes.
         let rest = LATEST_FRAME + self.schedule.cluster.request_timeout * 2;
         self.run_until(self.world.now + rest);
+        self.await_scrub();
         self.await_hints();
         self.check_heirs();
+        self.await_exchange();
+        self.check_convergence();
         self.check_rest();
         self.bury();
         if self.schedule.cluster.last_blackout && !self.is_broken() {
             self.black_out();
+            self.await_scrub();
             self.await_hints();
+            self.await_exchange();
         }
         self.read_everything();
         self.run_until(self.world.now + REPAIRED_WITHIN);
@@ -113,6 +120,7 @@ impl<D: Disk> Run<'_, D> {
             self.fail("every request is answered", None, evidence);
         }
         self.await_rest();
+        (0..self.world.nodes.len()).for_each(|node| self.world.check_trees(node));
         self.world.check_ring();
         self.world.check_verdicts();
         self.world.check_ledger();
@@ -158,8 +166,7 @@ impl<D: Disk> Run<'_, D> {
             }
             let name = self.workload.keys()[key].clone();
             let Some(place) = self.world.place_of(&name) else { continue };
-            let counts =
-                |node: &usize| !self.world.is_rebuilding(*node) && !self.world.witness.is_damaged(*node, &place);
+            let counts = |node: &usize| !self.world.is_rebuilding(*node) && !self.world.is_rotten(*node, &place);
             let primaries = self.world.primaries(&name);
             let whole = primaries.iter().filter(|node| counts(node)).count();
             if whole == 0 {
@@ -209,7 +216,7 @@ impl<D: Disk> Run<'_, D> {
                     self.world.witness.saw_object(self.world.now, name.as_bytes(), &record.object);
                     objects.push(record.object);
                 }
-                Err(_) if self.world.witness.is_damaged(node, &place) => {}
+                Err(_) if self.world.is_rotten(node, &place) => {}
                 Err(error) => self.note_last("sound records", Some(name), format!("n{} holds {error}", node + 1)),
             }
         }
@@ -254,11 +261,81 @@ impl<D: Disk> Run<'_, D> {
         }
     }
 
-    /// Hints on a node's disk, but for those about a record that has rotted here or at the target: it can be read, or merged
-    /// into, no more, and nothing heals it yet.
+    /// What has rotted is found, and is not on any disk any more, but where nobody else has it.
+    fn await_scrub(&mut self) {
+        if self.is_broken() {
+            return;
+        }
+        let order = ShardInput::Repair(RepairOrder::Scrub { partition: None });
+        (0..self.world.nodes.len()).for_each(|node| self.world.input_all(node, &order));
+        let end = self.world.now + PATIENCE;
+        while !self.is_broken() {
+            let left = |node: &usize| self.world.count(*node, |counters| counters.scrubs_left) > 0;
+            let left = (0..self.world.nodes.len()).find(left).map(|node| format!("{} reads on", node_name(node)));
+            let Some(left) = left.or_else(|| self.curable()) else { return };
+            if self.world.now >= end {
+                self.fail("convergence", None, format!("what has rotted is not mended: {left}"));
+                return;
+            }
+            self.run_until(self.world.now + Duration::from_secs(1));
+        }
+    }
+
+    /// A rotten record whose key other nodes hold too, if one is left; for people.
+    fn curable(&self) -> Option<String> {
+        (0..self.world.nodes.len()).find_map(|node| {
+            self.world.rotten(node).find_map(|place| {
+                let parsed = parse_object_key(place).expect("nodes store under their own keys");
+                let name = String::from_utf8_lossy(parsed.key);
+                let primaries = self.world.primaries(&name);
+                let curable = primaries != [node];
+                curable.then(|| format!("the record of {name} on {}", node_name(node)))
+            })
+        })
+    }
+
+    /// Convergence, the second half: whatever replicas have missed for good is found and brought over, and lost disks are filled
+    /// again, before any reader asks.
+    fn await_exchange(&mut self) {
+        if self.is_broken() {
+            return;
+        }
+        let order = ShardInput::Repair(RepairOrder::Start { partition: None });
+        (0..self.world.nodes.len()).for_each(|node| self.world.input_all(node, &order));
+        let end = self.world.now + PATIENCE;
+        while !self.is_broken() {
+            // What has records that have rotted for good agrees with nobody.
+            let hopeless = (0..self.world.nodes.len()).any(|node| self.world.rotten(node).next().is_some());
+            let lacks = |node: &usize| self.world.is_rebuilding(*node) || self.world.is_lacking(*node);
+            let lacking = (0..self.world.nodes.len()).filter(|_| !hopeless).find(lacks);
+            let Some(left) = lacking.map(|node| self.lack_of(node)).or_else(|| self.world.differing()) else {
+                let damages = |node: usize| self.world.witness.damages(node).map(move |place| (node, place));
+                let rotted = (0..self.world.nodes.len()).flat_map(damages);
+                let healed = rotted.filter(|(node, place)| self.copy_on(*node, place).is_some()).count();
+                self.world.coverage.add(Mark::RotHealed, healed as u64);
+                return;
+            };
+            if self.world.now >= end {
+                self.fail("convergence", None, format!("trees differ: {left}"));
+                return;
+            }
+            self.run_until(self.world.now + Duration::from_secs(1));
+        }
+    }
+
+    /// What a node has lost and not got back, for people.
+    fn lack_of(&self, node: usize) -> String {
+        let cores = || self.world.nodes[node].process.iter().flat_map(Process::cores);
+        let missing: Vec<_> = cores().map(Core::to_fill).collect();
+        let status: Vec<_> = cores().map(|core| core.repair_status(self.world.clock(node))).collect();
+        format!("{} lacks what it has lost, {missing:?}: {status:?}", node_name(node))
+    }
+
+    /// Hints on a node's disk, but for those about a record that has rotted for good here or at the target: it can be read, or
+    /// merged into, no more.
     fn hints_on(&self, node: usize) -> usize {
         let mut hints = 0;
-        let rotten = |of: usize, place: &[u8]| self.world.witness.is_damaged(of, place);
+        let rotten = |of: usize, place: &[u8]| self.world.is_rotten(of, place);
         let mut count = |index_key: &[u8], _: &[u8]| {
             let (target, place, _) = parse_hint_key(index_key).expect("nodes index under their own keys");
             let target = self.world.ids.get(&target).is_some_and(|target| rotten(*target, place));
@@ -274,8 +351,8 @@ impl<D: Disk> Run<'_, D> {
     fn check_heirs(&mut self) {
         for loan in self.world.loans.clone() {
             let Loan { name, place, dot, holder, heir, is_excused, .. } = &loan;
-            // Into a record that has rotted nothing can be merged, and nothing heals it yet.
-            let may_lack = *is_excused || self.world.witness.is_damaged(*heir, place);
+            // Into a record that has rotted for good nothing can be merged.
+            let may_lack = *is_excused || self.world.is_rotten(*heir, place);
             let has = |object: Arc<Object>| object.context().contains(*dot);
             if !may_lack && !self.copy_on(*heir, place).is_some_and(has) {
                 let (heir, holder) = (node_name(*heir), node_name(*holder));
@@ -285,21 +362,19 @@ impl<D: Disk> Run<'_, D> {
         }
     }
 
-    /// Convergence, the second half, once every key has been read from all of its replicas and repaired by that: all replicas
-    /// are the same, and nobody else has a copy. Those apart whose disk was lost or whose record has rotted: nothing rebuilds
-    /// these yet.
+    /// Convergence, in the bytes: all replicas are the same, and nobody else has a copy. Those apart whose record has rotted
+    /// for good: nobody has another.
     fn check_convergence(&mut self) {
-        let lost: BTreeSet<usize> = self.world.losses.iter().filter(|loss| loss.all).map(|loss| loss.node).collect();
         for key in 0..self.workload.keys().len() {
             let name = self.workload.keys()[key].clone();
             let Some(place) = self.world.place_of(&name) else { continue };
             let primaries = self.world.primaries(&name);
             let keepers = self.world.keepers(&name, &place);
-            let rotten = |node: usize| self.world.witness.is_damaged(node, &place);
+            let rotten = |node: usize| self.world.is_rotten(node, &place);
             let copy = |node: usize| (node, self.copy_on(node, &place));
             let strays = (0..self.world.nodes.len()).filter(|node| !keepers.contains(node));
             let stray = strays.map(copy).find(|(_, copy)| copy.is_some());
-            let is_sound = |node: &usize| !lost.contains(node) && !rotten(*node);
+            let is_sound = |node: &usize| !rotten(*node);
             let sound: Vec<_> = primaries.iter().copied().filter(is_sound).map(copy).collect();
             let first = sound.first().map(|(_, copy)| copy.clone());
             let behind = sound.iter().find(|(_, copy)| Some(copy) != first.as_ref()).cloned();

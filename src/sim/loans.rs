@@ -47,12 +47,12 @@ impl<D: Disk> World<D> {
         self.holds(*heir, place, *dot, true, None) || lends(false) && (!synced || lends(true))
     }
 
-    /// Where what is left of a key may be: on its primaries and, when the record of one has rotted, with those that have a
+    /// Where what is left of a key may be: on its primaries and, when the record of one has rotted for good, with those that have a
     /// hint for that one, since they cannot hand it over before the record is rebuilt. A record that cannot be read may say
     /// so too: whoever looks at it reports it.
     pub(super) fn keepers(&self, name: &str, place: &[u8]) -> Vec<usize> {
         let primaries = self.primaries(name);
-        let rotten = |node: &usize| primaries.contains(node) && self.witness.is_damaged(*node, place);
+        let rotten = |node: &usize| primaries.contains(node) && self.is_rotten(*node, place);
         let rotten: Vec<NodeId> = self.ids.iter().filter(|(_, node)| rotten(node)).map(|(id, _)| *id).collect();
         let keeps = |node: &usize| {
             let record = self.nodes[*node].disk.peek(place, false).map(Record::decode);

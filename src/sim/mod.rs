@@ -38,6 +38,7 @@ mod run;
 mod schedule;
 pub mod shrink;
 mod trace;
+mod trees;
 mod wire;
 mod witness;
 mod workload;

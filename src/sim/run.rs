@@ -219,7 +219,7 @@ impl<'a, D: Disk> Run<'a, D> {
         let Some(place) = flipped else { return };
         let parsed = parse_object_key(&place).expect("nodes store under their own keys");
         let name = String::from_utf8_lossy(parsed.key).into_owned();
-        self.world.witness.damage(node, place.clone());
+        self.world.witness.damage(self.world.now, node, place.clone());
         self.world.trace.say(self.world.now, &name, || format!("the record on n{}'s disk rots", node + 1));
         if let Some(key) = self.workload.key_named(&name) {
             let event = Event::Damaged { node: u16::try_from(node).expect("few nodes"), key: key_id(key) };

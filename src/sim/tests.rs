@@ -214,22 +214,6 @@ fn whoever_has_handed_a_write_over_may_lose_it_and_that_excuses_nothing() {
     }
 }
 
-/// A record that has rotted takes nothing in, so a stand-in keeps its copy to the end: that is not lost. One that nobody
-/// knows to be kept for it is.
-#[test]
-fn what_is_kept_for_a_primary_whose_record_has_rotted_is_looked_for_where_it_is() {
-    let (mut world, holder, heir) = lent();
-    let place = world.place_of("k").unwrap();
-    let primaries = world.primaries("k");
-    assert!(!primaries.contains(&holder));
-    assert_eq!(world.keepers("k", &place), primaries);
-    let well = primaries.iter().copied().find(|node| *node != heir).unwrap();
-    world.witness.damage(well, place.clone().into());
-    assert_eq!(world.keepers("k", &place), primaries, "it is kept for another");
-    world.witness.damage(heir, place.clone().into());
-    assert_eq!(world.keepers("k", &place), [&primaries[..], &[holder]].concat());
-}
-
 #[test]
 fn a_second_answer_is_noticed() {
     let mut world = world(&calm(3));

@@ -79,7 +79,7 @@ impl<D: Disk> World<D> {
             PeerRequest::Coordinate(coordinate) => {
                 (&coordinate.put.header.key, coordinate.put.header.write_id.0.to_string())
             }
-            PeerRequest::Range(_) => return,
+            PeerRequest::Range(_) | PeerRequest::Exchange(_) => return,
         };
         let key = String::from_utf8_lossy(key.as_bytes()).into_owned();
         let topic = Topic { key: key.clone(), what: what.clone() };
@@ -98,20 +98,14 @@ impl<D: Disk> World<D> {
 
     fn note_answer(&mut self, node: usize, to: PeerRef, shard: u16, answer: &PeerAnswer) {
         match answer {
-            PeerAnswer::Replicated(replicated) => match &replicated.outcome {
-                Err(Refusal::ReadOnly) => self.coverage.hit(Mark::ReadOnlyRefused),
-                Err(Refusal::Storage) => {
-                    self.coverage.add(Mark::RotFound, u64::from(self.witness.has_rot(node)));
-                }
-                _ => {}
-            },
-            PeerAnswer::Fetched(fetched) => match &fetched.outcome {
-                Ok(held) => self.coverage.add(Mark::RebuildingHeard, u64::from(held.rebuilding)),
-                Err(Refusal::Storage) => {
-                    self.coverage.add(Mark::RotFound, u64::from(self.witness.has_rot(node)));
-                }
-                Err(_) => {}
-            },
+            PeerAnswer::Replicated(replicated) => {
+                let is_refused = replicated.outcome == Err(Refusal::ReadOnly);
+                self.coverage.add(Mark::ReadOnlyRefused, u64::from(is_refused));
+            }
+            PeerAnswer::Fetched(fetched) => {
+                let is_rebuilding = fetched.outcome.as_ref().is_ok_and(|held| held.rebuilding);
+                self.coverage.add(Mark::RebuildingHeard, u64::from(is_rebuilding));
+            }
             _ => {}
         }
         if !self.trace.is_on() {
@@ -138,7 +132,7 @@ impl<D: Disk> World<D> {
                 Err(refusal) => format!("{me} does not tell {asker}: {refusal}"),
             },
             PeerAnswer::Coordinated(_) => format!("{me} answers {asker} about put {}", topic.what),
-            PeerAnswer::Ranged(_) => return,
+            PeerAnswer::Ranged(_) | PeerAnswer::Exchange(_) => return,
         };
         self.trace.say(self.now, &topic.key, || line);
     }

@@ -2,6 +2,7 @@
 //! acknowledgement is true, that nothing grows beyond its bound, that all frames went through the network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -22,6 +23,9 @@ use crate::version::{Dot, Object};
 /// Requests answered or parked, for each that may wait for an answer: what the node promises to stay below.
 const LINGERING_PER_INFLIGHT: u64 = 4;
 
+/// An answer leaves no later after its drain.
+const HELD_UP: Duration = Duration::from_secs(2);
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Witness {
@@ -30,8 +34,8 @@ pub(super) struct Witness {
     breach: Option<(Time, Violation)>,
     /// Frames that have arrived, by sender.
     delivered: BTreeMap<usize, u64>,
-    /// Rotten records: a node and a place on its disk.
-    damaged: BTreeSet<(usize, Bytes)>,
+    /// Records that have rotted, a node and a place on its disk: when they did last, and how often.
+    damaged: BTreeMap<(usize, Bytes), (Time, usize)>,
     /// What peers have asked to be on the disk.
     pub(super) promises: Promises,
     /// Nodes that run on an old copy of their disk, which the peers have yet to refuse.
@@ -70,24 +74,30 @@ impl Witness {
     }
 
     /// A record rots.
-    pub(super) fn damage(&mut self, node: usize, place: Bytes) {
-        self.damaged.insert((node, place));
+    pub(super) fn damage(&mut self, now: Time, node: usize, place: Bytes) {
+        let (last, times) = self.damaged.entry((node, place)).or_insert((now, 0));
+        (*last, *times) = (now, *times + 1);
     }
 
     /// A node has a new disk.
     pub(super) fn replaced(&mut self, node: usize) {
-        self.damaged.retain(|(of, _)| *of != node);
+        self.damaged.retain(|(of, _), _| *of != node);
         self.old_copies.remove(&node);
     }
 
-    /// Whether a node has a rotten record.
-    pub(super) fn has_rot(&self, node: usize) -> bool {
-        self.damaged.iter().any(|(of, _)| *of == node)
+    /// Where a node's records have rotted, whatever has become of them.
+    pub(super) fn damages(&self, node: usize) -> impl Iterator<Item = &Bytes> {
+        self.damaged.keys().filter(move |(of, _)| *of == node).map(|(_, place)| place)
     }
 
-    /// Whether this record has rotted.
-    pub(super) fn is_damaged(&self, node: usize, place: &[u8]) -> bool {
-        self.damaged.iter().any(|(of, known)| *of == node && known[..] == *place)
+    /// When this record rotted last.
+    pub(super) fn damaged_at(&self, node: usize, place: &[u8]) -> Option<Time> {
+        self.damaged.get(&(node, Bytes::copy_from_slice(place))).map(|(last, _)| *last)
+    }
+
+    /// How often copies of an object have rotted.
+    fn times_damaged(&self, place: &[u8]) -> usize {
+        self.damaged.iter().filter(|((_, of), _)| of[..] == *place).map(|(_, (_, times))| times).sum()
     }
 
     /// An object was sent, or lies on a disk.
@@ -179,6 +189,10 @@ impl<D: Disk> World<D> {
         if heir.is_some_and(|heir| promise.is_kept(self.nodes[*heir].disk.peek(&promise.place, true))) {
             return;
         }
+        // It has rotted and been wiped while its answer was held up.
+        if self.witness.damaged_at(node, &promise.place).is_some_and(|at| self.now.since(at) < HELD_UP) {
+            return;
+        }
         let evidence = || format!("{} tells {} that {:?} are on its disk", node_name(node), to.node, promise.dots);
         self.witness.breach(self.now, "ack honesty", None, || evidence() + ", and they are not");
     }
@@ -268,7 +282,19 @@ impl<D: Disk> World<D> {
     /// Whether a node has lost, since then, what it may have held.
     pub(super) fn may_lack(&self, node: usize, place: &[u8], synced: bool, since: Time) -> bool {
         let lost = |loss: &Loss| loss.node == node && loss.at >= since && (loss.all || !synced);
-        self.losses.iter().any(lost) || self.witness.is_damaged(node, place)
+        let rotted = self.witness.damaged_at(node, place);
+        self.losses.iter().any(lost) || rotted.is_some_and(|at| at >= since) || self.is_rotten(node, place)
+    }
+
+    /// Whether this record has rotted and lies there still.
+    pub(super) fn is_rotten(&self, node: usize, place: &[u8]) -> bool {
+        let record = || self.nodes[node].disk.peek(place, false).map(Record::decode);
+        self.witness.damaged_at(node, place).is_some() && matches!(record(), Some(Err(_)))
+    }
+
+    /// A node's records that have rotted and lie there still.
+    pub(super) fn rotten(&self, node: usize) -> impl Iterator<Item = &Bytes> {
+        self.witness.damages(node).filter(move |place| self.is_rotten(node, place))
     }
 
     /// Whether a node's disk has this write, with a counted hint for that node if one is named.
@@ -348,13 +374,17 @@ impl<D: Disk> World<D> {
             let starts = |node: &usize| self.witness.starts.get(node).copied().unwrap_or(0);
             let starts: usize = self.primaries(key).iter().map(starts).sum();
             let slotless = self.witness.slotless.get(key.as_bytes()).map_or(0, BTreeSet::len);
-            // A run may draw one actor before its generation is granted, and one for what it was granted.
-            let most = 2 * starts + slotless;
+            // A run may draw one actor before its generation is granted, and one for what it was granted; and so again once its
+            // record has rotted.
+            let damaged = self.place_of(key).map_or(0, |place| self.witness.times_damaged(&place));
+            let most = 2 * (starts + damaged) + slotless;
             let actors = self.witness.actors_of(key.as_bytes());
             if actors > most {
                 let now = self.now;
                 self.witness.breach(now, "actor bound", Some(key), || {
-                    format!("{actors} actors have written {key}, {most} are explained by restarts and slotless puts")
+                    format!(
+                        "{actors} actors have written {key}, {most} are explained by restarts, rot and slotless puts"
+                    )
                 });
             }
         }

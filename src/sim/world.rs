@@ -37,7 +37,7 @@ use super::witness::Witness;
 use super::workload::bucket_of;
 use crate::api::{Request, Response};
 use crate::frame::codec;
-use crate::node::{ClientRef, LinkId, Output, ShardCounters, ShardInput};
+use crate::node::{ClientRef, LinkId, Output, Rebuilt, ShardCounters, ShardInput};
 use crate::ring::RingView;
 use crate::types::{Key, NodeId, Now, Time};
 
@@ -335,6 +335,16 @@ impl<D: Disk> World<D> {
         status.members.iter().any(|member| member.node == status.node && member.rebuilding)
     }
 
+    /// Whether a node lacks what was wiped from its disk.
+    pub(super) fn is_lacking(&self, node: usize) -> bool {
+        self.nodes[node].process.as_ref().is_some_and(|process| process.cores().any(|core| core.lacking() > 0))
+    }
+
+    /// Whether all shards of a node that has lost its disk have filled their trees again.
+    pub(super) fn is_whole(&self, node: usize) -> bool {
+        self.nodes[node].process().cores().all(|core| core.rebuilt().is_some_and(Rebuilt::is_whole))
+    }
+
     /// The shard of a running node that a request is for.
     pub(super) fn shard_of(&self, node: usize, request: &Request) -> usize {
         let process = self.nodes[node].process();
@@ -345,7 +355,7 @@ impl<D: Disk> World<D> {
             Request::Where(place) => view.partition_of(&place.bucket, &place.key).0,
             Request::Explain(explain) => view.partition_of(&explain.bucket, &explain.key).0,
             Request::Scan(scan) => scan.partition,
-            Request::Ring | Request::Status | Request::Hints(_) => return 0,
+            Request::Ring | Request::Status | Request::Hints(_) | Request::Repair(_) => return 0,
         };
         usize::from(partition.0) % process.lanes.len()
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dynkv::api::RepairOrder;
 use dynkv::message::HelloRefusal;
 use dynkv::node::Fatal;
 use dynkv::node::startup::Stored;
@@ -9,6 +10,7 @@ use dynkv::sim::{Disk, Weather, World};
 use dynkv::types::Generation;
 
 use crate::ask::{Asking, Expect, With, get, put};
+use crate::exchange::{is_rebuilding, order};
 use crate::faults::Befall;
 use crate::plan::Plan;
 
@@ -106,6 +108,7 @@ fn a_wiped_node_takes_its_slot_back_and_does_not_count_in_reads() {
     world.wipe(1);
     world.run_for(Duration::from_secs(1));
     world.start(1);
+    order(&mut world, &[0, 1, 2], RepairOrder::Pause);
     world.settle();
     assert_eq!(world.nodes[1].id(), id);
     assert!(world.nodes[1].generation() > Generation(1));
@@ -188,6 +191,38 @@ fn the_lost_disk_is_refused_for_good_once_a_new_one_has_its_place() {
     }
 }
 
+/// A replacement that was itself replaced comes back, rebuilt as it was: of two disks the one that took the place of the other
+/// stays.
+#[test]
+fn a_replaced_replacement_is_refused_too() {
+    let mut world = Plan::new(3).born();
+    world.ask(0, put("k", "v", 1).w(3)).receipt();
+    world.wipe(1);
+    world.start(1);
+    world.settle();
+    world.run_for(Duration::from_secs(10));
+    assert!(!is_rebuilding(&world, 1), "the second disk is as good as the first");
+    let second = world.nodes[1].disk.engine().backup(9);
+    world.wipe(1);
+    world.start(1);
+    world.settle();
+    world.run_for(Duration::from_secs(10));
+    assert!(!is_rebuilding(&world, 1));
+    let third = world.nodes[1].disk.engine().backup(10);
+    world.kill(1);
+    world.swap_disk(1, second);
+    for start in 0..6 {
+        world.start(1);
+        world.run_for(Duration::from_secs(2));
+        assert!(world.nodes[1].process.is_none(), "start {start} of the second disk was let in");
+    }
+    world.swap_disk(1, third);
+    world.start(1);
+    world.settle();
+    assert_eq!(world.nodes[1].fatal, None);
+    assert_eq!(world.ask(1, get("k", 2)).found().values, ["v"]);
+}
+
 #[test]
 fn another_clusters_node_is_refused() {
     let mut world = Plan::new(3).born();
@@ -231,4 +266,22 @@ fn the_older_of_two_processes_ends() {
     world.hear_of_a_later_run(3, 1);
     assert!(matches!(world.nodes[3].fatal, Some(Fatal::Superseded { .. })), "{:?}", world.nodes[3].fatal);
     assert!(world.nodes[1].process.is_some());
+}
+
+/// It has written its first run down, and holds nothing yet.
+#[test]
+fn a_new_disk_whose_process_was_killed_before_it_met_anybody_takes_its_place() {
+    let mut world = Plan::new(3).born();
+    world.ask(0, put("k", "v", 1).w(3)).receipt();
+    world.wipe(1);
+    world.isolate(1);
+    world.start(1);
+    world.run_for(Duration::from_secs(1));
+    world.kill(1);
+    world.start(1);
+    world.mend();
+    world.settle();
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.nodes[1].fatal, None);
+    assert!(!is_rebuilding(&world, 1));
 }

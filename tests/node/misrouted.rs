@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dynkv::antientropy::config::HintsConfig;
+use dynkv::antientropy::config::{ExchangeConfig, HintsConfig};
 use dynkv::api::{ApiError, Deadline, Put, PutHeader};
 use dynkv::message::{Address, Coordinate, PeerAnswer, PeerRequest, Reason, Refusal, Replicate, Replicated};
 use dynkv::node::{Core, Output, PeerRef, ShardConfig, ShardInput, Standing};
 use dynkv::quorum::{HedgeAfter, Level};
 use dynkv::ring::{Layout, Member, Partitions, RingView, Weight};
+use dynkv::storage::merkle::Forest;
 use dynkv::storage::{MemoryConfig, MemoryEngine};
 use dynkv::types::{Bucket, Generation, Key, NodeId, Now, PartitionId, Round, Time, WriteId};
 use dynkv::version::{Actor, Body, CausalContext, Dot, Object, Sibling, Trust};
@@ -48,6 +49,7 @@ fn config() -> ShardConfig {
         read_repair_chance: 0.0,
         hedge_after: HedgeAfter::P95,
         secret: [7; 32],
+        antientropy: ExchangeConfig::default(),
         hints: HintsConfig::default(),
     }
 }
@@ -55,7 +57,7 @@ fn config() -> ShardConfig {
 /// What a node's shard answers to a peer.
 fn answer(view: &Arc<RingView>, node: NodeId, request: PeerRequest) -> PeerAnswer {
     let engine = Arc::new(MemoryEngine::new(MemoryConfig::default()));
-    let mut core = Core::new(config(), node, engine.clone(), 1);
+    let mut core = Core::new(config(), node, engine.clone(), &Forest::default(), 1);
     let trust = Trust { generation: Generation(1), trusted_since: Generation(1), granted: true };
     let from = PeerRef { node: NodeId(99), lane: 1, id: 1 };
     let standing = Standing { node, trust, rebuilding: false };

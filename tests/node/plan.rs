@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dynkv::antientropy::config::HintsConfig;
+use dynkv::antientropy::config::{ExchangeConfig, HintsConfig};
 use dynkv::gossip::config::GossipConfig;
 use dynkv::node::{ControlConfig, ShardConfig, Terms};
 use dynkv::quorum::{HedgeAfter, Level};
@@ -43,6 +43,12 @@ impl Plan {
                 read_repair_chance: 0.0,
                 hedge_after: HedgeAfter::P95,
                 secret: [7; 32],
+                antientropy: ExchangeConfig {
+                    interval: Duration::ZERO,
+                    scrub_interval: Duration::ZERO,
+                    leaves: 64,
+                    ..ExchangeConfig::default()
+                },
                 hints: HintsConfig::default(),
             },
             memory: MemoryConfig::default(),

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dynkv::api::{ApiError, Holding, Reply};
+use dynkv::api::{ApiError, Holding, RepairOrder, Reply};
 use dynkv::sim::{Reads, World};
 use dynkv::storage::{Fault, MemoryConfig};
 use dynkv::types::NodeId;
 
 use crate::ask::{Asking, Expect, PATIENCE, ReadWith, With, delete, get, put, whereabouts};
+use crate::exchange::order;
 use crate::faults::Befall;
 use crate::plan::Plan;
 
@@ -234,6 +235,7 @@ fn a_rebuilding_replica_is_repaired_and_not_counted() {
     world.run_for(PATIENCE);
     world.wipe(2);
     world.start(2);
+    order(&mut world, &[0, 1, 2], RepairOrder::Pause);
     world.settle();
     let found = world.ask(2, get("k", 2)).found();
     assert_eq!(found.values, ["v"]);

@@ -5,6 +5,7 @@
 //! own threads, so two runs of one schedule may differ.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use super::Disk;
-use crate::storage::{Crash, Engine, Failures, Family, Fault, Lookup, ReadTier, RocksConfig, RocksEngine};
+use crate::storage::{Crash, Engine, Failures, Family, Fault, Lookup, ReadTier, RocksConfig, RocksEngine, ScanLimit};
 
 /// A directory with a database in it.
 pub(in crate::sim) struct RocksDisk {
@@ -97,5 +98,16 @@ impl Disk for RocksDisk {
             Ok(Lookup::Absent | Lookup::Miss) => None,
             Err(error) => panic!("a sound disk is read: {error}"),
         }
+    }
+
+    fn survey(&self) -> Vec<(Bytes, Bytes)> {
+        let mut all = Vec::new();
+        let mut visit = |key: &[u8], record: &[u8]| {
+            all.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(record)));
+            ControlFlow::Continue(())
+        };
+        let scanned = self.engine().scan(Family::Objects, &[], None, ScanLimit::NONE, &mut visit);
+        scanned.unwrap_or_else(|error| panic!("a sound disk is read: {error}"));
+        all
     }
 }

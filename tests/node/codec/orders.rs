@@ -1,0 +1,56 @@
+//! Operators' orders, and what becomes of them.
+
+use dynkv::api::{HintOrder, HintsOrdered, Rebuilding, RepairOrder, RepairOrdered, RunningRepair};
+
+use super::*;
+
+pub fn order() -> impl Strategy<Value = Request> {
+    let target = || any::<u64>().prop_map(NodeId);
+    let order = prop_oneof![
+        proptest::option::of(target()).prop_map(|target| HintOrder::Flush { target }),
+        target().prop_map(|target| HintOrder::Drop { target }),
+    ];
+    let repair = prop_oneof![
+        proptest::option::of(any::<u16>())
+            .prop_map(|partition| RepairOrder::Start { partition: partition.map(PartitionId) }),
+        proptest::option::of(any::<u16>())
+            .prop_map(|partition| RepairOrder::Scrub { partition: partition.map(PartitionId) }),
+        Just(RepairOrder::Pause),
+        Just(RepairOrder::Resume),
+    ];
+    prop_oneof![order.prop_map(Request::Hints), repair.prop_map(Request::Repair)]
+}
+
+pub fn ordered() -> impl Strategy<Value = Response> {
+    let hints = any::<(u64, u64, u64)>()
+        .prop_map(|(hints, counted, bytes)| Response::plain(Reply::Hints(HintsOrdered { hints, counted, bytes })));
+    let repair = any::<(u64, bool)>()
+        .prop_map(|(trees, paused)| Response::plain(Reply::Repair(RepairOrdered { trees, paused })));
+    prop_oneof![hints, repair]
+}
+
+pub fn repair() -> impl Strategy<Value = RepairStatus> {
+    let running = any::<(u16, u8, u64, u64, u64)>().prop_map(|(partition, n, peer, keys_differing, bytes)| {
+        RunningRepair { partition: PartitionId(partition), n, peer: NodeId(peer), keys_differing, bytes }
+    });
+    let words = (any::<bool>(), proptest::option::of(".{0,8}"), proptest::collection::vec(running, 0..3));
+    let rebuilding = proptest::option::of(any::<(u64, u64)>().prop_map(|(done, of)| Rebuilding { done, of }));
+    let numbers = (any::<[u64; 7]>(), any::<Option<u64>>(), rebuilding);
+    (words, numbers).prop_map(|((paused, waiting, running), (numbers, eta_s, rebuilding))| {
+        let [due, compared, differing, keys_differing, bytes, done, of] = numbers;
+        RepairStatus {
+            paused,
+            waiting,
+            running,
+            due,
+            compared,
+            differing,
+            keys_differing,
+            bytes,
+            done,
+            of,
+            eta_s,
+            rebuilding,
+        }
+    })
+}
