@@ -52,7 +52,7 @@ catalogue! {
     /// A merge drops a delete where there is also a value.
     TombstoneYields = "tombstone-yields", caught by [LOST];
     /// A merge keeps a local sibling although the other copy has seen it replaced.
-    ReplacedReturns = "replaced-returns", caught by [ANTICHAIN, SIBLINGS];
+    ReplacedReturns = "replaced-returns", caught by [ANTICHAIN, SIBLINGS, CONVERGENCE];
     /// Versions have no dots: a write replaces what its author was shown only if that was all there is.
     PlainVersionVector = "plain-version-vector", caught by [ANTICHAIN, SIBLINGS];
     /// A get is answered by whoever answers first, whatever R says.
