@@ -26,8 +26,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::exchange::{
-    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_ITEMS, MAX_KEYS, MAX_SUMS, MAX_TREES,
-    Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
+    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_ITEMS, MAX_KEYS, MAX_LEAVES, MAX_SUMS,
+    MAX_TREES, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
 };
 pub use self::hello::{Hello, HelloAnswer, HelloRefusal};
 use crate::api::{ApiError, Put, Receipt, Timing, Trace};

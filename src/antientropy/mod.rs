@@ -28,7 +28,7 @@ mod trees;
 pub use backlog::HintBacklog;
 pub use exchange::{
     Comparison, Exchange, ExchangeCommand, ExchangeCounters, ExchangeFailure, ExchangeSettings, ExchangeStatus,
-    PeerPage, Step, Transferred, TreeVerdict,
+    MAX_LEAVES, PeerPage, Step, Transferred, TreeVerdict,
 };
 pub use handoff::{Command, Handoff, HandoffCounters, JobId, MAX_WINDOW, Settings, Ticket};
 pub use scrub::{Scrub, ScrubCommand, ScrubCounters, ScrubSettings};

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
-pub use crate::antientropy::TreeVerdict;
+pub use crate::antientropy::{MAX_LEAVES, TreeVerdict};
 use crate::storage::merkle::{Leaves, SumsOf, TreeId};
 use crate::types::{Bucket, Key, PartitionId, RingVersion};
 
@@ -114,7 +114,7 @@ pub struct Items {
     pub tree: TreeId,
     /// How many leaves it is taken to have.
     pub leaves: Leaves,
-    /// Those leaves, ascending, each once.
+    /// Those leaves, ascending, each once; at most [`MAX_LEAVES`]: each is a walk of its own over the disk.
     pub of: Vec<u16>,
     /// Only what lies behind this key.
     pub after: Option<TreeKey>,

@@ -18,8 +18,8 @@ use super::super::kind::Kind;
 use super::super::raw::RawFrame;
 use super::{DecodeError, frame, header, no_body, nothing_left, parse, split, unexpected};
 use crate::message::{
-    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_ITEMS, MAX_KEYS, MAX_SUMS, MAX_TREES,
-    Refusal, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
+    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_ITEMS, MAX_KEYS, MAX_LEAVES, MAX_SUMS,
+    MAX_TREES, Refusal, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
 };
 use crate::storage::merkle::{Leaves, SumsOf, TreeId};
 use crate::types::{PartitionId, RingVersion};
@@ -256,7 +256,7 @@ fn leaves_of(count: u32) -> Result<Leaves, DecodeError> {
 
 /// Ascending, or a page could not say how far it has got.
 fn leaf_indices(mut body: Bytes, leaves: Leaves) -> Result<Vec<u16>, DecodeError> {
-    let of = count(&body, size_of::<u16>(), leaves.count() as usize, "leaves")?;
+    let of = count(&body, size_of::<u16>(), MAX_LEAVES, "leaves")?;
     let of: Vec<u16> = (0..of).map(|_| body.get_u16()).collect();
     if let Some(leaf) = of.iter().find(|leaf| u32::from(**leaf) >= leaves.count()) {
         return Err(DecodeError::Body { reason: format!("leaf {leaf} of a tree of {}", leaves.count()) });
