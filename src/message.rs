@@ -248,6 +248,10 @@ pub enum Refusal {
     /// The tree takes part in another exchange.
     #[error("it compares this partition with another node")]
     Busy,
+    /// The object was read before this round, which the receiver has met: it may hold what has been reaped since. Whoever
+    /// sent it takes the round over, durably, and reads it again.
+    #[error("it has met reaping round {}, and the object is older", .0.0)]
+    Fenced(Round),
 }
 
 /// The answer to a [`Replicate`].

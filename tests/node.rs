@@ -20,6 +20,8 @@ mod durability;
 mod exchange;
 #[path = "node/faults.rs"]
 mod faults;
+#[path = "node/fences.rs"]
+mod fences;
 #[path = "node/forwarding.rs"]
 mod forwarding;
 #[path = "node/hints.rs"]

@@ -33,7 +33,7 @@ use super::pace::{Backoff, Throttle};
 use super::pass::{Speed, Target};
 use crate::ring::RingView;
 use crate::storage::{HintChange, HintDrop, HintFound, HintItem, HintPage, HintSpec, OpFailure};
-use crate::types::{NodeId, Now, Time};
+use crate::types::{NodeId, Now, Round, Time};
 use crate::version::{Digest, Object};
 
 /// Hints of one target under way at a time, at most: enough to fill a sync at the target, few to do again after a loss.
@@ -103,6 +103,20 @@ pub enum Command {
         key: Bytes,
         /// The object.
         object: Arc<Object>,
+        /// The reaping round at which it was read.
+        round: Round,
+    },
+    /// One of them has met this reaping round, and the object is older: take the round over, durably, then read the hint's
+    /// record again, and call [`Handoff::on_found`].
+    LookAgain {
+        /// For the call.
+        job: JobId,
+        /// Whose hint.
+        target: NodeId,
+        /// Of which object.
+        key: Bytes,
+        /// The round.
+        round: Round,
     },
     /// Drop a hint that is where it belongs, and call [`Handoff::on_dropped`].
     Drop {
@@ -373,13 +387,13 @@ impl Handoff {
         match (found, goal) {
             // It went its way since the page was read.
             (Ok(None), _) => self.finish(job, true),
-            (Ok(Some(HintFound { object, hint })), Goal::To { nodes, rerouted }) => {
+            (Ok(Some(HintFound { object, hint, round })), Goal::To { nodes, rerouted }) => {
                 let known = self.jobs.get_mut(&job).expect("it was there a moment ago");
                 let (target, key) = (known.item.target, known.item.key.clone());
                 let sent = object.digest();
                 known.stage = Stage::Sent { digest: hint.digest, sent };
                 known.rerouted = rerouted;
-                out.push(Command::Send { job, to: nodes, key: key.clone(), object });
+                out.push(Command::Send { job, to: nodes, key: key.clone(), object, round });
                 if mutant!(HintDroppedOnSend) {
                     self.on_acknowledged(now, job, out);
                     return;
@@ -410,6 +424,16 @@ impl Handoff {
         if matches!(self.jobs.get(&job), Some(Job { stage: Stage::Sent { .. }, .. })) {
             self.fail(now, job);
             self.pump(now, out);
+        }
+    }
+
+    /// One of them has met a reaping round, and what was sent is older.
+    pub fn on_fenced(&mut self, job: JobId, round: Round, out: &mut Vec<Command>) {
+        let Some(known) = self.jobs.get_mut(&job) else { return };
+        if matches!(known.stage, Stage::Sent { .. }) {
+            known.stage = Stage::Looking;
+            let (target, key) = (known.item.target, known.item.key.clone());
+            out.push(Command::LookAgain { job, target, key, round });
         }
     }
 

@@ -13,7 +13,7 @@ use crate::antientropy::{HintBacklog, Step as ExchangeStep, Ticket, healing, tre
 use crate::api::RepairStatus;
 use crate::storage::merkle::{CountSpec, Forest, ItemHasher, ItemSpec, TreeId, Trees, count_leaves, read_items};
 use crate::storage::{
-    Done, Engine, HintSpec, OpFailure, Page, PageSpec, StorageError, Store, StoreLimits, Task, read_hint_page,
+    Done, Engine, HintSpec, OpFailure, Page, PageSpec, Rounds, StorageError, Store, StoreLimits, Task, read_hint_page,
     read_page,
 };
 use crate::types::{BatchNumber, NodeId, Now, Time};
@@ -114,15 +114,23 @@ pub struct Core<E> {
 }
 
 impl<E: Engine> Core<E> {
-    /// A shard that has been told nothing yet, on `engine`, whose trees are in `forest`; `seed` is what its random numbers
-    /// come from.
-    pub fn new(config: ShardConfig, node: NodeId, engine: Arc<E>, forest: &Forest, seed: u64) -> Core<E> {
+    /// A shard that has been told nothing yet, on `engine`, whose trees are in `forest` and whose rounds these are; `seed` is
+    /// what its random numbers come from.
+    pub fn new(
+        config: ShardConfig,
+        node: NodeId,
+        engine: Arc<E>,
+        forest: &Forest,
+        rounds: &Rounds,
+        seed: u64,
+    ) -> Core<E> {
         let limits = StoreLimits { parked: config.max_inflight * PARKED_PER_INFLIGHT };
         let hasher = ItemHasher::new(&config.secret);
         let trees = Trees::of(forest, config.shard, config.shards, config.leaves(), hasher);
         let mut shard = Shard::new(config, node, seed);
         shard.restore(trees.lacking(), trees.uncounted());
-        Core { shard, store: Store::new(engine, limits, trees), effects: Effects::default(), done: Vec::new() }
+        let store = Store::new(engine, limits, trees, rounds.clone());
+        Core { shard, store, effects: Effects::default(), done: Vec::new() }
     }
 
     /// When [`ShardInput::Timer`] is due.
@@ -143,6 +151,11 @@ impl<E: Engine> Core<E> {
     /// Whether these are all: those of an earlier run are counted after the start.
     pub fn hints_are_counted(&self) -> bool {
         self.shard.hints_are_counted()
+    }
+
+    /// The reaping rounds that it has met.
+    pub fn rounds(&self) -> &Rounds {
+        self.store.rounds()
     }
 
     /// The Merkle trees over its records.
@@ -222,8 +235,10 @@ impl<E: Engine> Core<E> {
                     host.written(number);
                 }
                 self.trace(Step::Written { syncs: self.effects.sync }, host);
-                self.release(now, host);
-                self.settle(now, host);
+                if self.sync_rounds(now, host) {
+                    self.release(now, host);
+                    self.settle(now, host);
+                }
             }
             Err(error) => {
                 host.write_failed(&error);
@@ -232,6 +247,26 @@ impl<E: Engine> Core<E> {
                 } else {
                     self.revoke(now, host);
                 }
+            }
+        }
+    }
+
+    /// A round that was raised is on the disk before anything leaves, whatever else it is: this drain's labels and answers may
+    /// name it. False if the disk has failed.
+    fn sync_rounds(&mut self, now: Now, host: &mut impl Host) -> bool {
+        if !self.store.owes_sync() {
+            return true;
+        }
+        match host.sync() {
+            Ok(()) => {
+                self.store.on_synced();
+                true
+            }
+            Err(error) => {
+                self.store.on_sync_failed();
+                host.write_failed(&error);
+                self.revoke(now, host);
+                false
             }
         }
     }

@@ -146,6 +146,28 @@ pub enum Purpose {
     Mint(u64),
     /// A known write, to be replicated again.
     Rewrite(u64),
+    /// The dot of a put whose key has no slot here.
+    MintAway(u64),
+    /// A put that a holder has refused since a round has passed it by: what this node's store holds now.
+    Refresh {
+        /// The put.
+        entry: u64,
+        /// The slot.
+        slot: Slot,
+        /// The holder.
+        holder: NodeId,
+    },
+    /// The same for a get's repair.
+    RefreshRepair {
+        /// The get.
+        entry: u64,
+        /// The slot.
+        slot: Slot,
+        /// The holder.
+        holder: NodeId,
+    },
+    /// A peer's round, taken over; what depends on it comes after.
+    Adopt,
     /// A put's copy here, where this node stands in for a slot.
     StandIn {
         /// The put.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::{Ack, ReadQuorum, Tally};
 use crate::ring::Slot;
-use crate::types::NodeId;
+use crate::types::{NodeId, Round};
 use crate::version::{CausalContext, Digest, Object};
 
 mod step;
@@ -51,17 +51,19 @@ struct Primary {
     unwilling: bool,
 }
 
-/// An object and the name of its version.
+/// An object, the name of its version, and the round at which some replica held it, or all the parts that it was merged of.
 #[derive(Clone, Debug)]
 struct Version {
     object: Arc<Object>,
     digest: Digest,
+    round: Round,
 }
 
 /// The answer, while primaries are to make it durable.
 #[derive(Clone, Debug)]
 struct Withheld {
     object: Arc<Object>,
+    round: Round,
     acks: Vec<Ack>,
     repaired: Vec<NodeId>,
 }
@@ -153,6 +155,14 @@ impl Get {
         }
     }
 
+    /// The result that primaries are to make durable before it is given.
+    pub fn withheld(&self) -> Option<&Arc<Object>> {
+        match &self.phase {
+            Phase::Repairing(withheld) => Some(&withheld.object),
+            _ => None,
+        }
+    }
+
     /// Primaries that must hold the result on their disks before it is given: any R of N meet one of them.
     pub fn to_repair(&self) -> u8 {
         self.quorum.n() - self.quorum.r() + 1
@@ -167,7 +177,8 @@ impl Get {
 
     /// A replica has said what it holds. A rebuilding one's word is merged but does not count, for what it lost it does not
     /// know; nor does a stand-in's that has nothing, for it may never have been told.
-    pub fn on_reply(&mut self, slot: Slot, from: NodeId, found: Found, rebuilding: bool) {
+    /// `round` is that of its store.
+    pub fn on_reply(&mut self, slot: Slot, from: NodeId, found: Found, round: Round, rebuilding: bool) {
         if let Found::Same(digest) = found
             && !self.named.contains(&digest)
         {
@@ -182,7 +193,7 @@ impl Get {
         let holds = match found {
             Found::Nothing => Holds::Nothing,
             Found::Same(digest) => Holds::Version(digest),
-            Found::Object(object) => Holds::Version(self.merge(object)),
+            Found::Object(object) => Holds::Version(self.merge(object, round)),
         };
         if let Some(primary) = self.primary(slot, from) {
             primary.holds = holds;
@@ -190,15 +201,15 @@ impl Get {
     }
 
     /// Merges a reply; its digest.
-    fn merge(&mut self, object: Arc<Object>) -> Digest {
+    fn merge(&mut self, object: Arc<Object>, round: Round) -> Digest {
         let digest = object.digest();
         let merged = match self.merged.take() {
             Some(merged) if merged.digest == digest || merged.object.merges_to_self(&object) => merged,
             Some(merged) if !object.merges_to_self(&merged.object) => {
                 let object = Arc::new(merged.object.merge(&object));
-                Version { digest: object.digest(), object }
+                Version { digest: object.digest(), object, round: merged.round.min(round) }
             }
-            _ => Version { object, digest },
+            _ => Version { object, digest, round },
         };
         self.merged = Some(merged);
         digest
@@ -304,7 +315,7 @@ impl Get {
     /// The answer; `None`: primaries have to make it durable first.
     fn conclude(&mut self, usable: &impl Fn(NodeId) -> bool, repairs: &mut Vec<Repair>) -> Option<GetVerdict> {
         let acks = self.tally.acks();
-        let Some(Version { object, digest }) = self.merged.clone() else {
+        let Some(Version { object, digest, round }) = self.merged.clone() else {
             return Some(GetVerdict::Answer { object: None, acks, repaired: Vec::new() });
         };
         let mut behind: Vec<&Primary> = self.primaries.iter().filter(|primary| primary.is_behind(digest)).collect();
@@ -321,9 +332,9 @@ impl Get {
         self.primaries.iter_mut().for_each(|primary| primary.sent = Some(digest));
         // All of them: who holds the same may not have it on its disk.
         let to = self.primaries.iter().map(|primary| (primary.slot, primary.node)).collect();
-        repairs.push(Repair { object: object.clone(), to, sync: true, again: false });
+        repairs.push(Repair { object: object.clone(), round, to, sync: true, again: false });
         self.again = false;
-        self.phase = Phase::Repairing(Withheld { object, acks, repaired });
+        self.phase = Phase::Repairing(Withheld { object, round, acks, repaired });
         None
     }
 
@@ -429,7 +440,7 @@ impl Get {
         let willing = self.primaries.iter().filter(|primary| primary.durable || !primary.unwilling).count();
         let wanted = usize::from(self.to_repair());
         if durable >= wanted {
-            let Withheld { object, acks, repaired } = held.clone();
+            let Withheld { object, acks, repaired, .. } = held.clone();
             self.phase = Phase::Answered;
             return Some(GetVerdict::Answer { object: Some(object), acks, repaired });
         }
@@ -441,7 +452,7 @@ impl Get {
         if std::mem::take(&mut self.again) {
             let late = self.primaries.iter().filter(|primary| !primary.durable && !primary.unwilling);
             let to = late.map(|primary| (primary.slot, primary.node)).collect();
-            repairs.push(Repair { object: held.object.clone(), to, sync: true, again: true });
+            repairs.push(Repair { object: held.object.clone(), round: held.round, to, sync: true, again: true });
         }
         None
     }
@@ -453,7 +464,7 @@ impl Get {
 
     /// Whoever is behind what is known now and was not sent it.
     fn repair_late(&mut self) -> Option<Repair> {
-        let Version { object, digest } = self.merged.as_ref()?;
+        let Version { object, digest, round } = self.merged.as_ref()?;
         let mut to = Vec::new();
         for primary in &mut self.primaries {
             if primary.is_behind(*digest) && primary.sent != Some(*digest) {
@@ -461,7 +472,7 @@ impl Get {
                 to.push((primary.slot, primary.node));
             }
         }
-        (!to.is_empty()).then(|| Repair { object: object.clone(), to, sync: false, again: false })
+        (!to.is_empty()).then(|| Repair { object: object.clone(), round: *round, to, sync: false, again: false })
     }
 }
 

@@ -30,6 +30,7 @@ use crate::message::ControlMessage;
 use crate::net::{Lane, Link, QueueLimits};
 use crate::node::{Control, ControlEffects, ControlInput, LinkId, Route, ShardInput};
 use crate::storage::merkle::Forest;
+use crate::storage::{Rounds, StorageError};
 use crate::types::NodeId;
 
 /// Events that may wait for control; the senders say what they do when it is full.
@@ -221,9 +222,12 @@ impl ControlTask {
                 info!(node = %self.control.node(), ring = ring.version().0, members = ring.layout().members().len(), "part of the ring");
                 start.check_birth(ring.layout())?;
                 let (disk, leaves, layout) = (self.disk.clone(), start.config.leaves(), ring.layout().clone());
-                let load = move || Forest::load(&**disk.engine(), leaves, Some(&tree_shape(&layout)));
-                let forest = self.supervisor.blocking("Merkle trees", load).await??;
-                start.start(self.control.node(), &forest, &self.supervisor)?;
+                let load = move || {
+                    let forest = Forest::load(&**disk.engine(), leaves, Some(&tree_shape(&layout)))?;
+                    Ok::<_, StorageError>((forest, Rounds::load(&**disk.engine())?))
+                };
+                let (forest, rounds) = self.supervisor.blocking("Merkle trees", load).await??;
+                start.start(self.control.node(), (&forest, &rounds), &self.supervisor)?;
             }
             self.switch.shards.notify(&ShardInput::Ring(ring.clone()));
             self.board.set_ring(ring);

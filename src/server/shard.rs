@@ -16,6 +16,7 @@ use super::read_pool::ReadPool;
 use crate::antientropy::HintBacklog;
 use crate::api::RepairStatus;
 use crate::node::{Core, InboxLimits, ShardConfig, ShardCounters, ShardInput};
+use crate::storage::Rounds;
 use crate::storage::merkle::Forest;
 use crate::types::{BatchNumber, NodeId, Now, PartitionId, Time};
 
@@ -201,7 +202,7 @@ impl ShardThread {
         config: ShardConfig,
         node: NodeId,
         with: Surroundings,
-        forest: &Forest,
+        (forest, rounds): (&Forest, &Rounds),
         seed: u64,
     ) -> ShardThread {
         let host = ShardHost {
@@ -217,7 +218,7 @@ impl ShardThread {
             to_lanes: BTreeMap::new(),
             disk: with.disk.clone(),
         };
-        let core = Core::new(config, node, with.disk.engine().clone(), forest, seed);
+        let core = Core::new(config, node, with.disk.engine().clone(), forest, rounds, seed);
         ShardThread { shard, core, host, clock: with.clock, repair: Shown::default() }
     }
 

@@ -8,6 +8,7 @@ use super::shard::{ShardThread, Shards, Surroundings};
 use super::supervise::{OnEnd, Supervisor};
 use crate::node::ShardConfig;
 use crate::ring::Layout;
+use crate::storage::Rounds;
 use crate::storage::merkle::Forest;
 use crate::types::NodeId;
 
@@ -41,11 +42,16 @@ impl ShardsStart {
     ///
     /// # Errors
     /// [`ServerError::Ended`] if the system has no thread left.
-    pub fn start(self, node: NodeId, forest: &Forest, supervisor: &Supervisor) -> Result<(), ServerError> {
+    pub fn start(
+        self,
+        node: NodeId,
+        (forest, rounds): (&Forest, &Rounds),
+        supervisor: &Supervisor,
+    ) -> Result<(), ServerError> {
         for (index, shard) in (0..).zip(self.shards.all()) {
             let config = ShardConfig { shard: index, ..self.config.clone() };
             let seed = self.seed.wrapping_add(u64::from(index));
-            let thread = ShardThread::new(shard.clone(), config, node, self.with.clone(), forest, seed);
+            let thread = ShardThread::new(shard.clone(), config, node, self.with.clone(), (forest, rounds), seed);
             supervisor.thread(SHARD_THREAD, OnEnd::StopNode, move || thread.run())?;
         }
         Ok(())

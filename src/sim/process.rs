@@ -11,6 +11,7 @@ use super::world::Event;
 use crate::antientropy::tree_shape;
 use crate::node::startup::{Draws, Start, StartError, Stored, clean_record};
 use crate::node::{Control, ControlConfig, Core, Fatal, InboxLimits, InputQueue, LinkId, ShardConfig};
+use crate::storage::Rounds;
 use crate::storage::merkle::Forest;
 use crate::storage::{Batch, Engine, Family};
 use crate::types::{BatchNumber, DiskId, Generation, NodeId, Nonce, Now, Time};
@@ -207,13 +208,14 @@ impl<D: Disk> Node<D> {
         let (start, mut batch) = Start::begin(stored, &self.config.name, draws, recovered, self.survived)?;
         let shape = start.layout.as_ref().map(tree_shape);
         let forest = Forest::load(&**engine, self.config.shard.leaves(), shape.as_ref())?;
+        let rounds = Rounds::load(&**engine)?;
         engine.commit(&mut batch)?;
         engine.sync()?;
         self.trust_lost = start.stored > Generation(0) && start.run.trusted_since == start.run.generation;
         let lane = |shard| {
             let config = ShardConfig { shard, shards: self.config.shards, ..self.config.shard.clone() };
             let inbox = InputQueue::new(InboxLimits::of(config.max_inflight, INBOX_BYTES));
-            let core = Core::new(config, start.identity.node, engine.clone(), &forest, rng.random());
+            let core = Core::new(config, start.identity.node, engine.clone(), &forest, &rounds, rng.random());
             Lane { core, inbox, woken: false, timer: None, busy: Time::ZERO }
         };
         let lanes = (0..self.config.shards).map(lane).collect();

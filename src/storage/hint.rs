@@ -14,7 +14,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Batch, Family, Record, StorageError, hint_key};
-use crate::types::NodeId;
+use crate::types::{NodeId, Round};
 use crate::version::{Digest, Object};
 
 const FORMAT: u8 = 1;
@@ -63,6 +63,8 @@ pub struct HintFound {
     pub object: Arc<Object>,
     /// The hint.
     pub hint: Hint,
+    /// The round of the object's partition.
+    pub round: Round,
 }
 
 /// What became of a hint that was to be dropped.

@@ -75,6 +75,12 @@ pub fn token_start(partition: PartitionId, token: Token) -> [u8; PREFIX_LEN] {
     bytes
 }
 
+/// The partition of an object's key.
+pub(super) fn partition_of(key: &[u8]) -> PartitionId {
+    let partition = key.first_chunk::<2>().expect("an object's key begins with its partition");
+    PartitionId(u16::from_be_bytes(*partition))
+}
+
 /// The range `[start, end)` of a partition's keys; without `end` it reaches to the family's end, which
 /// [`OBJECTS_END`] also bounds.
 pub fn partition_bounds(partition: PartitionId) -> (Vec<u8>, Option<Vec<u8>>) {
@@ -128,10 +134,14 @@ pub enum MetaKey {
     Grant(NodeId),
     /// The generation that stopped cleanly: synced last of all, so its presence vouches for every write before it.
     Clean,
+    /// How many reaping rounds of a partition this node has met; see [`Rounds`](crate::storage::Rounds).
+    Round(PartitionId),
 }
 
 /// What every grant's key begins with, and the first key after the grants.
 const GRANTS: (&str, &str) = ("grants/", "grants0");
+/// The same of rounds.
+const ROUNDS: (&str, &str) = ("rounds/", "rounds0");
 
 impl MetaKey {
     /// The key's bytes.
@@ -144,6 +154,7 @@ impl MetaKey {
             MetaKey::BirthVote => b"birth-vote",
             MetaKey::Clean => b"clean",
             MetaKey::Grant(node) => return Cow::Owned(format!("{}{node}", GRANTS.0).into_bytes()),
+            MetaKey::Round(partition) => return Cow::Owned(format!("{}{:04x}", ROUNDS.0, partition.0).into_bytes()),
         })
     }
 
@@ -157,6 +168,18 @@ impl MetaKey {
         let digits = std::str::from_utf8(bytes.strip_prefix(GRANTS.0.as_bytes())?).ok()?;
         let node = NodeId(u64::from_str_radix(digits, 16).ok()?);
         (*MetaKey::Grant(node).bytes() == *bytes).then_some(node)
+    }
+
+    /// The range `[start, end)` of all rounds.
+    pub fn round_bounds() -> (&'static [u8], &'static [u8]) {
+        (ROUNDS.0.as_bytes(), ROUNDS.1.as_bytes())
+    }
+
+    /// The partition that a round's key names; `None` if it is no round's key.
+    pub fn parse_round(bytes: &[u8]) -> Option<PartitionId> {
+        let digits = std::str::from_utf8(bytes.strip_prefix(ROUNDS.0.as_bytes())?).ok()?;
+        let partition = PartitionId(u16::from_str_radix(digits, 16).ok()?);
+        (*MetaKey::Round(partition).bytes() == *bytes).then_some(partition)
     }
 }
 
@@ -260,15 +283,22 @@ mod tests {
             MetaKey::BirthVote,
             MetaKey::Grant(node),
             MetaKey::Clean,
+            MetaKey::Round(PartitionId(0xab)),
         ];
         let (start, end) = MetaKey::grant_bounds();
+        let (first, beyond) = MetaKey::round_bounds();
         for (place, key) in keys.iter().enumerate() {
             let bytes = key.bytes();
             assert!(keys[..place].iter().all(|other| other.bytes() != bytes), "{key:?}");
             let is_grant = matches!(key, MetaKey::Grant(_));
             assert_eq!(start <= &*bytes && &*bytes < end, is_grant, "{key:?}");
             assert_eq!(MetaKey::parse_grant(&bytes), is_grant.then_some(node), "{key:?}");
+            let is_round = matches!(key, MetaKey::Round(_));
+            assert_eq!(first <= &*bytes && &*bytes < beyond, is_round, "{key:?}");
+            assert_eq!(MetaKey::parse_round(&bytes), is_round.then_some(PartitionId(0xab)), "{key:?}");
         }
+        assert_eq!(&*MetaKey::Round(PartitionId(0xab)).bytes(), b"rounds/00ab");
+        assert_eq!((MetaKey::parse_round(b"rounds/ab"), MetaKey::parse_round(b"rounds/00AB")), (None, None));
         assert_eq!(&*MetaKey::Grant(node).bytes(), b"grants/00000000000000ab");
         assert_eq!(MetaKey::parse_grant(b"grants/ab"), None);
     }

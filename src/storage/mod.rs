@@ -9,6 +9,7 @@
 //! | `record.rs`, `op.rs` | what stands under an object's key, and what is done to it: pure |
 //! | `hint.rs` | who waits for what a record holds, and the index of that |
 //! | `store.rs` | a shard's view of the engine: parking, overlay, one batch a drain |
+//! | `rounds.rs` | [`Rounds`]: how far reaping has come, and which copies are therefore too old to be merged |
 //! | `page.rs`, `hint_page.rs` | pages of a partition, and of the index of hints |
 //! | `merkle.rs`, `merkle/` | Merkle trees over what the node holds, kept in the batches that change it |
 //! | `memory.rs`, `memory/` | [`MemoryEngine`]: a modelled disk for the simulation, with faults |
@@ -31,6 +32,7 @@ mod page;
 mod record;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
+mod rounds;
 mod store;
 
 #[cfg(test)]
@@ -48,4 +50,5 @@ pub use page::{Page, PageItem, PageSpec, read_page};
 pub use record::Record;
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksConfig, RocksEngine};
+pub use rounds::Rounds;
 pub use store::{Done, Healing, OpFailure, Scrubbed, Store, StoreLimits, Task, Wiped};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Hint, HintDrop, HintFound, NewHint, Record};
-use crate::types::{NodeId, WriteId};
+use crate::types::{NodeId, Round, WriteId};
 use crate::version::{Actor, Body, CausalContext, Digest, Dot, Object, Own, Sibling, Trust, mint};
 
 /// A write that this node coordinates.
@@ -36,10 +36,15 @@ pub enum Op {
     Read,
     /// Mint a dot for a write.
     Update(Box<Update>),
-    /// Merge what another replica sent, or what a node without a slot of the key keeps for others.
+    /// Mint a dot for a write of a key that has no slot here: nothing is read, and nothing is written.
+    Mint(Box<Update>),
+    /// Merge what another replica sent, or what a node without a slot of the key keeps for others; unless it was read before
+    /// a round that this store has met since.
     Merge {
         /// What.
         object: Arc<Object>,
+        /// The round of the store that it was read from, then; of a merge, the lowest of its parts'.
+        round: Round,
         /// For whom it is to be kept: each gets a hint, or has it renewed.
         hints: Vec<NewHint>,
     },
@@ -68,26 +73,53 @@ pub enum Op {
         /// As for [`Op::DropHint`].
         keep_object: bool,
     },
+    /// Raise the round of the key's partition to this one, unless it is there already, and look.
+    Adopt {
+        /// Another store's round.
+        round: Round,
+    },
+    /// The same, and delete the record if nothing is in it but a tombstone that all members were asked about.
+    Reap {
+        /// The round that they were asked in.
+        round: Round,
+        /// The tombstone's object.
+        digest: Digest,
+    },
 }
 
 impl Op {
     /// Whether it may write.
     pub fn is_write(&self) -> bool {
-        !matches!(self, Op::Read | Op::ReadHint { .. })
+        !matches!(self, Op::Read | Op::ReadHint { .. } | Op::Mint(_))
+    }
+
+    /// The round that the store is to have met before it is applied.
+    pub(super) fn raises_to(&self) -> Option<Round> {
+        match self {
+            Op::Adopt { round } | Op::Reap { round, .. } => Some(*round),
+            _ => None,
+        }
     }
 }
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The object as it stands; `None` if there is no record.
-    Read(Option<Arc<Object>>),
+    /// What stands.
+    Read {
+        /// `None` if there is no record.
+        object: Option<Arc<Object>>,
+        /// The partition's round.
+        round: Round,
+    },
     /// The dot was minted.
     Updated {
         /// The object that now stands.
         object: Arc<Object>,
         /// The write's dot.
         dot: Dot,
+        /// The partition's round.
+        round: Round,
     },
     /// The write would leave too many siblings; nothing was written.
     TooManySiblings {
@@ -99,6 +131,13 @@ pub enum Outcome {
         /// What was merged into the record.
         incoming: Arc<Object>,
     },
+    /// It was read before a round that this store has met, and may hold what has been reaped since: nothing was written.
+    Fenced {
+        /// This store's round.
+        round: Round,
+    },
+    /// The record is gone; or (`false`) there is none, or it is not what all members were asked about.
+    Reaped(bool),
     /// The hint, if there is one.
     Hint(Option<HintFound>),
     /// What became of the hint.
@@ -116,17 +155,26 @@ pub enum Change {
     Delete,
 }
 
-/// Applies `op` to the record that stands (`None`: none does).
-pub fn apply(op: Op, current: Option<&Record>) -> (Change, Outcome) {
+/// Applies `op` to the record that stands (`None`: none does), in a store whose round of the key's partition is `at`.
+pub fn apply(op: Op, current: Option<&Record>, at: Round) -> (Change, Outcome) {
     match op {
-        Op::Read => (Change::Keep, Outcome::Read(current.map(|record| record.object.clone()))),
-        Op::Update(update) => apply_update(*update, current),
-        Op::Merge { object, hints } => {
+        Op::Read | Op::Adopt { .. } => {
+            (Change::Keep, Outcome::Read { object: current.map(|record| record.object.clone()), round: at })
+        }
+        Op::Update(update) => apply_update(*update, current, at),
+        Op::Mint(update) => (Change::Keep, apply_update(*update, None, at).1),
+        Op::Merge { round, .. } if round < at => (Change::Keep, Outcome::Fenced { round: at }),
+        Op::Merge { object, hints, .. } => {
             (apply_merge(object.clone(), &hints, current), Outcome::Merged { incoming: object })
         }
+        Op::Reap { digest, .. } => {
+            let reaped = current.is_some_and(|record| record.is_only_tombstone(digest));
+            (if reaped { Change::Delete } else { Change::Keep }, Outcome::Reaped(reaped))
+        }
         Op::ReadHint { target } => {
-            let found =
-                |record: &Record| Some(HintFound { hint: *record.hint(target)?, object: record.object.clone() });
+            let found = |record: &Record| {
+                Some(HintFound { hint: *record.hint(target)?, object: record.object.clone(), round: at })
+            };
             (Change::Keep, Outcome::Hint(current.and_then(found)))
         }
         Op::DropHint { target, digest, sent, keep_object } => {
@@ -149,7 +197,7 @@ pub fn apply(op: Op, current: Option<&Record>) -> (Change, Outcome) {
     }
 }
 
-fn apply_update(update: Update, current: Option<&Record>) -> (Change, Outcome) {
+fn apply_update(update: Update, current: Option<&Record>, at: Round) -> (Change, Outcome) {
     let local = current.map(|record| &*record.object);
     let own = current.and_then(|record| record.own);
     let (mut dot, mut own) = mint(local, own, &update.client, &update.trust, update.fresh);
@@ -176,7 +224,7 @@ fn apply_update(update: Update, current: Option<&Record>) -> (Change, Outcome) {
     // What the hints were given for is in this object too.
     let hints = current.map_or_else(Vec::new, |record| record.hints.clone());
     let record = Record { own: Some(own), hints, stands_in: false, object: object.clone() };
-    (Change::Put(record), Outcome::Updated { object, dot })
+    (Change::Put(record), Outcome::Updated { object, dot, round: at })
 }
 
 fn apply_merge(incoming: Arc<Object>, given: &[NewHint], current: Option<&Record>) -> Change {
@@ -230,6 +278,13 @@ impl Record {
     /// What is kept for a node.
     pub fn hint(&self, target: NodeId) -> Option<&Hint> {
         self.hints.binary_search_by_key(&target, |hint| hint.target).ok().map(|at| &self.hints[at])
+    }
+
+    /// Whether nothing is here but the tombstone of this object: no sibling, and nobody who waits for it.
+    pub(super) fn is_only_tombstone(&self, digest: Digest) -> bool {
+        matches!(self.object.siblings(), [Sibling { body: Body::Tombstone, .. }])
+            && self.hints.is_empty()
+            && self.object.digest() == digest
     }
 
     /// Gives each of these a hint for the object as it stands, or renews it; whether that changed anything.

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::hint::reindex;
+use super::keys::partition_of;
 use super::merkle::{CountSpec, Counted, Place, TreeId, TreeShape, Trees};
 use super::op::{Change, Op, Outcome, apply};
-use super::{Batch, Engine, Family, HintChange, HintEntry, Lookup, ReadTier, Record, StorageError, hint_key};
-use crate::types::{BatchNumber, NodeId, PartitionId};
+use super::{Batch, Engine, Family, HintChange, HintEntry, Lookup, ReadTier, Record, Rounds, StorageError, hint_key};
+use crate::types::{BatchNumber, NodeId, PartitionId, Round};
+use crate::version::Digest;
 
 /// An operation on one key; `purpose` comes back with its outcome.
 #[derive(Clone, Debug)]
@@ -115,14 +117,15 @@ pub struct Store<E: ?Sized, P> {
     wiped: Vec<Wiped>,
     healing: Healing,
     trees: Trees,
+    rounds: Rounds,
     parked: BTreeMap<Bytes, VecDeque<Task<P>>>,
     waiting: usize,
     stopped: bool,
 }
 
 impl<E: Engine + ?Sized, P> Store<E, P> {
-    /// Nothing parked, nothing to write; `trees` are those of the engine's records.
-    pub fn new(engine: Arc<E>, limits: StoreLimits, trees: Trees) -> Store<E, P> {
+    /// Nothing parked, nothing to write; `trees` are those of the engine's records, and `rounds` are the engine's.
+    pub fn new(engine: Arc<E>, limits: StoreLimits, trees: Trees, rounds: Rounds) -> Store<E, P> {
         Store {
             engine,
             limits,
@@ -132,6 +135,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             wiped: Vec::new(),
             healing: Healing::default(),
             trees,
+            rounds,
             parked: BTreeMap::new(),
             waiting: 0,
             stopped: false,
@@ -162,6 +166,26 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     /// What may be wiped by this ring; nothing before it is known.
     pub fn set_healing(&mut self, healing: Healing) {
         self.healing = healing;
+    }
+
+    /// The reaping rounds that it has met, those of this drain included.
+    pub fn rounds(&self) -> &Rounds {
+        &self.rounds
+    }
+
+    /// Whether what was committed holds a round that nothing may be told of before a sync.
+    pub fn owes_sync(&self) -> bool {
+        self.rounds.are_owed()
+    }
+
+    /// All that was committed is on the disk.
+    pub fn on_synced(&mut self) {
+        self.rounds.on_synced();
+    }
+
+    /// A sync has failed.
+    pub fn on_sync_failed(&mut self) {
+        self.rounds.on_failed();
     }
 
     /// Operations that wait for the disk.
@@ -221,6 +245,11 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     pub fn submit(&mut self, task: Task<P>, done: &mut Vec<Done<P>>) -> Option<Bytes> {
         if task.op.is_write() && self.stopped {
             done.push((task.purpose, Err(OpFailure::Stopped)));
+            return None;
+        }
+        if matches!(task.op, Op::Mint(_)) {
+            let (_, outcome) = apply(task.op, None, self.rounds.of(partition_of(&task.key)));
+            done.push((task.purpose, Ok(outcome)));
             return None;
         }
         let is_parked = self.parked.contains_key(&task.key);
@@ -283,6 +312,38 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         }
     }
 
+    /// A member's part in a reaping round: raises the partition's round, and tells of each candidate whether this call has
+    /// raised it at a moment when nothing stood here but that tombstone, or nothing at all. A no is final for the round, and a
+    /// yes may be told once the batch is on the disk.
+    ///
+    /// A candidate whose record is not in memory, or that operations wait for, is a no: have it read beforehand.
+    ///
+    /// # Errors
+    /// [`OpFailure::Stopped`]; the round is not raised.
+    pub fn fence(
+        &mut self,
+        partition: PartitionId,
+        round: Round,
+        candidates: &[(Bytes, Digest)],
+    ) -> Result<Vec<bool>, OpFailure> {
+        if self.stopped {
+            return Err(OpFailure::Stopped);
+        }
+        // Whoever was there already may have sent bytes since that later fences let pass.
+        let raised = self.rounds.raise(partition, round, &mut self.batch);
+        let vouch =
+            |(key, digest): &(Bytes, Digest)| raised && partition_of(key) == partition && self.is_bare(key, *digest);
+        Ok(candidates.iter().map(vouch).collect())
+    }
+
+    /// Whether it is certain that nothing stands under a key but this tombstone.
+    fn is_bare(&mut self, key: &Bytes, tombstone: Digest) -> bool {
+        // What waits was asked for in an earlier round, and is answered in this one.
+        !self.parked.contains_key(key)
+            && matches!(self.look_up(key), Ok(true))
+            && self.overlay[key].as_ref().is_none_or(|record| record.is_only_tombstone(tombstone))
+    }
+
     /// Removes a key from the index of hints that no record stands for, since it is not one: with the next commit, or never.
     pub fn unindex(&mut self, index_key: &[u8]) {
         if !self.stopped {
@@ -304,6 +365,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         if result.is_err() {
             self.stopped = true;
             self.trees.fail();
+            self.rounds.on_failed();
         }
         result.map(Some)
     }
@@ -361,7 +423,11 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
 
     fn run(&mut self, task: Task<P>) -> Done<P> {
         let current = self.overlay.get_mut(&task.key).expect("a task runs only when its record is in the overlay");
-        let (change, outcome) = apply(task.op, current.as_ref());
+        let partition = partition_of(&task.key);
+        if let Some(round) = task.op.raises_to() {
+            self.rounds.raise(partition, round, &mut self.batch);
+        }
+        let (change, outcome) = apply(task.op, current.as_ref(), self.rounds.of(partition));
         let next = match change {
             Change::Keep => return (task.purpose, Ok(outcome)),
             Change::Put(record) => {
@@ -412,7 +478,7 @@ mod tests {
     /// A store on a disk that holds write 1; every read misses memory.
     fn store() -> Store<MemoryEngine, u64> {
         let engine = MemoryEngine::new(MemoryConfig { miss_probability: 1.0, resident_keys: 0, ..Default::default() });
-        let mut store = Store::new(Arc::new(engine), StoreLimits { parked: 10 }, Trees::for_tests());
+        let mut store = Store::new(Arc::new(engine), StoreLimits { parked: 10 }, Trees::for_tests(), Rounds::default());
         store.submit(write(1), &mut Vec::new());
         store.resume(&KEY, Ok(None), &mut Vec::new());
         store.commit().expect("the disk is sound");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use dynkv::api::ApiError;
 use dynkv::node::{ClientRef, Core, Output, ShardInput};
 use dynkv::sim::World;
+use dynkv::storage::Rounds;
 use dynkv::storage::merkle::Forest;
 use dynkv::storage::{Fault, MemoryConfig, MemoryEngine};
 use rand::RngExt;
@@ -45,7 +46,8 @@ fn nothing_is_minted_before_the_node_knows_its_standing() {
     let (view, now) = (world.view(), world.clock(0));
     let engine = Arc::new(MemoryEngine::new(MemoryConfig::default()));
     let node = &mut world.nodes[0];
-    let mut core = Core::new(node.config.shard.clone(), node.id(), engine.clone(), &Forest::default(), 1);
+    let mut core =
+        Core::new(node.config.shard.clone(), node.id(), engine.clone(), &Forest::default(), &Rounds::default(), 1);
     let from = ClientRef { lane: 1, id: 1 };
     let request = put("k", "v", 1).request();
     let mut inputs = vec![ShardInput::Ring(view), ShardInput::Client { from, arrived: now.time, request }];

@@ -155,6 +155,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::Storage),
         Just(Refusal::NotReady),
         Just(Refusal::Busy),
+        any::<u64>().prop_map(|round| Refusal::Fenced(Round(round))),
     ]
 }
 

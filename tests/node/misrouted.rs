@@ -9,6 +9,7 @@ use dynkv::message::{Address, Coordinate, PeerAnswer, PeerRequest, Reason, Refus
 use dynkv::node::{Core, Output, PeerRef, ShardConfig, ShardInput, Standing};
 use dynkv::quorum::{HedgeAfter, Level};
 use dynkv::ring::{Layout, Member, Partitions, RingView, Weight};
+use dynkv::storage::Rounds;
 use dynkv::storage::merkle::Forest;
 use dynkv::storage::{MemoryConfig, MemoryEngine};
 use dynkv::types::{Bucket, Generation, Key, NodeId, Now, PartitionId, Round, Time, WriteId};
@@ -57,7 +58,7 @@ fn config() -> ShardConfig {
 /// What a node's shard answers to a peer.
 fn answer(view: &Arc<RingView>, node: NodeId, request: PeerRequest) -> PeerAnswer {
     let engine = Arc::new(MemoryEngine::new(MemoryConfig::default()));
-    let mut core = Core::new(config(), node, engine.clone(), &Forest::default(), 1);
+    let mut core = Core::new(config(), node, engine.clone(), &Forest::default(), &Rounds::default(), 1);
     let trust = Trust { generation: Generation(1), trusted_since: Generation(1), granted: true };
     let from = PeerRef { node: NodeId(99), lane: 1, id: 1 };
     let standing = Standing { node, trust, rebuilding: false };

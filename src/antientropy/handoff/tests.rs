@@ -78,7 +78,7 @@ fn item(key: &Bytes, counted: bool) -> HintItem {
 fn found() -> HintFound {
     let object = object();
     let hint = Hint { target: NodeId(4), counted: true, digest: Digest([7; 16]), hinted_ms: 1000 };
-    HintFound { object, hint }
+    HintFound { object, hint, round: Round(3) }
 }
 
 /// A handoff and the clock it goes by.
@@ -156,7 +156,7 @@ fn a_hint_is_looked_at_sent_and_dropped_once_its_target_has_it() {
         assert_eq!(bench.read(&[item(&key, true)]), [look(2, &key)]);
         let job = JobId(2);
         let sent = bench.act(|handoff, now, out| handoff.on_found(now, job, Ok(Some(found())), out));
-        let send = Command::Send { job, to: vec![NodeId(4)], key: key.clone(), object: object() };
+        let send = Command::Send { job, to: vec![NodeId(4)], key: key.clone(), object: object(), round: Round(3) };
         assert_eq!(sent, [send]);
         let acknowledged = bench.act(|handoff, now, out| handoff.on_acknowledged(now, job, out));
         let drop = Command::Drop {

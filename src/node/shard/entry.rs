@@ -14,7 +14,7 @@ use crate::node::{ClientRef, PeerRef};
 use crate::quorum::{Get, Put, Scan};
 use crate::ring::Slot;
 use crate::storage::merkle::TreeId;
-use crate::types::{NodeId, Time, WriteId};
+use crate::types::{NodeId, Round, Time, WriteId};
 use crate::version::{CausalContext, Dot, Object};
 
 /// Who waits for a put.
@@ -48,8 +48,18 @@ pub(super) enum Mint {
     Awaited,
     /// It was minted for an earlier attempt, and the store reads what became of it.
     Reread,
-    /// Its dot, and the object that goes to the replicas.
-    Done(Dot, Arc<Object>),
+    /// It goes to the replicas.
+    Done(Minted),
+}
+
+/// A write that has its dot.
+#[derive(Clone, Debug)]
+pub(super) struct Minted {
+    pub dot: Dot,
+    /// What goes to the replicas: it contains the write.
+    pub object: Arc<Object>,
+    /// The round of this node's store when that was what it held.
+    pub round: Round,
 }
 
 /// A put that this node coordinates.
@@ -69,9 +79,9 @@ pub(super) struct PutEntry {
 
 impl PutEntry {
     /// Its dot and its object, once they are there to be sent.
-    pub fn minted(&self) -> Option<(Dot, &Arc<Object>)> {
+    pub fn minted(&self) -> Option<&Minted> {
         match &self.mint {
-            Mint::Done(dot, object) => Some((*dot, object)),
+            Mint::Done(minted) => Some(minted),
             Mint::Awaited | Mint::Reread => None,
         }
     }

@@ -335,6 +335,8 @@ fn failure_of(refusal: &Refusal) -> ExchangeFailure {
         Refusal::Busy => ExchangeFailure::Busy,
         Refusal::Overloaded => ExchangeFailure::Overloaded,
         Refusal::Storage => ExchangeFailure::Unreadable,
-        Refusal::Ring(_) | Refusal::NotAReplica | Refusal::ReadOnly | Refusal::NotReady => ExchangeFailure::Refused,
+        Refusal::Ring(_) | Refusal::NotAReplica | Refusal::ReadOnly | Refusal::NotReady | Refusal::Fenced(_) => {
+            ExchangeFailure::Refused
+        }
     }
 }

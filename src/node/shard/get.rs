@@ -12,7 +12,7 @@ use crate::node::effects::{ClientRef, Effects, Output, Purpose, read_failed};
 use crate::quorum::{Ask, Get, GetStep, GetTerms, GetVerdict, ReadQuorum};
 use crate::ring::Slot;
 use crate::storage::{Op, OpFailure, Outcome, Task};
-use crate::types::{NodeId, Now, Round, Time};
+use crate::types::{NodeId, Now, Time};
 use crate::version::Object;
 
 /// Stand-ins that one read asks at most: as many as a key can have slots.
@@ -134,9 +134,9 @@ impl Shard {
         self.unwritten_reads.push(entry);
         let rebuilding = self.entry_may_lack(entry);
         let outcome = match result {
-            Ok(Outcome::Read(object)) => {
+            Ok(Outcome::Read { object, round }) => {
                 let found = object.map_or(Found::Nothing, Found::Object);
-                Ok(Held { found, round: Round::default(), rebuilding })
+                Ok(Held { found, round, rebuilding })
             }
             Ok(_) => unreachable!("a read ends in Read"),
             Err(failure) => Err(refusal_of(&failure)),
@@ -193,7 +193,7 @@ impl Shard {
         match outcome {
             Ok(held) => {
                 self.counters.digest_hits += u64::from(matches!(held.found, Found::Same(_)));
-                get.machine.on_reply(slot, from, held.found, held.rebuilding);
+                get.machine.on_reply(slot, from, held.found, held.round, held.rebuilding);
             }
             // This node asks itself only once.
             Err(refusal) => {

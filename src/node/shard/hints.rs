@@ -8,7 +8,7 @@ use crate::message::{Address, PeerRequest, Reason, Refusal, Replicate};
 use crate::node::effects::{Effects, Output, Purpose};
 use crate::ring::Slot;
 use crate::storage::{HintChange, HintPage, Op, OpFailure, Outcome, Task, parse_object_key};
-use crate::types::{Bucket, Key, NodeId, Now, Round, Time};
+use crate::types::{Bucket, Key, NodeId, Now, Time};
 
 /// Entries whose object is to be on this node's own disk too.
 #[derive(Debug, Default)]
@@ -76,6 +76,10 @@ impl Shard {
                 Command::Look { job, target, key } => {
                     fx.tasks.push(Task { purpose: Purpose::Hint(job), key, op: Op::ReadHint { target } });
                 }
+                Command::LookAgain { job, target, key, round } => {
+                    fx.tasks.push(Task { purpose: Purpose::Adopt, key: key.clone(), op: Op::Adopt { round } });
+                    fx.tasks.push(Task { purpose: Purpose::Hint(job), key, op: Op::ReadHint { target } });
+                }
                 Command::Drop { job, target, key, digest, sent, keep_object } => {
                     let op = Op::DropHint { target, digest, sent, keep_object };
                     fx.tasks.push(Task { purpose: Purpose::HintEnd(job), key, op });
@@ -85,7 +89,7 @@ impl Shard {
                     let op = Op::DiscardHint { target, counted_too, keep_object };
                     fx.tasks.push(Task { purpose: Purpose::HintEnd(job), key, op });
                 }
-                Command::Send { job, to, key, object } => {
+                Command::Send { job, to, key, object, round } => {
                     let Some(address) = self.address_of(&key) else { continue };
                     let missing = (0..).map(Slot).take(to.len()).collect();
                     self.handing_off += 1;
@@ -103,7 +107,7 @@ impl Shard {
                             reason: Reason::Hint,
                             hint_for: None,
                             sync: true,
-                            round: Round::default(),
+                            round,
                             trace: false,
                             object: object.clone(),
                         };
@@ -215,6 +219,7 @@ impl Shard {
         if *outcome != Ok(true) {
             self.end(entry);
             self.hand_off(now, fx, |shard, out| match outcome {
+                Err(Refusal::Fenced(round)) => shard.handoff.on_fenced(job, *round, out),
                 Err(Refusal::Storage) => shard.handoff.on_unreadable(now, job, out),
                 _ => shard.handoff.on_failed(now, job, out),
             });

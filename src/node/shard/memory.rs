@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::types::{Time, WriteId};
+use crate::types::{Round, Time, WriteId};
 use crate::version::{Body, Dot, Object};
 
 /// What is remembered of a write.
@@ -17,8 +17,8 @@ pub struct Remembered {
     pub dot: Dot,
     /// Of what it wrote: another body under the same id is somebody's mistake.
     pub hash: u64,
-    /// The object as minted, if this node holds no copy of the key to read it from.
-    pub object: Option<Arc<Object>>,
+    /// The object as minted, and the round of then, if this node holds no copy of the key to read it from.
+    pub object: Option<(Arc<Object>, Round)>,
 }
 
 /// A value's or tombstone's hash, to tell one body from another.

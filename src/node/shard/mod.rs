@@ -335,7 +335,13 @@ impl Shard {
 
     fn on_done(&mut self, now: Now, purpose: Purpose, result: Result<Outcome, OpFailure>, fx: &mut Effects) {
         match purpose {
-            Purpose::Mint(entry) => self.on_minted(now, entry, result, fx),
+            Purpose::Mint(entry) | Purpose::MintAway(entry) => self.on_minted(now, entry, result, fx),
+            Purpose::Refresh { entry, slot, holder } => self.on_put_refreshed(entry, slot, holder, result, fx),
+            Purpose::RefreshRepair { entry, slot, holder } => {
+                self.on_repair_refreshed(now, entry, slot, holder, result, fx);
+            }
+            // Whoever waits for it reads behind it, and meets what has made it fail.
+            Purpose::Adopt => {}
             Purpose::StandIn { entry, slot } => self.on_stood_in(entry, slot, result, fx),
             // What cannot be noted, or is not rotten any more, is found by whoever reads or compares.
             Purpose::KeepHints | Purpose::Rotten => {}
@@ -442,7 +448,8 @@ impl Shard {
 fn may_change(refusal: &Refusal) -> bool {
     match refusal {
         Refusal::Ring(_) | Refusal::Overloaded | Refusal::NotReady | Refusal::Busy => true,
-        Refusal::NotAReplica | Refusal::ReadOnly | Refusal::Storage => false,
+        // What was refused for that is not what is sent next.
+        Refusal::NotAReplica | Refusal::ReadOnly | Refusal::Storage | Refusal::Fenced(_) => false,
     }
 }
 

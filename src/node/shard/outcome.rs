@@ -52,14 +52,15 @@ impl Shard {
         };
         let quorum = put.machine.quorum();
         match (verdict, put.minted()) {
-            (PutVerdict::Acknowledged(acks), Some((dot, object))) => {
+            (PutVerdict::Acknowledged(acks), Some(minted)) => {
                 let mut context = put.client.clone();
-                context.insert(dot);
+                context.insert(minted.dot);
                 if mutant!(ContextCoversUnseen) {
-                    context.join(object.context());
+                    context.join(minted.object.context());
                 }
                 let context = self.seal(&put.place, &context);
                 let (hints, coordinator) = (put.hints_kept(&acks, self.node), self.node);
+                let dot = minted.dot;
                 Ok(Receipt { acks, n: quorum.n(), w: quorum.w(), hints, context, dot, coordinator })
             }
             (PutVerdict::Indeterminate { .. }, _) if mutant!(UnknownCalledRefused) => Err(ApiError::Overloaded),

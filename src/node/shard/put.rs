@@ -1,13 +1,13 @@
 //! Puts that this node coordinates: checked, handed on or begun, minted.
 
 use super::Shard;
-use super::entry::{Entry, ForwardEntry, Mint, Origin, Place, PutEntry, Work};
+use super::entry::{Entry, ForwardEntry, Mint, Minted, Origin, Place, PutEntry, Work};
 use super::memory::{Remembered, body_hash};
 use crate::api::ApiError;
 use crate::node::effects::{ClientRef, Effects, Purpose};
 use crate::quorum::{Put, WriteQuorum};
 use crate::ring::Slot;
-use crate::storage::{Op, Task, Update, apply};
+use crate::storage::{Op, Task, Update};
 use crate::types::{NodeId, Now, Time};
 use crate::version::{Body, CausalContext};
 
@@ -94,18 +94,20 @@ impl Shard {
         let entry = self.begin(now, deadline, Work::Put(Box::new(entry)));
         self.writes.insert(write_id, entry);
         match remembered {
-            Some(Remembered { dot, object: Some(object), .. }) => self.replicate_minted(entry, dot, object, fx),
+            Some(Remembered { dot, object: Some((object, round)), .. }) => {
+                self.replicate_minted(entry, Minted { dot, object, round }, fx);
+            }
             Some(_) => fx.tasks.push(Task { purpose: Purpose::Rewrite(entry), key, op: Op::Read }),
             None => {
-                let update = self.update(now, entry, put.value);
-                if own.is_some() {
-                    fx.tasks.push(Task { purpose: Purpose::Mint(entry), key, op: Op::Update(Box::new(update)) });
+                let update = Box::new(self.update(now, entry, put.value));
+                let (purpose, op) = if own.is_some() {
+                    (Purpose::Mint(entry), Op::Update(update))
                 } else {
                     // No slot of the key is here: the write is minted on nothing, stored nowhere here, and sent to all.
                     self.counters.puts_unowned += 1;
-                    let (_, outcome) = apply(Op::Update(Box::new(update)), None);
-                    self.on_minted(now, entry, Ok(outcome), fx);
-                }
+                    (Purpose::MintAway(entry), Op::Mint(update))
+                };
+                fx.tasks.push(Task { purpose, key, op });
             }
         }
         Ok(())

@@ -9,12 +9,12 @@ use crate::node::effects::{Effects, Output, Purpose};
 use crate::quorum::Repair;
 use crate::ring::Slot;
 use crate::storage::{Op, OpFailure, Outcome, Task};
-use crate::types::{NodeId, Now, Round};
+use crate::types::{NodeId, Now};
 
 impl Shard {
     /// Sends what a read has found to those who are behind it; this node merges its own share.
     pub(super) fn repair(&mut self, now: Now, entry: u64, repair: Repair, fx: &mut Effects) {
-        let Repair { mut object, to, sync, again } = repair;
+        let Repair { mut object, round, to, sync, again } = repair;
         if mutant!(RepairKeepsOne) {
             object = Arc::new(object.with_first_sibling());
         }
@@ -34,7 +34,7 @@ impl Shard {
             }
             let Some(Entry { work: Work::Get(get), .. }) = self.entries.get(&entry) else { return };
             if node == self.node {
-                let op = Op::Merge { object: object.clone(), hints: Vec::new() };
+                let op = Op::Merge { object: object.clone(), round, hints: Vec::new() };
                 fx.tasks.push(Task { purpose: Purpose::Repair { entry, sync }, key: get.place.key.clone(), op });
                 continue;
             }
@@ -43,7 +43,7 @@ impl Shard {
                 reason: Reason::Repair,
                 hint_for: None,
                 sync,
-                round: Round::default(),
+                round,
                 trace: false,
                 object: object.clone(),
             };
@@ -73,15 +73,19 @@ impl Shard {
                     self.unwritten_repairs.push(entry);
                 }
             }
-            Ok(_) => unreachable!("a merge ends in Merged"),
-            Err(failure) if sync => self.on_own_repair_failed(now, entry, &failure, fx),
+            // This node has met a round since; what the others have found is too old.
+            Ok(Outcome::Fenced { .. }) if sync => self.on_own_repair_failed(now, entry, false, fx),
+            Ok(Outcome::Fenced { .. }) => {}
+            Ok(_) => unreachable!("a merge ends in Merged or Fenced"),
+            Err(failure) if sync => {
+                self.on_own_repair_failed(now, entry, matches!(failure, OpFailure::Overloaded), fx);
+            }
             Err(_) => {}
         }
     }
 
-    fn on_own_repair_failed(&mut self, now: Now, entry: u64, failure: &OpFailure, fx: &mut Effects) {
+    fn on_own_repair_failed(&mut self, now: Now, entry: u64, again: bool, fx: &mut Effects) {
         let node = self.node;
-        let again = matches!(failure, OpFailure::Overloaded);
         let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
         let Some(own) = get.place.own else { return };
         get.machine.on_unrepaired(own, node, again);
@@ -113,8 +117,47 @@ impl Shard {
         match outcome {
             Ok(true) => get.machine.on_durable(slot, from),
             Ok(false) => {}
+            Err(Refusal::Fenced(round)) => {
+                let purpose = Purpose::RefreshRepair { entry, slot, holder: from };
+                fx.tasks.push(Task { purpose, key: get.place.key.clone(), op: Op::Adopt { round } });
+                return;
+            }
             Err(refusal) => get.machine.on_unrepaired(slot, from, may_change(&refusal)),
         }
         self.drive_get(now, entry, fx);
+    }
+
+    /// A primary has met a round that the result is older than. It is sent what this node holds now, if the result is in that:
+    /// the result itself may have been reaped since.
+    pub(super) fn on_repair_refreshed(
+        &mut self,
+        now: Now,
+        entry: u64,
+        slot: Slot,
+        holder: NodeId,
+        result: Result<Outcome, OpFailure>,
+        fx: &mut Effects,
+    ) {
+        let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
+        let Some(wanted) = get.machine.withheld() else { return };
+        match result {
+            Ok(Outcome::Read { object: Some(object), round }) if object.merges_to_self(wanted) => {
+                let replicate = Replicate {
+                    to: get.place.address.clone(),
+                    reason: Reason::Repair,
+                    hint_for: None,
+                    sync: true,
+                    round,
+                    trace: false,
+                    object,
+                };
+                let (id, request) = (request_id(entry, slot), PeerRequest::Replicate(replicate));
+                fx.after_written.push(Output::Request { node: holder, id, request });
+            }
+            _ => {
+                get.machine.on_unrepaired(slot, holder, false);
+                self.drive_get(now, entry, fx);
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::node::effects::{Effects, Lack, Output, PeerRef, Purpose};
 use crate::ring::PreferenceList;
 use crate::storage::merkle::Place;
 use crate::storage::{NewHint, Op, OpFailure, Outcome, Page, Task, object_key};
-use crate::types::{NodeId, Now, Round, Time};
+use crate::types::{NodeId, Now, Time};
 use crate::version::Digest;
 
 impl Shard {
@@ -73,13 +73,13 @@ impl Shard {
     }
 
     fn on_replicate(&mut self, asker: PeerRef, replicate: Replicate, fx: &mut Effects) {
-        let Replicate { to, sync, object, hint_for, .. } = replicate;
+        let Replicate { to, sync, object, round, hint_for, .. } = replicate;
         match self.locate(&to, hint_for) {
             Ok(_) if self.read_only.is_some() => self.refuse_replicate(asker, Refusal::ReadOnly, fx),
             Ok(key) => {
                 let hint_for = hint_for.filter(|_| !mutant!(StandInKeepsNoHint));
                 let hints = hint_for.map(|target| NewHint::counted(target, self.wall_ms)).into_iter().collect();
-                let op = Op::Merge { object, hints };
+                let op = Op::Merge { object, round, hints };
                 fx.tasks.push(Task { purpose: Purpose::Merge { asker, sync }, key, op });
             }
             Err(refusal) => self.refuse_replicate(asker, refusal, fx),
@@ -104,7 +104,8 @@ impl Shard {
                 fx.sync |= sync;
                 if sync { fx.after_durable.push(output) } else { fx.after_written.push(output) }
             }
-            Ok(_) => unreachable!("a merge ends in Merged"),
+            Ok(Outcome::Fenced { round }) => self.refuse_replicate(asker, Refusal::Fenced(round), fx),
+            Ok(_) => unreachable!("a merge ends in Merged or Fenced"),
             Err(failure) => self.refuse_replicate(asker, refusal_of(&failure), fx),
         }
     }
@@ -124,13 +125,13 @@ impl Shard {
         fx: &mut Effects,
     ) {
         match result {
-            Ok(Outcome::Read(object)) => {
+            Ok(Outcome::Read { object, round }) => {
                 let found = match (object, known) {
                     (None, _) => Found::Nothing,
                     (Some(object), Some(known)) if object.digest() == known => Found::Same(known),
                     (Some(object), _) => Found::Object(object),
                 };
-                let held = Held { found, round: Round::default(), rebuilding: self.leaf_may_lack(place) };
+                let held = Held { found, round, rebuilding: self.leaf_may_lack(place) };
                 let answer = PeerAnswer::Fetched(Fetched { outcome: Ok(held), timing: None });
                 fx.after_written.push(Output::Answer { to: asker, answer });
             }

@@ -1,8 +1,6 @@
 //! A put whose dot is minted: sent to its slots and to whoever stands in for them, and noted for those that miss it.
 
-use std::sync::Arc;
-
-use super::entry::{Entry, Mint, PutEntry, Work};
+use super::entry::{Entry, Mint, Minted, PutEntry, Work};
 use super::memory::Remembered;
 use super::outcome::store_error;
 use super::{Shard, may_change, request_id};
@@ -13,7 +11,6 @@ use crate::quorum::PutVerdict;
 use crate::ring::Slot;
 use crate::storage::{NewHint, Op, OpFailure, Outcome, Task};
 use crate::types::{NodeId, Now, Round};
-use crate::version::{Dot, Object};
 
 impl Shard {
     /// The dot is minted: the object goes to the other slots.
@@ -23,18 +20,17 @@ impl Shard {
             return;
         };
         match result {
-            Ok(Outcome::Updated { object, dot }) => {
-                let kept = put.place.own.is_none().then(|| object.clone());
+            Ok(Outcome::Updated { object, dot, round }) => {
+                let kept = put.place.own.is_none().then(|| (object.clone(), round));
                 let write = Remembered { dot, hash: put.hash, object: kept };
                 let (write_id, is_awaited) = (put.write_id, !put.origins.is_empty());
-                if !is_awaited {
-                    // The disk took longer than the client waited: the others get it by hints.
-                    put.mint = Mint::Done(dot, object.clone());
-                }
+                let minted = Minted { dot, object, round };
                 self.memory.insert(now.time, write_id, write);
                 if is_awaited {
-                    self.replicate_minted(entry, dot, object, fx);
+                    self.replicate_minted(entry, minted, fx);
                 } else {
+                    // The disk took longer than the client waited: the others get it by hints.
+                    put.mint = Mint::Done(minted);
                     self.end(entry);
                 }
             }
@@ -52,8 +48,8 @@ impl Shard {
         self.counters.puts_repeated += 1;
         let dot = self.memory.get(put.write_id).map(|write| write.dot);
         match (result, dot) {
-            (Ok(Outcome::Read(Some(object))), Some(dot)) if object.context().contains(dot) => {
-                self.replicate_minted(entry, dot, object, fx);
+            (Ok(Outcome::Read { object: Some(object), round }), Some(dot)) if object.context().contains(dot) => {
+                self.replicate_minted(entry, Minted { dot, object, round }, fx);
             }
             // It was written once, and other replicas may have it, whatever became of it here.
             (result, _) => {
@@ -66,9 +62,9 @@ impl Shard {
     }
 
     /// The object goes to the slots, to whoever stands in for those that W needs, and a hint is kept for those that are away.
-    pub(super) fn replicate_minted(&mut self, entry: u64, dot: Dot, object: Arc<Object>, fx: &mut Effects) {
+    pub(super) fn replicate_minted(&mut self, entry: u64, minted: Minted, fx: &mut Effects) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
-        put.mint = Mint::Done(dot, object);
+        put.mint = Mint::Done(minted);
         if let Some(own) = put.place.own {
             fx.sync |= put.machine.quorum().must_sync(true, true);
             self.unwritten.push((entry, own));
@@ -109,11 +105,11 @@ impl Shard {
     /// This node, which has no slot of the key, stands in for one.
     fn stand_in(&mut self, entry: u64, slot: Slot, fx: &mut Effects) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
-        let Some((_, object)) = put.minted() else { return };
+        let Some(Minted { object, round, .. }) = put.minted() else { return };
         let target = put.place.slots[usize::from(slot.0)];
         self.tracer.on_stand_in(self.time, entry, slot, Some(target), self.node);
         let hints = vec![NewHint::counted(put.place.slots[usize::from(slot.0)], self.wall_ms)];
-        let op = Op::Merge { object: object.clone(), hints };
+        let op = Op::Merge { object: object.clone(), round: *round, hints };
         fx.tasks.push(Task { purpose: Purpose::StandIn { entry, slot }, key: put.place.key.clone(), op });
     }
 
@@ -122,6 +118,7 @@ impl Shard {
         let node = self.node;
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
         match result {
+            Ok(Outcome::Fenced { round }) => self.refresh_put(entry, slot, node, round, fx),
             Ok(_) => {
                 fx.sync |= put.machine.quorum().must_sync(true, false);
                 self.unwritten.push((entry, slot));
@@ -189,13 +186,13 @@ impl Shard {
     fn keep_hints(&mut self, entry: u64, slots: &[(Slot, NodeId)]) {
         let node = self.node;
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
-        let Some((_, object)) = put.minted() else { return };
+        let Some(Minted { object, round, .. }) = put.minted() else { return };
         let fresh = slots.iter().filter(|(slot, target)| *target != node && !put.hinted.contains(slot));
         let fresh: Vec<(Slot, NodeId)> = fresh.copied().collect();
         if fresh.is_empty() || self.read_only.is_some() {
             return;
         }
-        let (key, object) = (put.place.key.clone(), object.clone());
+        let (key, object, round) = (put.place.key.clone(), object.clone(), *round);
         let bytes = object.encoded_len();
         let kept: Vec<(Slot, NodeId)> = fresh.into_iter().filter(|_| self.may_hint_uncounted(bytes)).collect();
         let hints = kept.iter().map(|(_, target)| NewHint::uncounted(*target, self.wall_ms)).collect();
@@ -203,7 +200,7 @@ impl Shard {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
         put.hinted.extend(kept.iter().map(|(slot, _)| *slot));
         if !kept.is_empty() {
-            self.to_hint.push(Task { purpose: Purpose::KeepHints, key, op: Op::Merge { object, hints } });
+            self.to_hint.push(Task { purpose: Purpose::KeepHints, key, op: Op::Merge { object, round, hints } });
         }
     }
 
@@ -254,8 +251,51 @@ impl Shard {
                 let verdict = put.machine.on_ack(slot, from, synced);
                 self.tell_put(entry, verdict, fx);
             }
+            Err(Refusal::Fenced(round)) => self.refresh_put(entry, slot, from, round, fx),
             Err(refusal) => {
                 let verdict = put.machine.on_refusal(slot, from, refusal.to_string(), may_change(&refusal));
+                self.after_refusal(entry, verdict, fx);
+            }
+        }
+    }
+
+    /// A holder has met a round that the object is older than. This node takes it over, and reads what it holds now: only that
+    /// may go there.
+    fn refresh_put(&mut self, entry: u64, slot: Slot, holder: NodeId, round: Round, fx: &mut Effects) {
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
+        let purpose = Purpose::Refresh { entry, slot, holder };
+        fx.tasks.push(Task { purpose, key: put.place.key.clone(), op: Op::Adopt { round } });
+    }
+
+    /// What this node holds now goes to the holder, if the write is in it. If it is not, it was stored nowhere here, or has been
+    /// reaped with what replaced it: nobody may be sent it any more.
+    pub(super) fn on_put_refreshed(
+        &mut self,
+        entry: u64,
+        slot: Slot,
+        holder: NodeId,
+        result: Result<Outcome, OpFailure>,
+        fx: &mut Effects,
+    ) {
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
+        let Some(dot) = put.minted().map(|minted| minted.dot) else { return };
+        match result {
+            Ok(Outcome::Read { object: Some(object), round }) if object.context().contains(dot) => {
+                put.mint = Mint::Done(Minted { dot, object, round });
+                if !put.machine.unsatisfied().any(|open| open == (slot, holder)) {
+                    return;
+                }
+                if holder == self.node {
+                    self.stand_in(entry, slot, fx);
+                } else {
+                    fx.after_written.extend(replicate(entry, put, slot, holder));
+                }
+            }
+            result => {
+                let gone =
+                    || "the write is older than a reaping round, and the coordinator holds it no longer".to_owned();
+                let reason = result.err().map_or_else(gone, |failure| failure.to_string());
+                let verdict = put.machine.on_refusal(slot, holder, reason, false);
                 self.after_refusal(entry, verdict, fx);
             }
         }
@@ -264,14 +304,14 @@ impl Shard {
 
 /// The request by which a put reaches one holder of a slot; none before the dot is minted.
 fn replicate(entry: u64, put: &PutEntry, slot: Slot, node: NodeId) -> Option<Output> {
-    let (_, object) = put.minted()?;
+    let Minted { object, round, .. } = put.minted()?;
     let stands_in = put.machine.tally().is_stand_in(slot, node);
     let replicate = Replicate {
         to: put.place.address.clone(),
         reason: Reason::Write,
         hint_for: stands_in.then(|| put.place.slots[usize::from(slot.0)]),
         sync: put.machine.quorum().must_sync(false, put.place.own.is_some()),
-        round: Round::default(),
+        round: *round,
         trace: false,
         object: object.clone(),
     };

@@ -219,7 +219,7 @@ impl Shard {
                 Ok(Outcome::TooManySiblings { .. }) => {
                     Some(SpanOutcome::Refused { reason: "there are too many siblings".into() })
                 }
-                Ok(Outcome::Read(found)) if own == Own::Read => {
+                Ok(Outcome::Read { object: found, .. }) if own == Own::Read => {
                     let blank = found.is_none() && span.role == Role::StandIn;
                     Some(if rebuilding || blank { SpanOutcome::Heard } else { SpanOutcome::Counted })
                 }

@@ -41,18 +41,27 @@ pub(super) struct TransferEntry {
     /// Being read, by the slot that their requests will have.
     reading: BTreeMap<u8, Bytes>,
     /// Read, and not sent for want of room.
-    ready: VecDeque<(u8, Bytes, Arc<Object>)>,
+    ready: VecDeque<(u8, Sent)>,
     /// Sent, and not answered.
-    sent: BTreeMap<u8, (Bytes, Arc<Object>)>,
+    sent: BTreeMap<u8, Sent>,
     done: Transferred,
     /// What holds for all that is left: nothing more is sent.
     failure: Option<Refusal>,
 }
 
+/// An object on its way.
+#[derive(Debug)]
+struct Sent {
+    key: Bytes,
+    object: Arc<Object>,
+    /// At which it was read.
+    round: Round,
+}
+
 impl TransferEntry {
     /// A slot for one more, of those that are free.
     fn free_slot(&self, window: usize) -> Option<u8> {
-        let is_ready = |slot: &u8| self.ready.iter().any(|(ready, ..)| ready == slot);
+        let is_ready = |slot: &u8| self.ready.iter().any(|(ready, _)| ready == slot);
         let is_free = |slot: &u8| !self.reading.contains_key(slot) && !self.sent.contains_key(slot) && !is_ready(slot);
         let under_way = self.reading.len() + self.ready.len() + self.sent.len();
         (under_way < window).then(|| (0..=u8::MAX).find(is_free)).flatten()
@@ -64,7 +73,7 @@ impl TransferEntry {
     }
 
     fn bytes(&self) -> usize {
-        self.sent.values().map(|(_, object)| object.encoded_len()).sum()
+        self.sent.values().map(|sent| sent.object.encoded_len()).sum()
     }
 }
 
@@ -97,14 +106,16 @@ impl Shard {
     fn send_ready(&mut self, entry: u64, fx: &mut Effects) {
         loop {
             let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get_mut(&entry) else { return };
-            let Some((_, _, object)) = transfer.ready.front().filter(|_| transfer.failure.is_none()) else { return };
+            let Some((_, Sent { object, .. })) = transfer.ready.front().filter(|_| transfer.failure.is_none()) else {
+                return;
+            };
             let len = object.encoded_len();
             if !transfer.sent.is_empty() && self.transfer_bytes + len > MAX_BYTES {
                 return;
             }
-            let (slot, key, object) = transfer.ready.pop_front().expect("it was looked at a moment ago");
+            let (slot, sent) = transfer.ready.pop_front().expect("it was looked at a moment ago");
             self.transfer_bytes += len;
-            transfer.sent.insert(slot, (key, object));
+            transfer.sent.insert(slot, sent);
             self.send_transfer(entry, Some(Slot(slot)), fx);
         }
     }
@@ -138,8 +149,8 @@ impl Shard {
         let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get_mut(&entry) else { return };
         let Some(key) = transfer.reading.remove(&slot.0) else { return };
         match result {
-            Ok(Outcome::Read(Some(object))) => {
-                transfer.ready.push_back((slot.0, key, object));
+            Ok(Outcome::Read { object: Some(object), round }) => {
+                transfer.ready.push_back((slot.0, Sent { key, object, round }));
             }
             // It has gone since: there is nothing to be sent.
             Ok(_) => {}
@@ -155,14 +166,14 @@ impl Shard {
         let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get(&entry) else { return };
         let wanted = transfer.sent.iter().filter(|(of, _)| slot.is_none_or(|slot| slot.0 == **of));
         let mut resent = 0;
-        for (of, (key, object)) in wanted {
+        for (of, Sent { key, object, round }) in wanted {
             let Some(to) = self.address_of(key) else { continue };
             let replicate = Replicate {
                 to,
                 reason: Reason::Exchange,
                 hint_for: None,
                 sync: false,
-                round: Round::default(),
+                round: *round,
                 trace: false,
                 object: object.clone(),
             };
@@ -185,7 +196,7 @@ impl Shard {
     ) {
         let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get_mut(&entry) else { return };
         let sent = if transfer.to == from { transfer.sent.remove(&slot.0) } else { None };
-        let Some((_, object)) = sent else {
+        let Some(Sent { key, object, .. }) = sent else {
             self.counters.stray_answers += 1;
             return;
         };
@@ -194,6 +205,12 @@ impl Shard {
             Ok(_) => {
                 transfer.done.sent += 1;
                 transfer.done.bytes += object.encoded_len() as u64;
+            }
+            // It has met a reaping round since: what this node holds now is read again, in that round.
+            Err(Refusal::Fenced(round)) => {
+                transfer.reading.insert(slot.0, key.clone());
+                let purpose = Purpose::Transfer { entry, slot };
+                fx.tasks.push(Task { purpose, key, op: Op::Adopt { round } });
             }
             // What the receiver holds of this one key cannot be read.
             Err(Refusal::Storage) => transfer.done.failed += 1,

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use crate::antientropy::config::{ExchangeConfig, HintsConfig};
 use crate::api::{self, Deadline, Put, PutHeader, Request, Response, Trace};
-use crate::message::{Address, Fetched, Found, Held, PeerAnswer, PeerRequest, Reason, Refusal, Replicate, Replicated};
+use crate::message::{
+    Address, Fetch, Fetched, Found, Held, PeerAnswer, PeerRequest, Reason, Refusal, Replicate, Replicated,
+};
 use crate::node::{ClientRef, ColdRead, Core, Host, Output, PeerRef, ShardConfig, ShardCounters, ShardInput, Standing};
 use crate::quorum::{HedgeAfter, Level};
 use crate::ring::{Layout, Member, Partitions, PreferenceList, RingView, Weight};
 use crate::storage::merkle::Forest;
-use crate::storage::{Engine, MemoryConfig, MemoryEngine, OpFailure, StorageError};
-use crate::types::{BatchNumber, Bucket, Generation, Key, NodeId, Now, Round, Time, WriteId};
+use crate::storage::{Engine, Family, MemoryConfig, MemoryEngine, OpFailure, Rounds, ScanLimit, StorageError};
+use crate::types::{BatchNumber, Bucket, Generation, Key, NodeId, Now, PartitionId, Round, Time, WriteId};
 use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling, Trust};
 
 /// The node whose shard it is, of five.
@@ -108,7 +110,7 @@ impl Bench {
         let engine = Arc::new(MemoryEngine::new(memory));
         let tape =
             Tape { engine: engine.clone(), now: Time::ZERO, left: Vec::new(), cold: Vec::new(), paged: Vec::new() };
-        let core = Core::new(config, ME, engine.clone(), &Forest::default(), 1);
+        let core = Core::new(config, ME, engine.clone(), &Forest::default(), &Rounds::default(), 1);
         let mut bench = Bench {
             engine,
             core,
@@ -250,20 +252,64 @@ impl Bench {
         sealer.seal(&self.to.bucket, &self.to.key, object.context())
     }
 
-    /// The node holds this already.
-    pub fn holds(&mut self, object: &Arc<Object>) {
-        let replicate = Replicate {
+    /// A peer asks.
+    fn peer(&mut self, request: PeerRequest) -> Vec<String> {
+        self.next += 1;
+        let from = PeerRef { node: NodeId(2), lane: 2, id: self.next };
+        self.input(ShardInput::Peer { from, arrived: None, request })
+    }
+
+    /// A peer sends what it has read in that round.
+    pub fn sends(&mut self, object: &Arc<Object>, round: u64) -> Vec<String> {
+        self.peer(PeerRequest::Replicate(Replicate {
             to: self.to.clone(),
             reason: Reason::Write,
             hint_for: self.list.slot_of(ME).is_none().then(|| self.node("p0")),
             sync: true,
-            round: Round::default(),
+            round: Round(round),
             trace: false,
             object: object.clone(),
+        }))
+    }
+
+    /// A peer asks what this node holds.
+    pub fn fetches(&mut self) -> String {
+        let of = self.to.clone();
+        self.peer(PeerRequest::Fetch(Fetch { of, known: None, stand_in: false, hedge: false, trace: false })).join(", ")
+    }
+
+    /// The round of what a peer was sent last.
+    pub fn sent(&self, name: &str) -> Round {
+        match &self.asked[&self.node(name)].1 {
+            PeerRequest::Replicate(replicate) => replicate.round,
+            other => panic!("{name} was sent {other:?}"),
+        }
+    }
+
+    /// The key's partition.
+    pub fn partition(&self) -> PartitionId {
+        self.to.partition
+    }
+
+    /// The round that the node has met.
+    pub fn round(&self) -> Round {
+        self.core.rounds().of(self.partition())
+    }
+
+    /// How many keys it holds.
+    pub fn records(&self) -> usize {
+        let mut records = 0;
+        let mut count = |_: &[u8], _: &[u8]| {
+            records += 1;
+            std::ops::ControlFlow::Continue(())
         };
-        self.next += 1;
-        let from = PeerRef { node: NodeId(2), lane: 2, id: self.next };
-        let mut left = self.input(ShardInput::Peer { from, arrived: None, request: PeerRequest::Replicate(replicate) });
+        self.engine.scan(Family::Objects, &[], None, ScanLimit::NONE, &mut count).unwrap();
+        records
+    }
+
+    /// The node holds this already.
+    pub fn holds(&mut self, object: &Arc<Object>) {
+        let mut left = self.sends(object, 0);
         if !self.tape.cold.is_empty() {
             left = self.read(None);
         }

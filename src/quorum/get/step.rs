@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::quorum::{Ack, ReadQuorum};
 use crate::ring::Slot;
-use crate::types::NodeId;
+use crate::types::{NodeId, Round};
 use crate::version::{CausalContext, Digest, Object};
 
 /// What a replica says that it holds of a key.
@@ -60,6 +60,8 @@ pub struct Ask {
 pub struct Repair {
     /// The merge of all that was found.
     pub object: Arc<Object>,
+    /// The reaping round at which that was read; of a merge, the lowest of its parts'.
+    pub round: Round,
     /// Who is behind it.
     pub to: Vec<(Slot, NodeId)>,
     /// The read waits until it is on their disks.

@@ -72,7 +72,7 @@ fn stand_in(slot: u8, node: NodeId) -> Ask {
 
 fn reply(get: &mut Get, slot: u8, found: Found) {
     let (slot, node) = at(slot);
-    get.on_reply(slot, node, found, false);
+    get.on_reply(slot, node, found, Round::default(), false);
 }
 
 fn counted(slots: &[u8]) -> Vec<Ack> {
@@ -94,7 +94,7 @@ fn told(verdict: GetVerdict) -> GetStep {
 
 fn repair(object: &Arc<Object>, slots: &[u8]) -> Repair {
     let to = slots.iter().map(|slot| at(*slot)).collect();
-    Repair { object: object.clone(), to, sync: false, again: false }
+    Repair { object: object.clone(), round: Round::default(), to, sync: false, again: false }
 }
 
 /// Everybody is usable.
@@ -227,7 +227,7 @@ fn a_read_error_is_not_an_absence() {
 fn a_rebuilding_replica_is_merged_repaired_and_not_counted() {
     let mut get = get(GetTerms { own: None, ..terms(2) });
     step(&mut get);
-    get.on_reply(Slot(0), NodeId(1), found(&object(7)), true);
+    get.on_reply(Slot(0), NodeId(1), found(&object(7)), Round::default(), true);
     assert_eq!(step(&mut get), asks(&[ask(2)]));
     reply(&mut get, 1, Found::Nothing);
     reply(&mut get, 2, found(&object(7)));
@@ -243,9 +243,15 @@ fn a_stand_in_counts_with_an_object_and_not_with_an_absence() {
         let mut get = get(GetTerms { stand_ins: SPARE.to_vec(), ..terms(2) });
         reply(&mut get, 0, Found::Nothing);
         assert_eq!(get.step(up), asks(&[stand_in(1, NodeId(4))]));
-        get.on_reply(Slot(1), NodeId(4), Found::Nothing, false);
+        get.on_reply(Slot(1), NodeId(4), Found::Nothing, Round::default(), false);
         assert_eq!(get.step(up), asks(&[stand_in(1, NodeId(5))]));
-        get.on_reply(Slot(1), NodeId(5), if holds { found(&object(7)) } else { Found::Nothing }, false);
+        get.on_reply(
+            Slot(1),
+            NodeId(5),
+            if holds { found(&object(7)) } else { Found::Nothing },
+            Round::default(),
+            false,
+        );
         let step = get.step(up);
         if holds {
             let stood_in = Ack { slot: 1, node: NodeId(5), stand_in: true, synced: false };
@@ -282,7 +288,7 @@ fn stand_ins_never_make_pr() {
     step(&mut get);
     get.on_attempt_timeout();
     assert!(step(&mut get).asks.contains(&stand_in(1, NodeId(4))));
-    get.on_reply(Slot(1), NodeId(4), found(&object(7)), false);
+    get.on_reply(Slot(1), NodeId(4), found(&object(7)), Round::default(), false);
     assert_eq!(step(&mut get).verdict, None);
     reply(&mut get, 2, found(&object(7)));
     assert!(matches!(step(&mut get).verdict, Some(GetVerdict::Answer { .. })));
@@ -295,13 +301,14 @@ fn blocking_repair_waits_for_the_disks_of_n_minus_r_plus_one_primaries() {
     step(&mut get);
     reply(&mut get, 1, found(&object(7)));
     // All of them: to hold the same is not to have it on the disk.
-    let all = Repair { object: object(7), to: vec![at(0), at(1), at(2)], sync: true, again: false };
+    let all =
+        Repair { object: object(7), round: Round::default(), to: vec![at(0), at(1), at(2)], sync: true, again: false };
     assert_eq!(step(&mut get), GetStep { repairs: vec![all], ..GetStep::default() });
     get.on_durable(Slot(2), NodeId(3));
     get.on_durable(Slot(2), NodeId(3));
     assert_eq!(step(&mut get), GetStep::default(), "one primary is one");
     get.on_attempt_timeout();
-    let late = Repair { object: object(7), to: vec![at(0), at(1)], sync: true, again: true };
+    let late = Repair { object: object(7), round: Round::default(), to: vec![at(0), at(1)], sync: true, again: true };
     assert_eq!(step(&mut get), GetStep { repairs: vec![late], ..GetStep::default() });
     get.on_durable(Slot(0), NodeId(1));
     assert_eq!(step(&mut get), told(answer(Some(&object(7)), &[0, 1], &[])));
@@ -355,7 +362,7 @@ fn a_token_that_nobody_covers_is_stale() {
     assert_eq!(step(&mut stale(&[])), told(GetVerdict::Stale));
     let mut get = stale(&SPARE);
     assert_eq!(step(&mut get), asks(&[stand_in(0, NodeId(4)), stand_in(0, NodeId(5))]));
-    get.on_reply(Slot(0), NodeId(4), Found::Nothing, false);
+    get.on_reply(Slot(0), NodeId(4), Found::Nothing, Round::default(), false);
     assert_eq!(step(&mut get), GetStep::default());
     assert_eq!(get.on_deadline(), Some(GetVerdict::Stale));
 }
@@ -369,7 +376,7 @@ fn nothing_anywhere_is_no_answer_to_a_token() {
         step(&mut get);
         reply(&mut get, 1, Found::Nothing);
         assert_eq!(step(&mut get), GetStep::default());
-        get.on_reply(Slot(2), NodeId(3), Found::Nothing, rebuilding);
+        get.on_reply(Slot(2), NodeId(3), Found::Nothing, Round::default(), rebuilding);
         assert_eq!(step(&mut get), told(GetVerdict::Stale));
     }
 }
@@ -385,7 +392,7 @@ mod planted {
         let mut get = get(GetTerms { stand_ins: SPARE.to_vec(), ..terms(2) });
         reply(&mut get, 0, Found::Nothing);
         get.step(|node| node != NodeId(2) && node != NodeId(3));
-        get.on_reply(Slot(1), NodeId(4), Found::Nothing, false);
+        get.on_reply(Slot(1), NodeId(4), Found::Nothing, Round::default(), false);
         assert!(matches!(step(&mut get).verdict, Some(GetVerdict::Answer { object: None, .. })));
     }
 
@@ -395,5 +402,28 @@ mod planted {
         let mut get = get(GetTerms { after: Some(object(7).context().clone()), ..terms(1) });
         reply(&mut get, 0, Found::Nothing);
         assert_eq!(step(&mut get), told(answer(None, &[0], &[])));
+    }
+}
+
+/// The label of a result is the round at which some replica held it; of a merge, the lowest of its parts'.
+#[test]
+fn a_result_is_as_old_as_its_oldest_part() {
+    let (a, b) = (object(7), object(8));
+    let both = Arc::new(a.merge(&b));
+    let cases = [
+        // First and second reply with their rounds, and the result's.
+        ((&a, 5), (&b, 3), 3),
+        ((&a, 3), (&b, 5), 3),
+        ((&a, 3), (&both, 5), 5),
+        ((&both, 5), (&a, 3), 5),
+        ((&both, 3), (&a, 5), 3),
+    ];
+    for ((first, at), (second, then), expected) in cases {
+        let mut get = get(GetTerms { blocking: true, ..terms(2) });
+        get.step(|_| true);
+        get.on_reply(Slot(0), NodeId(1), found(first), Round(at), false);
+        get.on_reply(Slot(1), NodeId(2), found(second), Round(then), false);
+        let rounds: Vec<Round> = get.step(|_| true).repairs.iter().map(|repair| repair.round).collect();
+        assert_eq!(rounds, [Round(expected)], "{at} {then}");
     }
 }

@@ -8,8 +8,8 @@ use rand::rngs::StdRng;
 use super::*;
 use crate::storage::merkle::Trees;
 use crate::storage::{
-    Engine, Lookup, MemoryConfig, MemoryEngine, Op, ReadTier, ScanLimit, Store, StoreLimits, Task, Update, object_key,
-    parse_hint_key,
+    Engine, Lookup, MemoryConfig, MemoryEngine, Op, ReadTier, Rounds, ScanLimit, Store, StoreLimits, Task, Update,
+    object_key, parse_hint_key,
 };
 use crate::types::{Bucket, Generation, Key, PartitionId, Token, WriteId};
 use crate::version::{Actor, Body, CausalContext, Dot, Sibling, Trust};
@@ -138,7 +138,7 @@ proptest! {
     #[test]
     fn records_and_their_index_never_disagree(acts in proptest::collection::vec(act(), 1..60)) {
         let engine = Arc::new(MemoryEngine::new(MemoryConfig::default()));
-        let new_store = || Store::<MemoryEngine, ()>::new(engine.clone(), StoreLimits { parked: 10 }, Trees::for_tests());
+        let new_store = || Store::<MemoryEngine, ()>::new(engine.clone(), StoreLimits { parked: 10 }, Trees::for_tests(), Rounds::default());
         let (mut store, mut done) = (new_store(), Vec::new());
         // What the changes reported since the last crash add up to, from what was there then.
         let mut told = Index::new();
@@ -148,7 +148,7 @@ proptest! {
                 Act::Update => update(serial),
                 Act::Merge(hints) => {
                     let new = |(target, counted)| NewHint { target: NodeId(target), counted, wall_ms: serial };
-                    Op::Merge { object: from_elsewhere(serial), hints: hints.into_iter().map(new).collect() }
+                    Op::Merge { round: Round::default(), object: from_elsewhere(serial), hints: hints.into_iter().map(new).collect() }
                 }
                 Act::Drop { target, stale, keep_object } => {
                     let Some(record) = record(&engine, &key) else { continue };

@@ -15,10 +15,10 @@ use rand::rngs::StdRng;
 use super::disk::{BATCH, CHECKPOINT, FORMAT_KEY, tree_key};
 use super::*;
 use crate::storage::{
-    Batch, Engine, Family, MemoryConfig, MemoryEngine, NewHint, Op, Record, ScanLimit, Store, StoreLimits, Task,
-    object_key,
+    Batch, Engine, Family, MemoryConfig, MemoryEngine, NewHint, Op, Record, Rounds, ScanLimit, Store, StoreLimits,
+    Task, object_key,
 };
-use crate::types::{Bucket, Key, NodeId, Token, WriteId};
+use crate::types::{Bucket, Key, NodeId, Round, Token, WriteId};
 use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
 
 const SECRET: [u8; 32] = [5; 32];
@@ -59,7 +59,7 @@ impl Node {
             let mut trees = Trees::of(&forest, shard, shards, leaves, ItemHasher::new(&SECRET));
             trees.set_max_records(100);
             trees.set_shape(shape());
-            Store::new(engine.clone(), StoreLimits { parked: 10 }, trees)
+            Store::new(engine.clone(), StoreLimits { parked: 10 }, trees, Rounds::default())
         };
         Node { shards: (0..shards).map(store).collect(), engine, leaves }
     }
@@ -157,8 +157,8 @@ proptest! {
         for (serial, act) in (1..).zip(acts) {
             let hints = vec![NewHint::counted(NodeId(7), 1)];
             match act {
-                Act::Merge(nth) => node.run(nth, Op::Merge { object: object(serial), hints: Vec::new() }),
-                Act::Lend(nth) => node.run(nth, Op::Merge { object: object(serial), hints }),
+                Act::Merge(nth) => node.run(nth, Op::Merge { round: Round::default(), object: object(serial), hints: Vec::new() }),
+                Act::Lend(nth) => node.run(nth, Op::Merge { round: Round::default(), object: object(serial), hints }),
                 Act::Discard(nth) => {
                     node.run(nth, Op::DiscardHint { target: NodeId(7), counted_too: true, keep_object: false });
                 }
@@ -187,7 +187,7 @@ proptest! {
 fn full() -> Node {
     let mut node = Node::start(Arc::new(MemoryEngine::new(MemoryConfig::default())), 1, leaves(64));
     for nth in 0..32 {
-        node.run(nth, Op::Merge { object: object(nth.into()), hints: Vec::new() });
+        node.run(nth, Op::Merge { round: Round::default(), object: object(nth.into()), hints: Vec::new() });
     }
     node.commit();
     node
@@ -202,7 +202,7 @@ fn records_go_as_checkpoints_take_their_place() {
     let mut node = full();
     let mut most = 0;
     for serial in 100..1000 {
-        node.run((serial % 32) as u8, Op::Merge { object: object(serial), hints: Vec::new() });
+        node.run((serial % 32) as u8, Op::Merge { round: Round::default(), object: object(serial), hints: Vec::new() });
         node.commit();
         most = most.max(node.records());
     }
@@ -216,7 +216,7 @@ fn records_go_as_checkpoints_take_their_place() {
 fn what_changes_no_object_changes_no_tree() {
     let mut node = full();
     let before = node.records();
-    node.run(0, Op::Merge { object: object(0), hints: vec![NewHint::counted(NodeId(7), 1)] });
+    node.run(0, Op::Merge { round: Round::default(), object: object(0), hints: vec![NewHint::counted(NodeId(7), 1)] });
     node.commit();
     assert_eq!(node.records(), before);
 }
@@ -225,7 +225,7 @@ fn what_changes_no_object_changes_no_tree() {
 fn a_failed_batch_silences_trees_until_a_restart() {
     let mut node = full();
     node.engine.arm(crate::storage::Fault::Commit { in_log: false });
-    node.run(0, Op::Merge { object: object(99), hints: Vec::new() });
+    node.run(0, Op::Merge { round: Round::default(), object: object(99), hints: Vec::new() });
     assert!(node.shards[0].commit().is_err());
     let tree = shape().trees().next().unwrap();
     assert_eq!((node.trees_of(tree).root(tree), node.trees_of(tree).sums(&node.all_leaves(tree))), (None, None));

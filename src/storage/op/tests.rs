@@ -1,6 +1,10 @@
 use super::*;
 use crate::types::Generation;
 
+fn apply(op: Op, current: Option<&Record>) -> (Change, Outcome) {
+    super::apply(op, current, Round::default())
+}
+
 fn trust(generation: u64, trusted_since: u64) -> Trust {
     Trust { generation: Generation(generation), trusted_since: Generation(trusted_since), granted: true }
 }
@@ -34,7 +38,7 @@ fn written(update: Update, current: Option<&Record>) -> (Record, Dot) {
 }
 
 fn merge(object: &Arc<Object>) -> Op {
-    Op::Merge { object: object.clone(), hints: Vec::new() }
+    Op::Merge { round: Round::default(), object: object.clone(), hints: Vec::new() }
 }
 
 #[test]
@@ -97,7 +101,11 @@ fn a_merge_of_the_known_writes_nothing() {
 
 fn hinted(object: &Arc<Object>, hints: &[(u64, bool, u64)], current: Option<&Record>) -> Change {
     let new = |&(target, counted, wall_ms)| NewHint { target: NodeId(target), counted, wall_ms };
-    apply(Op::Merge { object: object.clone(), hints: hints.iter().map(new).collect() }, current).0
+    apply(
+        Op::Merge { round: Round::default(), object: object.clone(), hints: hints.iter().map(new).collect() },
+        current,
+    )
+    .0
 }
 
 fn hint(target: u64, counted: bool, object: &Object, hinted_ms: u64) -> Hint {
@@ -139,7 +147,7 @@ fn a_hint_is_read_with_its_object() {
     let (a, _) = written(update("a", CausalContext::default(), 7), None);
     let kept = put(hinted(&a.object, &[(5, true, 100)], None));
     let read = |target, record| apply(Op::ReadHint { target: NodeId(target) }, record);
-    let found = HintFound { object: a.object.clone(), hint: hint(5, true, &a.object, 100) };
+    let found = HintFound { round: Round::default(), object: a.object.clone(), hint: hint(5, true, &a.object, 100) };
     assert_eq!(read(5, Some(&kept)), (Change::Keep, Outcome::Hint(Some(found))));
     assert_eq!(read(6, Some(&kept)), (Change::Keep, Outcome::Hint(None)));
     assert_eq!(read(5, None), (Change::Keep, Outcome::Hint(None)));

@@ -51,7 +51,7 @@ fn an_answer_for_a_slot_that_is_another_s_is_none() {
     let mut get = get(terms(2));
     reply(&mut get, 0, found(&object(7)));
     step(&mut get);
-    get.on_reply(Slot(0), NodeId(2), found(&object(8)), false);
+    get.on_reply(Slot(0), NodeId(2), found(&object(8)), Round::default(), false);
     reply(&mut get, 0, found(&object(9)));
     assert_eq!(step(&mut get), GetStep::default());
     reply(&mut get, 1, found(&object(7)));

@@ -100,8 +100,8 @@ proptest! {
         for (serial, step) in (100..).zip(steps) {
             let hints = vec![NewHint::counted(NodeId(7), 1)];
             match step {
-                Step::Merge(nth) => node.run(nth, Op::Merge { object: object(serial), hints: Vec::new() }),
-                Step::Lend(nth) => node.run(nth, Op::Merge { object: object(serial), hints }),
+                Step::Merge(nth) => node.run(nth, Op::Merge { round: Round::default(), object: object(serial), hints: Vec::new() }),
+                Step::Lend(nth) => node.run(nth, Op::Merge { round: Round::default(), object: object(serial), hints }),
                 Step::Discard(nth) => {
                     node.run(nth, Op::DiscardHint { target: NodeId(7), counted_too: true, keep_object: false });
                 }
@@ -146,7 +146,7 @@ fn a_count_over_which_too_much_changes_is_given_up() {
     let spec = node.begin(0, Some(0)).unwrap();
     node.shards[0].trees_mut().set_max_touched(1);
     for nth in [8, 16] {
-        node.run(nth, Op::Merge { object: object(77), hints: Vec::new() });
+        node.run(nth, Op::Merge { round: Round::default(), object: object(77), hints: Vec::new() });
     }
     let counted = count_leaves(&*node.engine, spec);
     let scrubbed = node.end(counted);

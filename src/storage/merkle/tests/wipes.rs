@@ -14,7 +14,7 @@ fn healing() -> Healing {
 /// A node whose records other nodes hold too, one of which is rotten and had a hint.
 fn rotten(healing: Healing) -> Node {
     let mut node = full();
-    node.run(0, Op::Merge { object: object(0), hints: vec![NewHint::counted(TARGET, 1)] });
+    node.run(0, Op::Merge { round: Round::default(), object: object(0), hints: vec![NewHint::counted(TARGET, 1)] });
     node.commit();
     node.shards[0].take_hint_changes();
     rot(&node, 0);
@@ -47,7 +47,7 @@ impl Node {
 #[test]
 fn whoever_meets_rot_wipes_it_and_marks_its_leaf() {
     let mut node = rotten(healing());
-    assert_eq!(node.done(0, Op::Read), Ok(Outcome::Read(None)));
+    assert_eq!(node.done(0, Op::Read), Ok(Outcome::Read { object: None, round: Round::default() }));
     let place_of = node.leaf();
     assert_eq!(node.shards[0].take_wiped(), [Wiped { place: place_of, lacks: true }]);
     let changes = node.shards[0].take_hint_changes();
@@ -74,7 +74,7 @@ fn whoever_meets_rot_wipes_it_and_marks_its_leaf() {
 #[test]
 fn what_comes_for_a_rotten_record_takes_its_place() {
     let mut node = rotten(healing());
-    node.done(0, Op::Merge { object: object(55), hints: Vec::new() }).unwrap();
+    node.done(0, Op::Merge { round: Round::default(), object: object(55), hints: Vec::new() }).unwrap();
     node.commit();
     node.count_all();
     node.check().unwrap();
@@ -98,7 +98,7 @@ fn a_scrub_finds_rot_and_the_next_operation_wipes_it() {
 #[test]
 fn what_a_node_keeps_for_others_leaves_no_lack() {
     let mut node = rotten(Healing { foreign: shape().trees().collect(), ..healing_of_none() });
-    assert_eq!(node.done(0, Op::Read), Ok(Outcome::Read(None)));
+    assert_eq!(node.done(0, Op::Read), Ok(Outcome::Read { object: None, round: Round::default() }));
     assert_eq!(node.shards[0].take_wiped(), [Wiped { place: node.leaf(), lacks: false }]);
     node.commit();
     node.count_all();
@@ -136,7 +136,7 @@ fn rot_that_is_wiped_during_a_count_is_in_it() {
     node.commit();
     let spec = node.shards[0].begin_count(TREE.partition, Some(0)).unwrap();
     let counted = count_leaves(&*node.engine, spec);
-    node.done(0, Op::Merge { object: object(56), hints: Vec::new() }).unwrap();
+    node.done(0, Op::Merge { round: Round::default(), object: object(56), hints: Vec::new() }).unwrap();
     let scrubbed = node.shards[0].end_count(counted).unwrap();
     assert!(scrubbed.exact && !scrubbed.uncounted);
     node.commit();
@@ -154,7 +154,7 @@ fn an_unknown_tree_is_counted_anew_over_a_wipe() {
     // It is counted as though there were nothing; then it is gone indeed, and another takes its place.
     let spec = node.shards[0].begin_count(TREE.partition, None).unwrap();
     node.shards[0].end_count(count_leaves(&*node.engine, spec)).unwrap();
-    node.done(0, Op::Merge { object: object(57), hints: Vec::new() }).unwrap();
+    node.done(0, Op::Merge { round: Round::default(), object: object(57), hints: Vec::new() }).unwrap();
     node.commit();
     node.count_all();
     node.check().unwrap();
