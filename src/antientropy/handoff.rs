@@ -14,6 +14,7 @@
 //! when its target can be reached and something waits for it, and passes follow one another until nothing waits. The pages
 //! come from the disk, so a restart changes nothing but the place at which a pass begins.
 
+mod command;
 mod pump;
 #[cfg(test)]
 mod tests;
@@ -22,19 +23,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+pub use self::command::{Command, JobId, Ticket};
 use super::backlog::{Backlog, HintBacklog, Waiting};
 use super::census::Census;
 use super::config::HintsConfig;
 use super::pace::{Backoff, Throttle};
 use super::pass::{Speed, Target};
 use crate::ring::RingView;
-use crate::storage::{HintChange, HintDrop, HintFound, HintItem, HintPage, HintSpec, OpFailure};
+use crate::storage::{HintChange, HintDrop, HintFound, HintItem, HintPage, OpFailure};
 use crate::types::{NodeId, Now, Round, Time};
-use crate::version::{Digest, Object};
+use crate::version::Digest;
 
 /// Hints of one target under way at a time, at most: enough to fill a sync at the target, few to do again after a loss.
 pub const MAX_WINDOW: usize = 64;
@@ -62,96 +63,8 @@ pub struct Settings {
     pub config: HintsConfig,
 }
 
-/// A hint that is being worked on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct JobId(pub u64);
-
-/// Which page was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(u64);
-
 /// The census', which has one page under way at a time.
 const CENSUS: Ticket = Ticket(0);
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Read a page, and call [`Handoff::on_page`].
-    Read {
-        /// For the call.
-        ticket: Ticket,
-        /// Which.
-        spec: HintSpec,
-    },
-    /// Read a hint's record, and call [`Handoff::on_found`].
-    Look {
-        /// For the call.
-        job: JobId,
-        /// Whose hint.
-        target: NodeId,
-        /// Of which object.
-        key: Bytes,
-    },
-    /// See to it that all of these hold the object on their disks, this node perhaps among them, then call
-    /// [`Handoff::on_acknowledged`]; or [`Handoff::on_failed`].
-    Send {
-        /// For the call.
-        job: JobId,
-        /// The primaries.
-        to: Vec<NodeId>,
-        /// The object's key.
-        key: Bytes,
-        /// The object.
-        object: Arc<Object>,
-        /// The reaping round at which it was read.
-        round: Round,
-    },
-    /// One of them has met this reaping round, and the object is older: take the round over, durably, then read the hint's
-    /// record again, and call [`Handoff::on_found`].
-    LookAgain {
-        /// For the call.
-        job: JobId,
-        /// Whose hint.
-        target: NodeId,
-        /// Of which object.
-        key: Bytes,
-        /// The round.
-        round: Round,
-    },
-    /// Drop a hint that is where it belongs, and call [`Handoff::on_dropped`].
-    Drop {
-        /// For the call.
-        job: JobId,
-        /// Whose.
-        target: NodeId,
-        /// Of which object.
-        key: Bytes,
-        /// The hint's when it was read.
-        digest: Digest,
-        /// The object's that was sent.
-        sent: Digest,
-        /// This node is a primary of the object.
-        keep_object: bool,
-    },
-    /// Remove a key from the index that nobody can have written.
-    Forget {
-        /// As it stands there.
-        index_key: Bytes,
-    },
-    /// Drop a hint that nobody has acknowledged, and call [`Handoff::on_dropped`].
-    Discard {
-        /// For the call.
-        job: JobId,
-        /// Whose.
-        target: NodeId,
-        /// Of which object.
-        key: Bytes,
-        /// Even if a write was acknowledged because of it.
-        counted_too: bool,
-        /// This node is a primary of the object.
-        keep_object: bool,
-    },
-}
 
 /// What it has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

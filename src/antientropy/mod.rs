@@ -12,6 +12,7 @@
 //! | `census.rs` | learns these numbers from the disk at a start, while they change |
 //! | `trees.rs` | the Merkle trees that a ring has |
 //! | `exchange.rs`, `exchange/` | [`Exchange`]: compares what this node holds with its other holders, and makes it the same |
+//! | `reaper.rs` | [`Reaper`]: has tombstones deleted that nothing is left to be deleted by |
 //! | `scrub.rs` | [`Scrub`]: reads what this node holds, and looks whether it is what was written |
 //! | `pace.rs` | how fast, and how soon again after a failure |
 
@@ -22,6 +23,7 @@ pub mod exchange;
 mod handoff;
 mod pace;
 mod pass;
+pub mod reaper;
 mod scrub;
 mod trees;
 
@@ -31,5 +33,6 @@ pub use exchange::{
     MAX_LEAVES, PeerPage, Step, Transferred, TreeVerdict,
 };
 pub use handoff::{Command, Handoff, HandoffCounters, JobId, MAX_WINDOW, Settings, Ticket};
+pub use reaper::{Reaper, ReaperCommand, ReaperCounters, ReaperSettings};
 pub use scrub::{Scrub, ScrubCommand, ScrubCounters, ScrubSettings};
 pub use trees::{healing, primaries, tree_shape};

@@ -8,9 +8,9 @@ use bytesize::ByteSize;
 use super::*;
 use crate::antientropy::config::ByteRate;
 use crate::ring::{Layout, Member, Partitions, Weight};
-use crate::storage::{Hint, HintEntry, object_key};
+use crate::storage::{Hint, HintEntry, HintSpec, object_key};
 use crate::types::{Bucket, Key, RingVersion, WriteId};
-use crate::version::{Actor, Body, CausalContext, Dot, Sibling};
+use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
 
 const SELF: NodeId = NodeId(1);
 const WINDOW: usize = 4;
