@@ -53,5 +53,7 @@ mod scans;
 mod sloppy;
 #[path = "node/trace.rs"]
 mod trace;
+#[path = "node/wiped.rs"]
+mod wiped;
 #[path = "node/writers.rs"]
 mod writers;
