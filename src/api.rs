@@ -18,6 +18,7 @@ mod error;
 mod explain;
 mod hints;
 mod repair;
+mod scrub;
 mod shown;
 mod trace;
 
@@ -30,6 +31,7 @@ pub use self::error::{ApiError, Retry};
 pub use self::explain::{Explain, ExplainReply};
 pub use self::hints::{HintOrder, HintsOrdered};
 pub use self::repair::{Rebuilding, RepairOrder, RepairOrdered, RepairStatus, RunningRepair};
+pub use self::scrub::ScrubStatus;
 pub use self::shown::{newest_of, siblings_of};
 pub use self::trace::{HandedOn, Role, Span, SpanOutcome, Timing, Trace, Why};
 use crate::antientropy::HintBacklog;

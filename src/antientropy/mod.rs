@@ -34,5 +34,5 @@ pub use exchange::{
 };
 pub use handoff::{Command, Handoff, HandoffCounters, JobId, MAX_WINDOW, Settings, Ticket};
 pub use reaper::{Reaper, ReaperCommand, ReaperCounters, ReaperSettings};
-pub use scrub::{Scrub, ScrubCommand, ScrubCounters, ScrubSettings};
+pub use scrub::{Scrub, ScrubCommand, ScrubCounters, ScrubProgress, ScrubSettings};
 pub use trees::{healing, primaries, tree_shape};

@@ -12,6 +12,7 @@
 //! One stretch of leaves is counted at a time. Where the walk is, no restart remembers: it begins anywhere, so that a node which is
 //! restarted often gets everywhere too.
 
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+pub use self::status::ScrubProgress;
 use super::config::ExchangeConfig;
 use super::exchange::Step;
 use super::pace::{Backoff, Throttle, around};
@@ -97,9 +99,13 @@ pub struct Scrub {
     /// Those that an operator wants read, and how far the first of them is.
     ordered: BTreeSet<PartitionId>,
     ordered_from: u32,
+    /// How many partitions the order is about.
+    order: u64,
     /// Where the walk is: an index of `own`, and a leaf.
     walk: (usize, u32),
     walk_at: Option<Time>,
+    /// Leaves that it has passed since it has last been everywhere.
+    walked: u64,
     running: Option<(Step, Job)>,
     serial: u64,
     throttle: Throttle,
@@ -122,8 +128,10 @@ impl Scrub {
             uncounted: BTreeSet::new(),
             ordered: BTreeSet::new(),
             ordered_from: 0,
+            order: 0,
             walk: (0, 0),
             walk_at: None,
+            walked: 0,
             running: None,
             serial: 0,
             throttle: Throttle::new(rate),
@@ -193,6 +201,7 @@ impl Scrub {
         let is_ordered = |own: &&PartitionId| partition.is_none_or(|partition| **own == partition);
         self.ordered.extend(self.own.iter().filter(is_ordered));
         self.ordered_from = 0;
+        self.order = self.ordered.len() as u64;
         // What is being read may have rotted behind the reader: it is read again.
         if let Some((_, Job::Ordered(_, from))) = &mut self.running {
             *from = STALE;
@@ -259,8 +268,9 @@ impl Scrub {
         self.throttle.take(now, scrubbed.bytes);
         self.counters.records += scrubbed.records;
         self.counters.bytes += scrubbed.bytes;
-        self.counters.rotten += scrubbed.rotten.len() as u64 + scrubbed.hopeless;
-        self.counters.hopeless += scrubbed.hopeless;
+        let hopeless = scrubbed.hopeless.len() as u64;
+        self.counters.rotten += scrubbed.rotten.len() as u64 + hopeless;
+        self.counters.hopeless += hopeless;
         self.counters.corrected += scrubbed.corrected;
         let (Job::Uncounted(partition) | Job::Ordered(partition, _) | Job::Walk(partition, _)) = job;
         if scrubbed.uncounted {
@@ -296,7 +306,11 @@ impl Scrub {
                 }
             }
             Job::Ordered(..) => {}
-            Job::Walk(partition, _) => {
+            Job::Walk(partition, from) => {
+                self.walked += u64::from(through.saturating_sub(from));
+                if self.walked >= self.all_leaves() {
+                    self.walked = 0;
+                }
                 // An order may have taken the stretch over.
                 if self.own.get(self.walk.0) == Some(&partition) {
                     self.walk = if is_done { ((self.walk.0 + 1) % self.own.len(), 0) } else { (self.walk.0, through) };

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ScrubStatus;
 use crate::types::{NodeId, PartitionId};
 
 /// What an operator wants done about the comparison of the asked node's replicas with others'.
@@ -60,6 +61,8 @@ pub struct RepairStatus {
     pub eta_s: Option<u64>,
     /// How far it has rebuilt what it lost with its disk.
     pub rebuilding: Option<Rebuilding>,
+    /// How far it has come with reading what it holds.
+    pub scrub: ScrubStatus,
 }
 
 /// A tree that is compared with a peer's, leaf by leaf.
@@ -112,6 +115,7 @@ impl RepairStatus {
             (Some(one), Some(two)) => Some(Rebuilding { done: one.done + two.done, of: one.of + two.of }),
             (one, two) => one.or(two),
         };
+        self.scrub.join(other.scrub);
     }
 
     /// Whether all agrees with all peers.
@@ -151,6 +155,7 @@ mod tests {
             of: 70,
             eta_s: Some(u64::from(partition)),
             rebuilding: Some(Rebuilding { done: 1, of: 9 }),
+            scrub: ScrubStatus { records: 7, ..ScrubStatus::default() },
         };
         let whole = RepairStatus {
             paused: false,
@@ -165,6 +170,7 @@ mod tests {
             of: 140,
             eta_s: Some(8),
             rebuilding: Some(Rebuilding { done: 2, of: 18 }),
+            scrub: ScrubStatus { records: 14, ..ScrubStatus::default() },
         };
         assert_eq!(joined(part(8), part(5)), whole);
         let rebuilt = RepairStatus { rebuilding: None, ..part(5) };

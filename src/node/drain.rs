@@ -13,8 +13,8 @@ use crate::antientropy::{HintBacklog, Step as ExchangeStep, Ticket, healing, tre
 use crate::api::RepairStatus;
 use crate::storage::merkle::{CountSpec, Forest, ItemHasher, ItemSpec, TreeId, Trees, count_leaves, read_items};
 use crate::storage::{
-    Done, Engine, HintSpec, OpFailure, Page, PageSpec, Rounds, StorageError, Store, StoreLimits, Task, read_hint_page,
-    read_page,
+    Done, Engine, HintSpec, OpFailure, Page, PageSpec, Rounds, Scrubbed, StorageError, Store, StoreLimits, Task,
+    read_hint_page, read_page,
 };
 use crate::types::{BatchNumber, NodeId, Now, Time};
 
@@ -33,6 +33,8 @@ pub trait Host {
     fn sync(&mut self) -> Result<(), StorageError>;
     /// The batch could not be written; the node writes nothing more until it is restarted.
     fn write_failed(&mut self, error: &StorageError);
+    /// These records cannot be read, and stay since no other node holds them: whoever runs the node should know.
+    fn hopeless(&mut self, keys: &[Bytes]);
     /// Have this read from the disk, and give the outcome back as an input.
     fn read(&mut self, read: ColdRead);
 }
@@ -205,6 +207,11 @@ impl<E: Engine> Core<E> {
                 ShardInput::Paged { purpose, page } => self.on_page(purpose, page),
                 ShardInput::Counted { step, counted } => {
                     let scrubbed = self.store.end_count(counted);
+                    if let Ok(Scrubbed { hopeless, .. }) = &scrubbed
+                        && !hopeless.is_empty()
+                    {
+                        host.hopeless(hopeless);
+                    }
                     self.shard.on_scrubbed(now, step, scrubbed.map(Some), &mut self.effects);
                 }
                 input => self.shard.handle(now, input, &mut self.effects),

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
+use tracing::warn;
+
 use super::clock::Clock;
 use super::disk::Disk;
 use super::inbox::Inbox;
@@ -15,7 +18,7 @@ use crate::frame::codec::{encode_answer, encode_request, encode_response};
 use crate::frame::raw::RawFrame;
 use crate::net::{Lane, SendError};
 use crate::node::{ColdRead, Host, Output};
-use crate::storage::StorageError;
+use crate::storage::{StorageError, parse_object_key};
 use crate::types::{BatchNumber, NodeId, Time};
 
 /// One shard's host.
@@ -75,9 +78,24 @@ impl Host for ShardHost {
         self.disk.fail(error);
     }
 
+    fn hopeless(&mut self, keys: &[Bytes]) {
+        for ((partition, bucket), records) in by_bucket(keys) {
+            warn!(partition, %bucket, records, "records that cannot be read stay, since no other node holds them: restore them from a backup, or delete their keys");
+        }
+    }
+
     fn read(&mut self, read: ColdRead) {
         self.reads.submit(read, &self.inbox);
     }
+}
+
+/// How many of these keys are of which partition and bucket.
+fn by_bucket(keys: &[Bytes]) -> BTreeMap<(u16, String), u64> {
+    let mut counts = BTreeMap::new();
+    for place in keys.iter().filter_map(|key| parse_object_key(key).ok()) {
+        *counts.entry((place.partition.0, place.bucket.to_owned())).or_default() += 1;
+    }
+    counts
 }
 
 impl ShardHost {
@@ -162,5 +180,23 @@ fn send(lane: &Lane, frames: Vec<RawFrame>, Lanes { limits, counters, .. }: &Lan
             LaneCounters::add(&counters.dropped_gone, count);
             Unsent { too_long: Vec::new(), full: Vec::new() }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::object_key;
+    use crate::types::{Bucket, Key, PartitionId, Token};
+
+    #[test]
+    fn what_cannot_be_healed_is_told_by_partition_and_bucket() {
+        let key = |partition, bucket: &str, name: &str| {
+            let (bucket, name) = (Bucket::new(bucket).unwrap(), Key::new(name.to_owned()).unwrap());
+            Bytes::from(object_key(PartitionId(partition), Token(7), &bucket, &name))
+        };
+        let keys = [key(3, "carts", "a"), key(3, "carts", "b"), key(3, "users", "a"), key(9, "carts", "c")];
+        let told: Vec<((u16, String), u64)> = by_bucket(&keys).into_iter().collect();
+        assert_eq!(told, [((3, "carts".into()), 2), ((3, "users".into()), 1), ((9, "carts".into()), 1)]);
     }
 }

@@ -1,5 +1,7 @@
 //! Runs a shard's drains as the daemon does, but for what leaves: the world carries that.
 
+use bytes::Bytes;
+
 use super::disk::Disk;
 use super::witness::{Promise, Promises};
 use crate::message::PeerAnswer;
@@ -129,6 +131,8 @@ impl<D: Disk> Host for DrainHost<'_, D> {
     fn write_failed(&mut self, _: &StorageError) {
         self.write_failed = true;
     }
+
+    fn hopeless(&mut self, _: &[Bytes]) {}
 
     fn read(&mut self, read: ColdRead) {
         self.reads.push(read);

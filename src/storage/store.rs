@@ -86,8 +86,8 @@ pub struct Scrubbed {
     pub bytes: u64,
     /// Keys whose records have rotted and can be wiped, as the next operation on each does.
     pub rotten: Vec<Bytes>,
-    /// Records that have rotted and stay, since no other node has what they held.
-    pub hopeless: u64,
+    /// Keys whose records have rotted and stay, since no other node has what they held.
+    pub hopeless: Vec<Bytes>,
     /// Leaves whose sums were wrong.
     pub corrected: u64,
     /// Whether the sums are right now: not if too much was written meanwhile.
@@ -233,7 +233,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             records: counted.records,
             bytes: counted.bytes,
             rotten: rotten.into_iter().map(|(key, _)| key.clone()).collect(),
-            hopeless: hopeless.len() as u64,
+            hopeless: hopeless.into_iter().map(|(key, _)| key.clone()).collect(),
             corrected: settled.corrected,
             exact: settled.exact,
             uncounted: self.trees.has_uncounted(counted.partition),

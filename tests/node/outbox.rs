@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dynkv::node::{ColdRead, Host, Output};
 use dynkv::storage::{Engine, MemoryEngine, StorageError};
 use dynkv::types::{BatchNumber, Time};
@@ -36,6 +37,10 @@ impl Host for Outbox {
 
     fn write_failed(&mut self, error: &StorageError) {
         panic!("no write fails here: {error}");
+    }
+
+    fn hopeless(&mut self, keys: &[Bytes]) {
+        panic!("nothing rots here: {keys:?}");
     }
 
     fn read(&mut self, read: ColdRead) {

@@ -161,3 +161,27 @@ fn answers_that_nobody_waits_for_are_ignored() {
     assert_eq!(bench.answer(Step(9), through(64)), []);
     assert_eq!(bench.scrub.counters(), ScrubCounters::default());
 }
+
+#[test]
+fn an_order_and_the_walk_say_how_far_they_are() {
+    let mut bench = Bench::new(config(HOUR));
+    let ends = |bench: &Bench| bench.scrub.progress().walk_ends.map(|ends| ends.since(bench.now.time).as_secs());
+    assert!((3200..=4000).contains(&ends(&bench).unwrap()), "{:?}", ends(&bench));
+    for walked in [64, 128, 192, 256, 320, 384, 448, 0] {
+        let (_, begun) = bench.wait();
+        assert_eq!(bench.scrub.progress().running, Some(PartitionId(begun[0].1)));
+        bench.answer(begun[0].0, through(begun[0].2.unwrap() + 64));
+        let progress = bench.scrub.progress();
+        assert_eq!((progress.walked, progress.leaves, progress.running), (walked, 512, None));
+    }
+    let mut next = bench.act(|scrub, now, out| scrub.start(now, None, out));
+    let mut seen = Vec::new();
+    while let [(step, _, Some(from))] = next[..] {
+        let progress = bench.scrub.progress();
+        seen.push((progress.done, progress.of));
+        next = bench.answer(step, through(from + 64));
+    }
+    assert_eq!(seen, (0..8).map(|stretch| (stretch * 64, 512)).collect::<Vec<_>>());
+    assert_eq!((bench.scrub.progress().done, bench.scrub.progress().of), (0, 0), "the order is carried out");
+    assert_eq!(Bench::new(config(Duration::ZERO)).scrub.progress().walk_ends, None);
+}

@@ -295,6 +295,7 @@ impl Shard {
             of,
             eta_s: status.round.and_then(|round| round.eta).map(|eta| eta.as_secs()),
             rebuilding: self.rebuilt().map(|rebuilt| Rebuilding { done: rebuilt.done, of: rebuilt.of }),
+            scrub: self.scrub_status(now),
         })
     }
 

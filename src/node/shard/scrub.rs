@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Shard, ShardCounters};
 use crate::antientropy::{Scrub, ScrubCommand, Step};
+use crate::api::ScrubStatus;
 use crate::node::effects::{Effects, Purpose};
 use crate::ring::RingView;
 use crate::storage::merkle::Place;
@@ -62,6 +63,27 @@ impl Shard {
         }
         let partitions = wiped.iter().map(|wiped| wiped.place.0.partition).collect();
         self.scrub(fx, |scrub, out| scrub.on_uncounted(now, &partitions, out));
+    }
+
+    /// How far it has come with reading what it holds.
+    pub(super) fn scrub_status(&self, now: Now) -> ScrubStatus {
+        let (done, progress) = (self.scrub.counters(), self.scrub.progress());
+        ScrubStatus {
+            running: progress.running.into_iter().collect(),
+            done: progress.done,
+            of: progress.of,
+            walked: progress.walked,
+            leaves: progress.leaves,
+            walk_ends_s: progress.walk_ends.map(|ends| ends.since(now.time).as_secs()),
+            records: done.records,
+            bytes: done.bytes,
+            rotten: done.rotten,
+            hopeless: done.hopeless,
+            wiped: self.counters.records_wiped,
+            lacking: self.lacking(),
+            corrected: done.corrected,
+            failed: done.failed,
+        }
     }
 
     pub(super) fn scrub_counters(&self, others: ShardCounters) -> ShardCounters {

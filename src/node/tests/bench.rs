@@ -46,6 +46,7 @@ impl Host for Tape {
         self.engine.sync()
     }
     fn write_failed(&mut self, _error: &StorageError) {}
+    fn hopeless(&mut self, _keys: &[bytes::Bytes]) {}
     fn read(&mut self, read: ColdRead) {
         match read {
             ColdRead::Record { key } => self.cold.push(key),

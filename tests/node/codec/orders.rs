@@ -1,6 +1,6 @@
 //! Operators' orders, and what becomes of them.
 
-use dynkv::api::{HintOrder, HintsOrdered, Rebuilding, RepairOrder, RepairOrdered, RunningRepair};
+use dynkv::api::{HintOrder, HintsOrdered, Rebuilding, RepairOrder, RepairOrdered, RunningRepair, ScrubStatus};
 
 use super::*;
 
@@ -35,8 +35,8 @@ pub fn repair() -> impl Strategy<Value = RepairStatus> {
     });
     let words = (any::<bool>(), proptest::option::of(".{0,8}"), proptest::collection::vec(running, 0..3));
     let rebuilding = proptest::option::of(any::<(u64, u64)>().prop_map(|(done, of)| Rebuilding { done, of }));
-    let numbers = (any::<[u64; 7]>(), any::<Option<u64>>(), rebuilding);
-    (words, numbers).prop_map(|((paused, waiting, running), (numbers, eta_s, rebuilding))| {
+    let numbers = (any::<[u64; 7]>(), any::<Option<u64>>(), rebuilding, scrub());
+    (words, numbers).prop_map(|((paused, waiting, running), (numbers, eta_s, rebuilding, scrub))| {
         let [due, compared, differing, keys_differing, bytes, done, of] = numbers;
         RepairStatus {
             paused,
@@ -51,6 +51,30 @@ pub fn repair() -> impl Strategy<Value = RepairStatus> {
             of,
             eta_s,
             rebuilding,
+            scrub,
+        }
+    })
+}
+
+fn scrub() -> impl Strategy<Value = ScrubStatus> {
+    let running = proptest::collection::vec(any::<u16>().prop_map(PartitionId), 0..3);
+    (running, any::<[u64; 12]>(), any::<Option<u64>>()).prop_map(|(running, numbers, walk_ends_s)| {
+        let [done, of, walked, leaves, records, bytes, rotten, hopeless, wiped, lacking, corrected, failed] = numbers;
+        ScrubStatus {
+            running,
+            done,
+            of,
+            walked,
+            leaves,
+            walk_ends_s,
+            records,
+            bytes,
+            rotten,
+            hopeless,
+            wiped,
+            lacking,
+            corrected,
+            failed,
         }
     })
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use dynkv::api::{Rebuilding, RepairStatus, StatusReply};
+use dynkv::api::{Rebuilding, RepairStatus, ScrubStatus, StatusReply};
 use dynkv::client::Client;
 use humantime::format_duration;
 use serde::Serialize;
@@ -58,6 +58,7 @@ struct Row {
     eta_s: Option<u64>,
     rebuilding: Option<Rebuilding>,
     running: Vec<Running>,
+    scrub: ScrubStatus,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -140,6 +141,7 @@ fn row(reply: &StatusReply, repair: &RepairStatus) -> Row {
         eta_s,
         rebuilding,
         running: running.collect(),
+        scrub: repair.scrub.clone(),
     }
 }
 
@@ -156,11 +158,13 @@ fn print(document: &Document, watch: bool, out: &mut Out) -> Result<(), Failure>
             row.differing.to_string(),
             row.keys_differing.to_string(),
             ByteSize(row.bytes).to_string(),
-            row.eta_s.map_or_else(|| "-".to_owned(), |left| format_duration(Duration::from_secs(left)).to_string()),
+            time(row.eta_s),
         ]);
     }
     if !document.nodes.is_empty() {
         columns.print(out)?;
+        out.line("")?;
+        scrubs(&document.nodes).print(out)?;
     }
     document.nodes.iter().flat_map(notes).try_for_each(|note| out.line(note))?;
     for node in &document.waiting {
@@ -169,6 +173,35 @@ fn print(document: &Document, watch: bool, out: &mut Out) -> Result<(), Failure>
     document.unreachable.iter().try_for_each(|node| out.line(node.line()))?;
     // between two looks
     if watch { out.line("") } else { Ok(()) }
+}
+
+/// How far each node has come with reading what it holds.
+fn scrubs(nodes: &[Row]) -> Columns {
+    let headings =
+        ["NODE", "SCRUB", "LEAVES", "RECORDS", "BYTES", "ROTTEN", "WIPED", "HOPELESS", "CORRECTED", "NEXT PASS"];
+    let mut columns = Columns::new(&headings).right(&[2, 3, 4, 5, 6, 7, 8, 9]);
+    for Row { node, scrub, .. } in nodes {
+        let ordered = scrub.of > 0;
+        let (done, of) = if ordered { (scrub.done, scrub.of) } else { (scrub.walked, scrub.leaves) };
+        let state = if scrub.running.is_empty() { "idle" } else { "reading" };
+        columns.row([
+            node.clone(),
+            if ordered { "ordered" } else { state }.to_owned(),
+            format!("{done}/{of}"),
+            scrub.records.to_string(),
+            ByteSize(scrub.bytes).to_string(),
+            scrub.rotten.to_string(),
+            scrub.wiped.to_string(),
+            scrub.hopeless.to_string(),
+            scrub.corrected.to_string(),
+            time(scrub.walk_ends_s),
+        ]);
+    }
+    columns
+}
+
+fn time(seconds: Option<u64>) -> String {
+    seconds.map_or_else(|| "-".to_owned(), |left| format_duration(Duration::from_secs(left)).to_string())
 }
 
 /// What a node's numbers do not say.
@@ -183,7 +216,12 @@ fn notes(row: &Row) -> Vec<String> {
         format!("{node} has lost its disk and fetches what it held: {done} of {} done", count(of, "tree"))
     });
     let waiting = row.waiting.as_ref().map(|why| format!("{node} waits: {why}"));
-    running.chain(rebuilding).chain(waiting).collect()
+    let ScrubStatus { lacking, hopeless, .. } = row.scrub;
+    let lacks =
+        || format!("{node} lacks what was wiped from {}: no read counts it there", count(lacking, "leaf range"));
+    let stays = || format!("{node} has records that cannot be read and that no other node holds: see its log");
+    let rot = [(lacking > 0).then(lacks), (hopeless > 0).then(stays)];
+    running.chain(rebuilding).chain(waiting).chain(rot.into_iter().flatten()).collect()
 }
 
 #[cfg(test)]
@@ -218,6 +256,7 @@ mod tests {
             of: 96,
             eta_s: Some(75),
             rebuilding: None,
+            scrub: ScrubStatus::default(),
         };
         let document = assemble(&[says(2, RepairStatus::default()), says(1, one)]);
         let peer = "n2".to_owned();
@@ -237,6 +276,7 @@ mod tests {
             eta_s: Some(75),
             rebuilding: None,
             running: vec![running],
+            scrub: ScrubStatus::default(),
         };
         assert_eq!((&document.nodes[0], document.nodes[1].node.as_str()), (&first, "n2"));
         let said = ["n1 compares partition 17 (n 3) with n2: 4 differing keys, 2.0 KiB moved", "n1 waits: n3 is away"];
@@ -260,6 +300,44 @@ mod tests {
         check_state(RepairStatus { paused: true, rebuilding: rebuilding(), ..none() }, "paused");
         let row = assemble(&[says(1, RepairStatus { rebuilding: rebuilding(), ..none() })]).nodes.remove(0);
         assert_eq!(notes(&row), ["n1 has lost its disk and fetches what it held: 1 of 9 trees done"]);
+    }
+
+    #[test]
+    fn the_scrub_has_lines_of_its_own() {
+        let walking = ScrubStatus {
+            walked: 64,
+            leaves: 4096,
+            walk_ends_s: Some(3 * 3600),
+            records: 9,
+            bytes: 2048,
+            ..ScrubStatus::default()
+        };
+        let ordered = ScrubStatus {
+            running: vec![PartitionId(3)],
+            done: 100,
+            of: 1024,
+            leaves: 4096,
+            rotten: 5,
+            wiped: 3,
+            hopeless: 2,
+            corrected: 1,
+            lacking: 1,
+            ..ScrubStatus::default()
+        };
+        let of = |scrub| RepairStatus { scrub, ..RepairStatus::default() };
+        let document = assemble(&[says(1, of(walking)), says(2, of(ordered))]);
+        let lines = [
+            "NODE  SCRUB      LEAVES  RECORDS    BYTES  ROTTEN  WIPED  HOPELESS  CORRECTED  NEXT PASS",
+            "n1    idle      64/4096        9  2.0 KiB       0      0         0          0         3h",
+            "n2    ordered  100/1024        0      0 B       5      3         2          1          -",
+        ];
+        assert_eq!(scrubs(&document.nodes).lines(), lines);
+        assert_eq!(notes(&document.nodes[0]), [""; 0]);
+        let said = [
+            "n2 lacks what was wiped from 1 leaf range: no read counts it there",
+            "n2 has records that cannot be read and that no other node holds: see its log",
+        ];
+        assert_eq!(notes(&document.nodes[1]), said);
     }
 
     #[test]

@@ -199,6 +199,9 @@ fn hopeless_rot_keeps_what_it_has_added() {
     batch.put(Family::Objects, &place(0), b"rot");
     node.engine.commit(&mut batch).unwrap();
     assert_eq!(node.scrub(), (0, Vec::new()));
+    let spec = node.shards[0].begin_count(PartitionId(0), Some(0)).unwrap();
+    let scrubbed = node.shards[0].end_count(count_leaves(&*node.engine, spec)).unwrap();
+    assert_eq!((scrubbed.hopeless, scrubbed.rotten), (vec![place(0)], Vec::new()));
     assert_eq!(
         node.trees_of(TreeId { partition: PartitionId(0), n: 3 }).root(TreeId { partition: PartitionId(0), n: 3 }),
         before
