@@ -76,7 +76,9 @@ pub struct ScrubCounters {
     pub hopeless: u64,
     /// Leaves whose sums were not those of their data.
     pub corrected: u64,
-    /// Stretches of leaves that could not be read.
+    /// Stretches of keys that could not be read and were wiped.
+    pub stretches: u64,
+    /// Times that the disk failed to answer.
     pub failed: u64,
 }
 
@@ -101,6 +103,8 @@ pub struct Scrub {
     ordered_from: u32,
     /// How many partitions the order is about.
     order: u64,
+    /// Partitions of which something stays that cannot be read: whoever meets it says nothing new.
+    hopeless: BTreeSet<PartitionId>,
     /// Where the walk is: an index of `own`, and a leaf.
     walk: (usize, u32),
     walk_at: Option<Time>,
@@ -129,6 +133,7 @@ impl Scrub {
             ordered: BTreeSet::new(),
             ordered_from: 0,
             order: 0,
+            hopeless: BTreeSet::new(),
             walk: (0, 0),
             walk_at: None,
             walked: 0,
@@ -202,11 +207,24 @@ impl Scrub {
         self.ordered.extend(self.own.iter().filter(is_ordered));
         self.ordered_from = 0;
         self.order = self.ordered.len() as u64;
+        self.hopeless.clear();
         // What is being read may have rotted behind the reader: it is read again.
         if let Some((_, Job::Ordered(_, from))) = &mut self.running {
             *from = STALE;
         }
         self.backoff.clear();
+        self.pump(now, out);
+    }
+
+    /// Somebody has met something in this partition that cannot be read: it is looked for at once.
+    pub fn on_unreadable(&mut self, now: Now, partition: PartitionId, out: &mut Vec<ScrubCommand>) {
+        let is_news = self.own.contains(&partition) && !self.hopeless.contains(&partition);
+        if is_news && self.ordered.insert(partition) {
+            self.order = self.order.max(self.ordered.len() as u64);
+            if self.ordered.first() == Some(&partition) {
+                self.ordered_from = 0;
+            }
+        }
         self.pump(now, out);
     }
 
@@ -271,8 +289,12 @@ impl Scrub {
         let hopeless = scrubbed.hopeless.len() as u64;
         self.counters.rotten += scrubbed.rotten.len() as u64 + hopeless;
         self.counters.hopeless += hopeless;
+        self.counters.stretches += scrubbed.stretches;
         self.counters.corrected += scrubbed.corrected;
         let (Job::Uncounted(partition) | Job::Ordered(partition, _) | Job::Walk(partition, _)) = job;
+        if hopeless > 0 {
+            self.hopeless.insert(partition);
+        }
         if scrubbed.uncounted {
             self.uncounted.insert(partition);
         } else {
@@ -299,7 +321,7 @@ impl Scrub {
         let is_done = through >= self.settings.leaves.count();
         match job {
             Job::Uncounted(_) => {}
-            Job::Ordered(partition, from) if from == self.ordered_from => {
+            Job::Ordered(partition, from) if from == self.ordered_from && self.ordered.first() == Some(&partition) => {
                 self.ordered_from = if is_done { 0 } else { through };
                 if is_done {
                     self.ordered.remove(&partition);

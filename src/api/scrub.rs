@@ -30,11 +30,13 @@ pub struct ScrubStatus {
     pub hopeless: u64,
     /// Rotten records that were wiped, whoever found them, to come back from other nodes.
     pub wiped: u64,
+    /// Stretches of keys that could not be read and were wiped likewise.
+    pub stretches: u64,
     /// Leaves that lack what was wiped, until all replicas agree.
     pub lacking: u64,
     /// Leaves whose sums were not those of their data.
     pub corrected: u64,
-    /// Stretches of keys that could not be read.
+    /// Times that the disk failed to answer.
     pub failed: u64,
 }
 
@@ -52,6 +54,7 @@ impl ScrubStatus {
         self.rotten += other.rotten;
         self.hopeless += other.hopeless;
         self.wiped += other.wiped;
+        self.stretches += other.stretches;
         self.lacking += other.lacking;
         self.corrected += other.corrected;
         self.failed += other.failed;
@@ -76,6 +79,7 @@ mod tests {
             rotten: 7 * each,
             hopeless: 8 * each,
             wiped: 9 * each,
+            stretches: 13 * each,
             lacking: 10 * each,
             corrected: 11 * each,
             failed: 12 * each,

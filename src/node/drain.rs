@@ -85,8 +85,12 @@ impl ColdRead {
                 let read = Store::<E, Purpose>::read(engine, &key).map_err(OpFailure::from);
                 ShardInput::Fetched { key, read }
             }
-            ColdRead::Page { purpose, spec } => ShardInput::Paged { purpose, page: read_page(engine, &spec) },
-            ColdRead::Items { purpose, spec } => ShardInput::ItemsRead { purpose, page: read_items(engine, spec) },
+            ColdRead::Page { purpose, spec } => {
+                ShardInput::Paged { purpose, partition: spec.partition, page: read_page(engine, &spec) }
+            }
+            ColdRead::Items { purpose, spec } => {
+                ShardInput::ItemsRead { purpose, partition: spec.tree.partition, page: read_items(engine, spec) }
+            }
             ColdRead::Count { step, spec } => ShardInput::Counted { step, counted: count_leaves(engine, spec) },
             ColdRead::Hints { ticket, spec } => ShardInput::HintsRead { ticket, page: read_hint_page(engine, &spec) },
         }
@@ -96,8 +100,12 @@ impl ColdRead {
     pub fn refused(self) -> ShardInput {
         match self {
             ColdRead::Record { key } => ShardInput::Fetched { key, read: Err(OpFailure::Overloaded) },
-            ColdRead::Page { purpose, .. } => ShardInput::Paged { purpose, page: Err(OpFailure::Overloaded) },
-            ColdRead::Items { purpose, .. } => ShardInput::ItemsRead { purpose, page: Err(OpFailure::Overloaded) },
+            ColdRead::Page { purpose, spec } => {
+                ShardInput::Paged { purpose, partition: spec.partition, page: Err(OpFailure::Overloaded) }
+            }
+            ColdRead::Items { purpose, spec } => {
+                ShardInput::ItemsRead { purpose, partition: spec.tree.partition, page: Err(OpFailure::Overloaded) }
+            }
             ColdRead::Count { step, .. } => ShardInput::Counted { step, counted: Err(OpFailure::Overloaded) },
             ColdRead::Hints { ticket, .. } => ShardInput::HintsRead { ticket, page: Err(OpFailure::Overloaded) },
         }
@@ -204,7 +212,10 @@ impl<E: Engine> Core<E> {
             let concerns_ring = matches!(input, ShardInput::Ring(_) | ShardInput::Standing(_));
             match input {
                 ShardInput::Fetched { key, read } => self.store.resume(&key, read, &mut self.done),
-                ShardInput::Paged { purpose, page } => self.on_page(purpose, page),
+                ShardInput::Paged { purpose, partition, page } => {
+                    self.shard.note_unreadable(now, partition, page.as_ref().err(), &mut self.effects);
+                    self.on_page(purpose, page);
+                }
                 ShardInput::Counted { step, counted } => {
                     let scrubbed = self.store.end_count(counted);
                     if let Ok(Scrubbed { hopeless, .. }) = &scrubbed

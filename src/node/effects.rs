@@ -98,6 +98,8 @@ pub enum ShardInput {
     Paged {
         /// Who wanted it.
         purpose: Purpose,
+        /// Of which partition.
+        partition: PartitionId,
         /// The page.
         page: Result<Page, OpFailure>,
     },
@@ -112,6 +114,8 @@ pub enum ShardInput {
     ItemsRead {
         /// What for.
         purpose: ItemPurpose,
+        /// Of which partition.
+        partition: PartitionId,
         /// The keys.
         page: Result<ItemPage, OpFailure>,
     },

@@ -253,11 +253,16 @@ fn scrub_counters(shard: &Shard) -> Vec<Number<u64>> {
         ),
         ("dynkv_scrub_wiped_total", "Rotten records wiped, to come back from other nodes", core.records_wiped),
         (
+            "dynkv_scrub_stretches_wiped_total",
+            "Stretches of keys that could not be read, wiped to come back from other nodes",
+            core.stretches_wiped,
+        ),
+        (
             "dynkv_scrub_leaves_corrected_total",
             "Leaves of Merkle trees whose sums were not those of their data",
             core.leaves_corrected,
         ),
-        ("dynkv_scrub_failed_total", "Stretches of keys that could not be read", core.scrubs_failed),
+        ("dynkv_scrub_failed_total", "Times that the disk failed to answer the scrub", core.scrubs_failed),
     ]
 }
 

@@ -17,7 +17,7 @@ pub const FORMAT: u32 = 1;
 pub const OBJECTS_END: &[u8] = &[0xff; 11];
 
 /// Bytes of partition and token.
-const PREFIX_LEN: usize = 10;
+pub(super) const PREFIX_LEN: usize = 10;
 
 /// An object's key, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +73,12 @@ pub fn token_start(partition: PartitionId, token: Token) -> [u8; PREFIX_LEN] {
     bytes[..2].copy_from_slice(&partition.0.to_be_bytes());
     bytes[2..].copy_from_slice(&token.0.to_be_bytes());
     bytes
+}
+
+/// The token in an object's key, or in the bound of a range of them.
+pub(super) fn token_of(key: &[u8]) -> Token {
+    let token = key[2..].first_chunk::<8>().expect("a partition is followed by a token");
+    Token(u64::from_be_bytes(*token))
 }
 
 /// The partition of an object's key.

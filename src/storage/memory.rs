@@ -8,6 +8,7 @@
 //! what was unsynced before a kill is unsynced after it, and a later power loss may still take it.
 
 mod disk;
+mod rot;
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -157,6 +158,26 @@ impl MemoryEngine {
         Some(key.clone())
     }
 
+    /// Rots the disk: a part of it that holds up to `most` neighbours of `family` cannot be read any more; their keys. Nor is any of their
+    /// values what was written, seen from outside.
+    pub fn rot_range(&self, family: Family, most: usize, rng: &mut impl Rng) -> Vec<Bytes> {
+        let mut disk = self.disk();
+        let map = &disk.families[family.index()];
+        if map.is_empty() || most == 0 {
+            return Vec::new();
+        }
+        let first = rng.random_range(0..map.len());
+        let count = rng.random_range(1..=most);
+        let keys: Vec<Bytes> = map.keys().skip(first).take(count).cloned().collect();
+        let (start, last) = (keys[0].clone(), &keys[keys.len() - 1]);
+        let end = [&last[..], &[0]].concat().into();
+        disk.rot.add(family, start, end);
+        for key in &keys {
+            disk.families[family.index()].insert(key.clone(), Bytes::from_static(b"rot"));
+        }
+        keys
+    }
+
     /// What [`Fault`]s and a full disk have done.
     pub fn failures(&self) -> Failures {
         self.disk().failures
@@ -183,6 +204,7 @@ impl MemoryEngine {
         let disk = self.disk();
         let mut copy = Disk::new(MemoryConfig { seed, ..disk.config });
         copy.families = disk.families.clone();
+        copy.rot = disk.rot.clone();
         copy.number = disk.number;
         MemoryEngine { disk: Mutex::new(copy) }
     }
@@ -202,6 +224,9 @@ impl Engine for MemoryEngine {
                 disk.read_disk("get")?;
                 disk.keep(family, key);
             }
+        }
+        if disk.rot.hides(family, key) {
+            return Err(unreadable("get"));
         }
         let value = disk.families[family.index()].get(key);
         Ok(value.map_or(Lookup::Absent, |value| Lookup::Found(value.clone())))
@@ -229,10 +254,16 @@ impl Engine for MemoryEngine {
             return Ok(None);
         }
         // The entries are taken out first (by reference count), so that `visit` sees one state and may use the engine.
-        let (entries, next) = {
+        let (entries, next, stops) = {
             let mut disk = self.disk();
             disk.read_disk("scan")?;
-            disk.range(family, start, end, limit)
+            let stops = disk.rot.stops(family, start, end);
+            let end = stops.as_deref().or(end).filter(|end| *end > start);
+            let (entries, next) = match (&stops, end) {
+                (Some(_), None) => (Vec::new(), None),
+                _ => disk.range(family, start, end, limit),
+            };
+            (entries, next, stops.is_some())
         };
         let mut entries = entries.into_iter();
         while let Some((key, value)) = entries.next() {
@@ -240,7 +271,10 @@ impl Engine for MemoryEngine {
                 return Ok(entries.next().map(|(key, _)| key).or(next).map(|key| key.to_vec()));
             }
         }
-        Ok(next.map(|key| key.to_vec()))
+        match next {
+            None if stops => Err(unreadable("scan")),
+            next => Ok(next.map(|key| key.to_vec())),
+        }
     }
 
     fn latest(&self) -> BatchNumber {
@@ -259,6 +293,10 @@ impl Engine for MemoryEngine {
             ..EngineStats::default()
         }
     }
+}
+
+fn unreadable(action: &str) -> StorageError {
+    StorageError::Corrupt { detail: format!("{action}: a part of the disk that a test has made unreadable") }
 }
 
 #[cfg(test)]

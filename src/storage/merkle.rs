@@ -19,6 +19,7 @@
 //! | `merkle/load.rs` | [`Forest`]: what a start reads |
 //! | `merkle/trees.rs` | [`Trees`]: a shard's, changed by its batches |
 //! | `merkle/count.rs` | leaves counted from the data while it changes |
+//! | `merkle/stretch.rs` | keys between which the engine can read nothing |
 //! | `merkle/marks.rs` | leaves from which a rotten record was wiped |
 //! | `merkle/items.rs` | the keys of some leaves, for whoever compares them |
 
@@ -29,6 +30,7 @@ mod items;
 mod load;
 mod marks;
 mod shape;
+mod stretch;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -41,6 +43,7 @@ pub use hash::{ItemHash, ItemHasher};
 pub use items::{Item, ItemPage, ItemSpec, read_items};
 pub use load::Forest;
 pub use shape::{Leaves, TreeShape};
+pub use stretch::Stretch;
 pub use tree::{BRANCHES, SumsOf, SumsSpec, Tree};
 pub use trees::{Settled, Trees};
 

@@ -5,11 +5,16 @@
 //! nothing touches a parked key meanwhile, the bytes that come back are current, however long they took: a slow read
 //! cannot overwrite a newer write.
 
+mod stretches;
+#[cfg(all(test, feature = "mutants"))]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::stretches::Stretches;
 use super::hint::reindex;
 use super::keys::partition_of;
 use super::merkle::{CountSpec, Counted, Place, TreeId, TreeShape, Trees};
@@ -66,13 +71,15 @@ pub struct Healing {
     pub members: Vec<NodeId>,
 }
 
-/// A record that had rotted is gone.
+/// A record that had rotted is gone, or a stretch of keys that could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wiped {
     /// Where it was.
     pub place: Place,
     /// This node is to get back from others what it held.
     pub lacks: bool,
+    /// It was a stretch of keys, or a part of one.
+    pub stretch: bool,
 }
 
 /// What a count of leaves has brought.
@@ -86,11 +93,13 @@ pub struct Scrubbed {
     pub bytes: u64,
     /// Keys whose records have rotted and can be wiped, as the next operation on each does.
     pub rotten: Vec<Bytes>,
-    /// Keys whose records have rotted and stay, since no other node has what they held.
+    /// Keys whose records have rotted and stay, since no other node has what they held; of stretches that stay, where they begin.
     pub hopeless: Vec<Bytes>,
+    /// Stretches of keys that could not be read: wiped with the next commit.
+    pub stretches: u64,
     /// Leaves whose sums were wrong.
     pub corrected: u64,
-    /// Whether the sums are right now: not if too much was written meanwhile.
+    /// Whether the sums are right now: not if too much was written meanwhile, or something in what cannot be read.
     pub exact: bool,
     /// Something of the partition still has to be counted.
     pub uncounted: bool,
@@ -112,6 +121,8 @@ pub struct Store<E: ?Sized, P> {
     limits: StoreLimits,
     /// Records as this drain has left them; `None`: known to be absent.
     overlay: BTreeMap<Bytes, Option<Record>>,
+    /// Stretches that this drain has wiped: whatever the engine still says of their keys, nothing stands there.
+    voided: Vec<(Bytes, Bytes)>,
     batch: Batch,
     hint_changes: Vec<HintChange>,
     wiped: Vec<Wiped>,
@@ -130,6 +141,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             engine,
             limits,
             overlay: BTreeMap::new(),
+            voided: Vec::new(),
             batch: Batch::default(),
             hint_changes: Vec::new(),
             wiped: Vec::new(),
@@ -225,17 +237,20 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             counted => counted,
         };
         let counted = counted.inspect_err(|_| self.trees.drop_count())?;
+        let Stretches { wiped, stay, hopeless: unread } = self.wipe_stretches(&counted);
         let may_wipe = |tree: TreeId| self.healing.shared.contains(&tree) || self.healing.foreign.contains(&tree);
         let (rotten, hopeless): (Vec<_>, Vec<_>) = counted.rotten.iter().partition(|(_, (tree, _))| may_wipe(*tree));
-        let settled = self.trees.settle(&counted, may_wipe, &mut self.batch);
+        let settled = self.trees.settle(&counted, &stay, may_wipe, &mut self.batch);
+        let blocked = stay.len() > unread.len();
         Ok(Scrubbed {
             through: counted.of.end,
             records: counted.records,
             bytes: counted.bytes,
             rotten: rotten.into_iter().map(|(key, _)| key.clone()).collect(),
-            hopeless: hopeless.into_iter().map(|(key, _)| key.clone()).collect(),
+            hopeless: hopeless.into_iter().map(|(key, _)| key.clone()).chain(unread).collect(),
+            stretches: wiped,
             corrected: settled.corrected,
-            exact: settled.exact,
+            exact: settled.exact && !blocked,
             uncounted: self.trees.has_uncounted(counted.partition),
         })
     }
@@ -357,6 +372,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     /// The batch may or may not surface after a restart. Nothing of it is shown until then, and nothing more is written.
     pub fn commit(&mut self) -> Result<Option<BatchNumber>, StorageError> {
         self.overlay.clear();
+        self.voided.clear();
         self.trees.write_into(&mut self.batch);
         if self.batch.is_empty() {
             return Ok(None);
@@ -373,6 +389,10 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     /// Puts the record into the overlay, if memory tells what it is.
     fn look_up(&mut self, key: &Bytes) -> Result<bool, OpFailure> {
         if self.overlay.contains_key(key) {
+            return Ok(true);
+        }
+        if self.is_voided(key) {
+            self.overlay.insert(key.clone(), None);
             return Ok(true);
         }
         let read_through = mutant!(StaleReadApplied) && self.parked.contains_key(key);
@@ -417,7 +437,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         }
         self.batch.delete(Family::Objects, key);
         let place = self.trees.on_wipe(key, lacks, &mut self.batch);
-        self.wiped.extend(place.map(|place| Wiped { place, lacks }));
+        self.wiped.extend(place.map(|place| Wiped { place, lacks, stretch: false }));
         Ok(())
     }
 
@@ -446,83 +466,5 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         self.trees.on_change(&task.key, current.as_ref(), next.as_ref());
         *current = next;
         (task.purpose, Ok(outcome))
-    }
-}
-
-#[cfg(all(test, feature = "mutants"))]
-mod tests {
-    use super::*;
-    use crate::mutant::{Mutant, plant};
-    use crate::storage::{MemoryConfig, MemoryEngine, Update};
-    use crate::types::{Generation, NodeId, WriteId};
-    use crate::version::{Actor, Body, CausalContext, Dot, Trust};
-
-    const KEY: Bytes = Bytes::from_static(b"\0\0\0\0\0\0\0\0\0\0default\0k");
-
-    /// A blind write; its purpose and its fresh actor are `id`.
-    fn write(id: u64) -> Task<u64> {
-        let update = Update {
-            client: CausalContext::default(),
-            write_id: WriteId(id.into()),
-            node: NodeId(1),
-            wall_ms: 0,
-            body: Body::Tombstone,
-            last_write_wins: false,
-            max_siblings: 10,
-            trust: Trust { generation: Generation(1), trusted_since: Generation(1), granted: true },
-            fresh: Actor(id),
-        };
-        Task { purpose: id, key: KEY, op: Op::Update(Box::new(update)) }
-    }
-
-    /// A store on a disk that holds write 1; every read misses memory.
-    fn store() -> Store<MemoryEngine, u64> {
-        let engine = MemoryEngine::new(MemoryConfig { miss_probability: 1.0, resident_keys: 0, ..Default::default() });
-        let mut store = Store::new(Arc::new(engine), StoreLimits { parked: 10 }, Trees::for_tests(), Rounds::default());
-        store.submit(write(1), &mut Vec::new());
-        store.resume(&KEY, Ok(None), &mut Vec::new());
-        store.commit().expect("the disk is sound");
-        store
-    }
-
-    /// The dots that were minted, by purpose, and whether the operation succeeded.
-    fn minted(done: &[Done<u64>]) -> Vec<(u64, Option<Dot>)> {
-        let dot = |result: &Result<Outcome, OpFailure>| match result {
-            Ok(Outcome::Updated { dot, .. }) => Some(*dot),
-            _ => None,
-        };
-        done.iter().map(|(purpose, result)| (*purpose, dot(result))).collect()
-    }
-
-    fn dot(actor: u64, counter: u64) -> Option<Dot> {
-        Some(Dot { actor: Actor(actor), counter })
-    }
-
-    #[test]
-    fn a_failed_read_is_no_absence_unless_planted() {
-        let unreadable = || Err(OpFailure::Unreadable { detail: "rot".into(), rotten: false });
-        for (mutant, expected) in [(None, None), (Some(Mutant::ReadErrorIsAbsent), dot(2, 1))] {
-            let _planted = mutant.map(plant);
-            let (mut store, mut done) = (store(), Vec::new());
-            assert_eq!(store.submit(write(2), &mut done), Some(KEY));
-            store.resume(&KEY, unreadable(), &mut done);
-            assert_eq!(minted(&done), [(2, expected)]);
-        }
-    }
-
-    #[test]
-    fn nothing_overtakes_a_parked_operation_unless_planted() {
-        let queued = [(2, dot(1, 2)), (3, dot(1, 3))];
-        let overtaken = [(3, dot(1, 2)), (2, dot(1, 2))];
-        for (mutant, expected) in [(None, queued), (Some(Mutant::StaleReadApplied), overtaken)] {
-            let _planted = mutant.map(plant);
-            let (mut store, mut done) = (store(), Vec::new());
-            assert_eq!(store.submit(write(2), &mut done), Some(KEY));
-            let read = Store::<_, u64>::read(&**store.engine(), &KEY).expect("the disk is sound");
-            assert_eq!(store.submit(write(3), &mut done), None);
-            store.commit().expect("the disk is sound");
-            store.resume(&KEY, Ok(read), &mut done);
-            assert_eq!(minted(&done), expected);
-        }
     }
 }

@@ -24,6 +24,11 @@ fn scan(partition: u16, after: Option<Bytes>, prefix: &str, limit: u32, r: u8) -
     }
 }
 
+/// The first page of a partition, from all its replicas.
+pub fn page_of(partition: u16) -> Request {
+    Request::Scan(scan(partition, None, "", 100, 3))
+}
+
 /// All that a scan of all partitions shows, by key, with its values.
 fn scan_all(world: &mut World, node: usize, prefix: &str, limit: u32, r: u8) -> BTreeMap<String, Vec<String>> {
     let mut all = BTreeMap::new();

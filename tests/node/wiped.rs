@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use dynkv::api::{ApiError, RepairOrder};
 use dynkv::sim::{Disk, World};
-use dynkv::storage::{Batch, Engine, Family, object_key};
+use dynkv::storage::{Batch, Engine, Family, Record, ScanLimit, object_key, parse_object_key};
 use dynkv::types::Bucket;
+use rand::SeedableRng;
 
 use crate::ask::{Asking, Expect, PATIENCE, With, get, key, put};
 use crate::exchange::{START, order};
@@ -122,4 +123,71 @@ fn a_leaf_that_was_filled_again_counts_as_before() {
     world.run_for(Duration::from_secs(4));
     let found = world.ask(primaries[2], get("k", 2)).found();
     assert_eq!((found.values, found.reply.acks.len()), (vec!["v".to_owned()], 2));
+}
+
+/// What a node holds that can be read.
+fn held(world: &World, node: usize) -> Vec<(Vec<u8>, std::sync::Arc<dynkv::version::Object>)> {
+    let survey = world.nodes[node].disk.survey();
+    survey.into_iter().filter_map(|(key, record)| Some((key.to_vec(), Record::decode(record).ok()?.object))).collect()
+}
+
+/// Three nodes with some keys, of the last of which a part of the disk cannot be read.
+fn unreadable() -> (World, usize) {
+    let mut plan = Plan::new(3);
+    plan.shard.hints.max_bytes = bytesize::ByteSize::b(0);
+    let mut world = plan.born();
+    for id in 1..=60 {
+        world.ask(0, put(&format!("k{id}"), "v", id).w(3)).receipt();
+    }
+    world.run_for(PATIENCE);
+    let mut rng = rand::rngs::StdRng::seed_from_u64(5);
+    let rotten = world.nodes[2].disk.engine().rot_range(Family::Objects, 4, &mut rng).len();
+    (world, rotten)
+}
+
+fn stretches(world: &World) -> u64 {
+    world.count(2, |counters| counters.stretches_wiped)
+}
+
+#[test]
+fn what_a_disk_cannot_read_comes_back_from_other_nodes() {
+    let (mut world, _) = unreadable();
+    let sound = held(&world, 0);
+    order(&mut world, &[2], RepairOrder::Scrub { partition: None });
+    world.run_for(Duration::from_secs(20));
+    assert!(stretches(&world) > 0);
+    assert_eq!(held(&world, 2), sound);
+    assert_eq!(world.count(2, |counters| counters.leaves_lacking), 0);
+    // The whole disk can be read again.
+    let mut all = |_: &[u8], _: &[u8]| std::ops::ControlFlow::Continue(());
+    world.nodes[2].disk.engine().scan(Family::Objects, &[], None, ScanLimit::NONE, &mut all).unwrap();
+}
+
+/// Whoever meets it has it looked for: the exchange, and scans of clients.
+#[test]
+fn what_cannot_be_read_is_mended_without_an_order_once_it_is_met() {
+    for by_scan in [false, true] {
+        let (mut world, rotten) = unreadable();
+        let sound = held(&world, 0);
+        if by_scan {
+            for partition in 0..16 {
+                world.ask(2, crate::scans::page_of(partition));
+            }
+        } else {
+            // One key has changed in each leaf, so that leaves are compared.
+            world.isolate(2);
+            world.run_for(Duration::from_secs(8));
+            for (id, (place, _)) in (1000..).zip(&sound) {
+                let name = String::from_utf8(parse_object_key(place).unwrap().key.to_vec()).unwrap();
+                world.ask(0, put(&name, "w", id).w(2)).receipt();
+            }
+            world.mend();
+            world.run_for(Duration::from_secs(12));
+            order(&mut world, &[0, 1, 2], START);
+        }
+        world.run_for(Duration::from_secs(60));
+        assert!(stretches(&world) > 0, "by a scan: {by_scan}, {rotten} records");
+        assert_eq!(held(&world, 2), held(&world, 0));
+        assert_eq!(world.count(2, |counters| counters.leaves_lacking), 0);
+    }
 }

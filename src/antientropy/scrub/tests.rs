@@ -185,3 +185,22 @@ fn an_order_and_the_walk_say_how_far_they_are() {
     assert_eq!((bench.scrub.progress().done, bench.scrub.progress().of), (0, 0), "the order is carried out");
     assert_eq!(Bench::new(config(Duration::ZERO)).scrub.progress().walk_ends, None);
 }
+
+#[test]
+fn what_somebody_could_not_read_is_looked_for_at_once() {
+    let mut bench = Bench::new(config(Duration::ZERO));
+    let met = |partition| {
+        move |scrub: &mut Scrub, now, out: &mut Vec<_>| scrub.on_unreadable(now, PartitionId(partition), out)
+    };
+    assert_eq!(bench.act(met(9)), [], "it is none of this shard's");
+    assert_eq!(bench.act(met(2)), [(Step(1), 2, Some(0))]);
+    assert_eq!(bench.answer(Step(1), through(64)), [(Step(2), 2, Some(64))]);
+    // One before it in order is read before the rest of it, and it from its beginning.
+    assert_eq!((bench.act(met(2)), bench.act(met(1))), (vec![], vec![]));
+    assert_eq!(bench.answer(Step(2), through(128)), [(Step(3), 1, Some(0))]);
+    assert_eq!(bench.answer(Step(3), through(128)), [(Step(4), 2, Some(0))]);
+    let stays = Scrubbed { hopeless: vec![bytes::Bytes::from_static(b"k")], ..through(128) };
+    assert_eq!(bench.answer(Step(4), stays), []);
+    assert_eq!(bench.act(met(2)), [], "that is known");
+    assert_eq!(bench.act(|scrub, now, out| scrub.start(now, Some(PartitionId(2)), out)), [(Step(5), 2, Some(0))]);
+}

@@ -103,9 +103,11 @@ pub struct ShardCounters {
     pub records_hopeless: u64,
     /// Rotten records that were wiped, whoever found them, to come back from other nodes.
     pub records_wiped: u64,
+    /// Stretches of keys that could not be read and were wiped, to come back from other nodes.
+    pub stretches_wiped: u64,
     /// Leaves of trees whose sums were not those of their data.
     pub leaves_corrected: u64,
-    /// Stretches of keys that the scrub could not read.
+    /// Times that the scrub met a disk that failed to answer.
     pub scrubs_failed: u64,
     /// Partitions to be read by order, or to be counted before their trees say what they hold.
     pub scrubs_left: u64,

@@ -297,7 +297,10 @@ impl Shard {
                 self.on_exchange_timer(now, fx);
             }
             ShardInput::HintsRead { ticket, page } => self.on_hints_read(now, ticket, page, fx),
-            ShardInput::ItemsRead { purpose, page } => self.on_items_read(now, purpose, page, fx),
+            ShardInput::ItemsRead { purpose, partition, page } => {
+                self.note_unreadable(now, partition, page.as_ref().err(), fx);
+                self.on_items_read(now, purpose, page, fx);
+            }
             ShardInput::Hints(order) => self.on_hint_order(now, order, fx),
             ShardInput::Repair(order) => self.on_repair_order(now, order, fx),
             ShardInput::Fetched { .. } | ShardInput::Paged { .. } | ShardInput::Counted { .. } => {

@@ -55,9 +55,16 @@ impl Shard {
         self.scrub(fx, |scrub, out| scrub.on_scrubbed(now, step, scrubbed, out));
     }
 
+    /// A read of several keys has failed: if that is since something of the partition cannot be read, it is looked for.
+    pub fn note_unreadable(&mut self, now: Now, partition: PartitionId, failure: Option<&OpFailure>, fx: &mut Effects) {
+        if let Some(OpFailure::Unreadable { rotten: true, .. }) = failure {
+            self.scrub(fx, |scrub, out| scrub.on_unreadable(now, partition, out));
+        }
+    }
+
     /// Records that had rotted are gone with the batch that is being gathered.
     pub(super) fn on_wiped(&mut self, now: Now, wiped: &[Wiped], fx: &mut Effects) {
-        self.counters.records_wiped += wiped.len() as u64;
+        self.counters.records_wiped += wiped.iter().filter(|wiped| !wiped.stretch).count() as u64;
         for Wiped { place, .. } in wiped.iter().filter(|wiped| wiped.lacks) {
             self.on_lack(now, *place, fx);
         }
@@ -80,6 +87,7 @@ impl Shard {
             rotten: done.rotten,
             hopeless: done.hopeless,
             wiped: self.counters.records_wiped,
+            stretches: done.stretches,
             lacking: self.lacking(),
             corrected: done.corrected,
             failed: done.failed,
@@ -93,6 +101,7 @@ impl Shard {
             scrubbed_bytes: done.bytes,
             records_rotten: done.rotten,
             records_hopeless: done.hopeless,
+            stretches_wiped: done.stretches,
             leaves_corrected: done.corrected,
             scrubs_failed: done.failed,
             scrubs_left: self.scrub.left(),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
+use super::rot::Rot;
 use super::{Failures, MemoryConfig};
 use crate::storage::batch::{Batch, Op};
 use crate::storage::engine::{Family, ScanLimit};
@@ -30,6 +31,8 @@ pub(super) struct Disk {
     /// The first failed commit or sync.
     pub(super) stopped: Option<StorageError>,
     pub(super) armed: Armed,
+    /// What cannot be read.
+    pub(super) rot: Rot,
     resident: [Resident; 4],
     pub(super) free_bytes: u64,
     pub(super) failures: Failures,
@@ -46,6 +49,8 @@ pub(super) struct Undo {
     number_before: u64,
     /// Each key with what it held before, in the order of the writes.
     before: Vec<(Family, Bytes, Option<Bytes>)>,
+    /// What could not be read before, if there was any such thing.
+    rot: Option<Rot>,
 }
 
 /// Entries found, and the key where the next scan may start.
@@ -62,6 +67,7 @@ impl Disk {
             failed: None,
             stopped: None,
             armed: Armed::default(),
+            rot: Rot::default(),
             resident: Default::default(),
             free_bytes: CAPACITY_BYTES,
             failures: Failures::default(),
@@ -107,7 +113,9 @@ impl Disk {
 
     fn apply(&mut self, batch: &Batch) {
         let mut before = Vec::with_capacity(batch.len());
+        let rot = (!self.rot.is_none()).then(|| self.rot.clone());
         for (family, op) in batch.ops() {
+            self.rot.apply(family, op);
             let map = &mut self.families[family.index()];
             match op {
                 Op::Put { key, value } => {
@@ -132,7 +140,7 @@ impl Disk {
                 }
             }
         }
-        self.unsynced.push_back(Undo { number_before: self.number, before });
+        self.unsynced.push_back(Undo { number_before: self.number, before, rot });
         self.number += batch.len() as u64;
         if self.unsynced.len() > self.config.unsynced_batches {
             self.unsynced.pop_front();
@@ -156,6 +164,9 @@ impl Disk {
                 Some(value) => map.insert(key, value),
                 None => map.remove(&key),
             };
+        }
+        if let Some(rot) = undo.rot {
+            self.rot = rot;
         }
         self.number = undo.number_before;
     }

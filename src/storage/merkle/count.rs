@@ -5,19 +5,22 @@
 //! the scanned items that were not touched and of the newest of those that were. Nothing is locked, and nothing is tried again.
 
 use std::collections::BTreeMap;
-use std::ops::{ControlFlow, Range};
+use std::ops::{Bound, ControlFlow, Range};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{ItemHash, ItemHasher, Leaves, TreeId, TreeShape};
-use crate::storage::{Engine, Family, OpFailure, Record, ScanLimit};
+use super::{ItemHash, ItemHasher, Leaves, Stretch, TreeId, TreeShape};
+use crate::storage::keys::token_of;
+use crate::storage::{Engine, Family, OpFailure, Record, ScanLimit, StorageError};
 use crate::types::PartitionId;
 
 /// Leaves that are counted at a time, at most.
 pub const COUNTED_LEAVES: u32 = 64;
 /// Bytes of records that are read at a time: a leaf that exceeds it is counted alone.
 const MAX_BYTES: u64 = 4 << 20;
+/// Stretches that cannot be read in one count. The leaf with one more is given up.
+const MAX_STRETCHES: usize = 64;
 /// Keys that may change during a count; with more it is given up.
 const MAX_TOUCHED: usize = 4096;
 
@@ -50,35 +53,81 @@ pub struct Counted {
     pub items: Vec<(Bytes, Place, ItemHash)>,
     /// Keys whose records are not what was written.
     pub rotten: Vec<(Bytes, Place)>,
+    /// Where nothing could be read.
+    pub unreadable: Vec<Stretch>,
     /// Records that were looked at.
     pub records: u64,
     /// Their bytes.
     pub bytes: u64,
 }
 
-/// Counts leaves at one snapshot.
+/// Counts leaves, each key at a moment after the call. Where nothing can be read, it goes on behind.
 ///
 /// # Errors
-/// [`OpFailure::Unreadable`] if not even the first leaf can be read.
-pub fn count_leaves(engine: &dyn Engine, mut spec: CountSpec) -> Result<Counted, OpFailure> {
+/// [`OpFailure::Unreadable`] if the disk fails to answer before the first leaf has been read.
+pub fn count_leaves(engine: &dyn Engine, spec: CountSpec) -> Result<Counted, OpFailure> {
     let (start, _) = spec.shape.leaf_bounds(spec.partition, spec.of.start, spec.leaves);
     let (_, end) = spec.shape.leaf_bounds(spec.partition, spec.of.end - 1, spec.leaves);
-    let of = spec.of.clone();
-    let mut counted =
-        Counted { partition: spec.partition, of, items: Vec::new(), rotten: Vec::new(), records: 0, bytes: 0 };
-    // The leaf that is being read: those before it are whole.
-    let mut leaf = spec.of.start;
-    let mut visit = |key: &[u8], record: &[u8]| {
-        let Some((tree, token)) = spec.shape.place(key) else { return ControlFlow::Continue(()) };
+    let mut reader = Reader::new(spec);
+    let mut from = start;
+    while from < end {
+        match reader.read(engine, &from, &end) {
+            Ok(()) => break,
+            Err(StorageError::Corrupt { .. }) => {
+                let start = reader.last.take().map_or(from, |last| [&last[..], &[0]].concat());
+                if reader.counted.unreadable.len() >= MAX_STRETCHES {
+                    reader.give_up(start);
+                    break;
+                }
+                let stretch = Stretch::find(engine, &reader.spec, start, &end)?;
+                from = stretch.end.to_vec();
+                reader.counted.unreadable.push(stretch);
+            }
+            Err(error) => {
+                reader.fail(error)?;
+                break;
+            }
+        }
+    }
+    Ok(reader.finish())
+}
+
+/// What has been read so far.
+struct Reader {
+    spec: CountSpec,
+    counted: Counted,
+    /// The leaf that is being read: those before it are whole.
+    leaf: u32,
+    /// The key that was read last, since the scan began.
+    last: Option<Bytes>,
+}
+
+impl Reader {
+    fn new(spec: CountSpec) -> Reader {
+        let (partition, of, leaf) = (spec.partition, spec.of.clone(), spec.of.start);
+        let (items, rotten, unreadable) = (Vec::new(), Vec::new(), Vec::new());
+        let counted = Counted { partition, of, items, rotten, unreadable, records: 0, bytes: 0 };
+        Reader { spec, counted, leaf, last: None }
+    }
+
+    fn read(&mut self, engine: &dyn Engine, from: &[u8], end: &[u8]) -> Result<(), StorageError> {
+        let mut visit = |key: &[u8], record: &[u8]| self.take(key, record);
+        engine.scan(Family::Objects, from, Some(end), ScanLimit::NONE, &mut visit).map(drop)
+    }
+
+    fn take(&mut self, key: &[u8], record: &[u8]) -> ControlFlow<()> {
+        let Reader { spec, counted, leaf, last } = self;
+        let key = Bytes::copy_from_slice(key);
+        *last = Some(key.clone());
+        let Some((tree, token)) = spec.shape.place(&key) else { return ControlFlow::Continue(()) };
         let at = spec.shape.leaf_of(token, spec.leaves);
-        if at > leaf && counted.bytes >= MAX_BYTES {
+        if at > *leaf && counted.bytes >= MAX_BYTES {
             counted.of.end = at;
             return ControlFlow::Break(());
         }
-        leaf = at;
+        *leaf = at;
         counted.records += 1;
         counted.bytes += (key.len() + record.len()) as u64;
-        let key = Bytes::copy_from_slice(key);
         match Record::decode(Bytes::copy_from_slice(record)) {
             Ok(record) => {
                 let hash = spec.hasher.hash(&key, &record.object);
@@ -87,18 +136,35 @@ pub fn count_leaves(engine: &dyn Engine, mut spec: CountSpec) -> Result<Counted,
             Err(_) => counted.rotten.push((key, (tree, at))),
         }
         ControlFlow::Continue(())
-    };
-    let scanned = engine.scan(Family::Objects, &start, Some(&end), ScanLimit::NONE, &mut visit);
-    if let Err(error) = scanned {
-        if leaf == spec.of.start {
+    }
+
+    /// Nothing more can be read. What was read before is sound.
+    fn fail(&mut self, error: StorageError) -> Result<(), OpFailure> {
+        let leaf = self.leaf;
+        if leaf == self.spec.of.start {
             return Err(error.into());
         }
-        // What was read before is sound.
-        counted.of.end = leaf;
-        counted.items.retain(|(_, (_, at), _)| *at < leaf);
-        counted.rotten.retain(|(_, (_, at))| *at < leaf);
+        self.counted.of.end = leaf;
+        self.counted.items.retain(|(_, (_, at), _)| *at < leaf);
+        self.counted.rotten.retain(|(_, (_, at))| *at < leaf);
+        Ok(())
     }
-    Ok(counted)
+
+    /// Too little of this leaf can be read to go on: what is left of it counts as unreadable, and the next count begins behind it.
+    fn give_up(&mut self, start: Vec<u8>) {
+        let Reader { spec, counted, .. } = self;
+        let leaf = spec.shape.leaf_of(token_of(&start), spec.leaves);
+        let (_, end) = spec.shape.leaf_bounds(spec.partition, leaf, spec.leaves);
+        counted.unreadable.push(Stretch { start: start.into(), end: end.into(), leaves: leaf..leaf + 1 });
+        counted.of.end = leaf + 1;
+    }
+
+    fn finish(self) -> Counted {
+        let Reader { spec, mut counted, .. } = self;
+        let unreadable = std::mem::take(&mut counted.unreadable).into_iter();
+        counted.unreadable = unreadable.filter_map(|stretch| stretch.within(&spec, counted.of.end)).collect();
+        counted
+    }
 }
 
 /// Notes what changes in some leaves of a partition while they are counted.
@@ -141,6 +207,12 @@ impl Watch {
     /// Keys that were rotten, and that nothing has been written under since.
     pub fn rotten<'a>(&'a self, counted: &'a Counted) -> impl Iterator<Item = &'a (Bytes, Place)> {
         counted.rotten.iter().filter(|(key, _)| !self.touched.contains_key(key))
+    }
+
+    /// Whether nothing between these keys has changed; false if that is not known.
+    pub fn is_untouched(&self, start: &Bytes, end: &Bytes) -> bool {
+        let range = (Bound::Included(start), Bound::Excluded(end));
+        self.touched.len() <= self.most && self.touched.range::<Bytes, _>(range).next().is_none()
     }
 
     #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Trees against the data that they are of, over crashes, restarts with other settings, and damage.
 
 mod counts;
+mod stretches;
 mod wipes;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,10 @@
 //! A shard's trees: changed by what its batches write, and written with it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::count::{COUNTED_LEAVES, CountSpec, Counted, Place, Watch};
 use super::disk::{
@@ -178,6 +181,13 @@ impl Trees {
         if let Some(watch) = &mut self.watch {
             watch.note(key, place, None);
         }
+        self.mark_wiped(place, lacks, batch);
+        Some(place)
+    }
+
+    /// A leaf has to be counted since something unreadable goes from it with the batch.
+    fn mark_wiped(&mut self, place: Place, lacks: bool, batch: &mut Batch) {
+        let (tree, leaf) = place;
         let is_known = !self.unknown.contains(&tree);
         if self.counting.get(&tree).is_some_and(|counting| leaf < counting.counted) {
             self.counting.remove(&tree);
@@ -187,7 +197,29 @@ impl Trees {
             mark.lacks |= lacks;
         };
         self.marks.set(place, change, self.leaves, batch);
-        Some(place)
+    }
+
+    /// A stretch of keys goes with the batch, none of which anybody can read: as [`Trees::on_wipe`], of each leaf of each tree that it may
+    /// have been of. Says which these are, and which of them lack something.
+    pub fn on_stretch_wiped(
+        &mut self,
+        partition: PartitionId,
+        leaves: Range<u32>,
+        lacks: impl Fn(TreeId) -> bool,
+        batch: &mut Batch,
+    ) -> Vec<(Place, bool)> {
+        let trees = self.shape.iter().flat_map(|shape| shape.trees_of(partition));
+        let places: Vec<(Place, bool)> =
+            trees.flat_map(|tree| leaves.clone().map(move |leaf| (tree, leaf))).map(|at| (at, lacks(at.0))).collect();
+        for (place, lacks) in &places {
+            self.mark_wiped(*place, *lacks, batch);
+        }
+        places
+    }
+
+    /// Whether nothing between these keys has changed since the count began that is under way; false if that is not known.
+    pub fn is_untouched(&self, start: &Bytes, end: &Bytes) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.is_untouched(start, end))
     }
 
     /// Begins to count leaves of a partition from `from` on, or the next ones that have to be counted. All that was written must be
@@ -227,8 +259,15 @@ impl Trees {
     }
 
     /// What leaves were counted to hold, with the batch that is being gathered: what is wrong is put right, and what was unknown comes
-    /// to be known. A leaf with a rotten record that is about to be wiped (`is_wiped`) is left for later.
-    pub fn settle(&mut self, counted: &Counted, is_wiped: impl Fn(TreeId) -> bool, batch: &mut Batch) -> Settled {
+    /// to be known. A leaf with a rotten record that is about to be wiped (`is_wiped`) is left for later, and so are leaves of which
+    /// something could not be read and stays (`unread`).
+    pub fn settle(
+        &mut self,
+        counted: &Counted,
+        unread: &[Range<u32>],
+        is_wiped: impl Fn(TreeId) -> bool,
+        batch: &mut Batch,
+    ) -> Settled {
         let Some(watch) = self.watch.take().filter(|_| !self.failed) else { return Settled::default() };
         let (Some(sums), Some(shape)) = (watch.sums(counted), self.shape.clone()) else { return Settled::default() };
         let rotten: BTreeSet<Place> = watch.rotten(counted).map(|(_, place)| *place).collect();
@@ -243,7 +282,8 @@ impl Trees {
                 let place = (tree, leaf);
                 let uncounted = self.marks.is_leaf_uncounted(place);
                 // As long as a record stays that nobody can read, so does what it has added.
-                if rotten.contains(&place) && (!uncounted || is_wiped(tree)) {
+                let stays = rotten.contains(&place) || unread.iter().any(|leaves| leaves.contains(&leaf));
+                if stays && (!uncounted || is_wiped(tree)) {
                     continue;
                 }
                 let kept = self.trees.get(&tree).map_or(0, |kept| kept.tree.leaf_sums()[leaf as usize]);

@@ -58,8 +58,9 @@ pub fn repair() -> impl Strategy<Value = RepairStatus> {
 
 fn scrub() -> impl Strategy<Value = ScrubStatus> {
     let running = proptest::collection::vec(any::<u16>().prop_map(PartitionId), 0..3);
-    (running, any::<[u64; 12]>(), any::<Option<u64>>()).prop_map(|(running, numbers, walk_ends_s)| {
-        let [done, of, walked, leaves, records, bytes, rotten, hopeless, wiped, lacking, corrected, failed] = numbers;
+    (running, any::<[u64; 13]>(), any::<Option<u64>>()).prop_map(|(running, numbers, walk_ends_s)| {
+        let [done, of, walked, leaves, records, bytes, rotten, hopeless, wiped, stretches, lacking, corrected, failed] =
+            numbers;
         ScrubStatus {
             running,
             done,
@@ -72,6 +73,7 @@ fn scrub() -> impl Strategy<Value = ScrubStatus> {
             rotten,
             hopeless,
             wiped,
+            stretches,
             lacking,
             corrected,
             failed,

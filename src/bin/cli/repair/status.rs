@@ -177,9 +177,20 @@ fn print(document: &Document, watch: bool, out: &mut Out) -> Result<(), Failure>
 
 /// How far each node has come with reading what it holds.
 fn scrubs(nodes: &[Row]) -> Columns {
-    let headings =
-        ["NODE", "SCRUB", "LEAVES", "RECORDS", "BYTES", "ROTTEN", "WIPED", "HOPELESS", "CORRECTED", "NEXT PASS"];
-    let mut columns = Columns::new(&headings).right(&[2, 3, 4, 5, 6, 7, 8, 9]);
+    let headings = [
+        "NODE",
+        "SCRUB",
+        "LEAVES",
+        "RECORDS",
+        "BYTES",
+        "ROTTEN",
+        "WIPED",
+        "RANGES",
+        "HOPELESS",
+        "CORRECTED",
+        "NEXT PASS",
+    ];
+    let mut columns = Columns::new(&headings).right(&[2, 3, 4, 5, 6, 7, 8, 9, 10]);
     for Row { node, scrub, .. } in nodes {
         let ordered = scrub.of > 0;
         let (done, of) = if ordered { (scrub.done, scrub.of) } else { (scrub.walked, scrub.leaves) };
@@ -192,6 +203,7 @@ fn scrubs(nodes: &[Row]) -> Columns {
             ByteSize(scrub.bytes).to_string(),
             scrub.rotten.to_string(),
             scrub.wiped.to_string(),
+            scrub.stretches.to_string(),
             scrub.hopeless.to_string(),
             scrub.corrected.to_string(),
             time(scrub.walk_ends_s),
@@ -319,6 +331,7 @@ mod tests {
             leaves: 4096,
             rotten: 5,
             wiped: 3,
+            stretches: 4,
             hopeless: 2,
             corrected: 1,
             lacking: 1,
@@ -327,9 +340,9 @@ mod tests {
         let of = |scrub| RepairStatus { scrub, ..RepairStatus::default() };
         let document = assemble(&[says(1, of(walking)), says(2, of(ordered))]);
         let lines = [
-            "NODE  SCRUB      LEAVES  RECORDS    BYTES  ROTTEN  WIPED  HOPELESS  CORRECTED  NEXT PASS",
-            "n1    idle      64/4096        9  2.0 KiB       0      0         0          0         3h",
-            "n2    ordered  100/1024        0      0 B       5      3         2          1          -",
+            "NODE  SCRUB      LEAVES  RECORDS    BYTES  ROTTEN  WIPED  RANGES  HOPELESS  CORRECTED  NEXT PASS",
+            "n1    idle      64/4096        9  2.0 KiB       0      0       0         0          0         3h",
+            "n2    ordered  100/1024        0      0 B       5      3       4         2          1          -",
         ];
         assert_eq!(scrubs(&document.nodes).lines(), lines);
         assert_eq!(notes(&document.nodes[0]), [""; 0]);

@@ -49,7 +49,7 @@ fn whoever_meets_rot_wipes_it_and_marks_its_leaf() {
     let mut node = rotten(healing());
     assert_eq!(node.done(0, Op::Read), Ok(Outcome::Read { object: None, round: Round::default() }));
     let place_of = node.leaf();
-    assert_eq!(node.shards[0].take_wiped(), [Wiped { place: place_of, lacks: true }]);
+    assert_eq!(node.shards[0].take_wiped(), [Wiped { place: place_of, lacks: true, stretch: false }]);
     let changes = node.shards[0].take_hint_changes();
     assert_eq!(changes.iter().map(|change| (change.target, change.new)).collect::<Vec<_>>(), [(TARGET, None)]);
     assert!(changes[0].old.is_some_and(|old| old.counted));
@@ -99,7 +99,7 @@ fn a_scrub_finds_rot_and_the_next_operation_wipes_it() {
 fn what_a_node_keeps_for_others_leaves_no_lack() {
     let mut node = rotten(Healing { foreign: shape().trees().collect(), ..healing_of_none() });
     assert_eq!(node.done(0, Op::Read), Ok(Outcome::Read { object: None, round: Round::default() }));
-    assert_eq!(node.shards[0].take_wiped(), [Wiped { place: node.leaf(), lacks: false }]);
+    assert_eq!(node.shards[0].take_wiped(), [Wiped { place: node.leaf(), lacks: false, stretch: false }]);
     node.commit();
     node.count_all();
     node.check().unwrap();
