@@ -84,6 +84,7 @@ fn leaves_sick(fault: Fault) -> bool {
         | Fault::SyncError { .. }
         | Fault::FullDisk { .. }
         | Fault::BitFlip { .. }
+        | Fault::RangeRot { .. }
         | Fault::SlowDisk { .. }
         | Fault::SlowNode { .. }
         | Fault::Weather { .. } => true,

@@ -92,6 +92,8 @@ marks! {
     ReadOnlyRefused: Effect "writes refused by a read-only node",
     /// A record that had rotted and was wiped.
     RotWiped: Effect "rotten records wiped",
+    /// A stretch of keys that could not be read and was wiped.
+    StretchWiped: Effect "unreadable stretches wiped",
     /// A drain that a slow disk held up.
     DiskSlow: Effect "drains held up by a slow disk",
     /// A drain that a slow node began late.

@@ -45,6 +45,12 @@ pub trait Disk {
     /// Turns a bit of an object's record; its key.
     fn flip_bit(&self, rng: &mut Xoshiro256PlusPlus) -> Option<Bytes>;
 
+    /// Makes a part of the disk unreadable that holds neighbouring objects; their keys.
+    fn rot_range(&self, rng: &mut Xoshiro256PlusPlus) -> Vec<Bytes>;
+
+    /// The keys of objects that lie where the disk cannot be read, even if they were written again since.
+    fn unreadable(&self) -> Vec<Bytes>;
+
     /// Failures that have taken place since it was new.
     fn failures(&self) -> Failures;
 
@@ -54,6 +60,9 @@ pub trait Disk {
     /// All objects' keys and records, seen from outside.
     fn survey(&self) -> Vec<(Bytes, Bytes)>;
 }
+
+/// Objects in a part of the disk that cannot be read, at most.
+const MOST_ROTTEN: usize = 4;
 
 /// Room on a disk that is not full.
 const ROOM_BYTES: u64 = 1 << 40;
@@ -126,6 +135,14 @@ impl Disk for MemoryDisk {
 
     fn flip_bit(&self, rng: &mut Xoshiro256PlusPlus) -> Option<Bytes> {
         self.engine.flip_bit(Family::Objects, rng)
+    }
+
+    fn rot_range(&self, rng: &mut Xoshiro256PlusPlus) -> Vec<Bytes> {
+        self.engine.rot_range(Family::Objects, MOST_ROTTEN, rng)
+    }
+
+    fn unreadable(&self) -> Vec<Bytes> {
+        self.engine.unreadable(Family::Objects)
     }
 
     fn failures(&self) -> Failures {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand::RngExt;
 
 use super::coverage::Mark;
@@ -115,6 +116,8 @@ impl<D: Disk> World<D> {
 
     fn drain_shard(&mut self, index: usize, shard: usize) {
         let now = self.clock(index);
+        let unreadable = self.nodes[index].disk.unreadable();
+        let kept = if unreadable.is_empty() { Vec::new() } else { self.kept_loans(index) };
         let node = &mut self.nodes[index];
         let lane = &mut node.process.as_mut().expect("drains are of running nodes").lanes[shard];
         lane.woken = false;
@@ -129,6 +132,7 @@ impl<D: Disk> World<D> {
         if let Some(synced) = synced {
             node.process.as_mut().expect("it has just been drained").synced = synced;
         }
+        self.note_wiped(index, unreadable, kept);
         for (to, promise) in broken {
             self.break_promise(index, &to, &promise);
         }
@@ -150,6 +154,20 @@ impl<D: Disk> World<D> {
             self.wake(index, shard);
         }
         self.set_timer(index, shard);
+    }
+
+    /// A drain may have wiped what its disk cannot read: a node loses then what was written there since, too.
+    fn note_wiped(&mut self, node: usize, unreadable: Vec<Bytes>, kept: Vec<usize>) {
+        if unreadable.is_empty() {
+            return;
+        }
+        // One of them may have been written once more in the same drain, and lacks what it held before.
+        let left = self.nodes[node].disk.unreadable();
+        for place in unreadable.into_iter().filter(|place| !left.contains(place)) {
+            self.witness.damage(self.now, node, place.clone());
+            self.fresh_damages.push((node, place));
+        }
+        self.excuse_loans(kept);
     }
 
     /// Lets a drain's outputs go: at once, or when the disk has been as slow as it is.

@@ -101,6 +101,7 @@ impl<D: Disk> World<D> {
             // Nobody is there to be told.
             Fault::Stop { .. } | Fault::DieWithin { .. } => {}
             Fault::BitFlip { .. }
+            | Fault::RangeRot { .. }
             | Fault::KillAll
             | Fault::PowerLossAll { .. }
             | Fault::Weather { .. }
@@ -175,7 +176,7 @@ impl<D: Disk> World<D> {
                 let node = self.index(node);
                 self.nodes[node].pace.node_drag = 0;
             }
-            Fault::ReadError { .. } | Fault::BitFlip { .. } => {}
+            Fault::ReadError { .. } | Fault::BitFlip { .. } | Fault::RangeRot { .. } => {}
         }
     }
 

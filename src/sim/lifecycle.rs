@@ -74,6 +74,7 @@ impl<D: Disk> World<D> {
             self.coverage.add(Mark::TreeDiffered, counters.trees_differing);
             self.coverage.add(Mark::Exchanged, counters.objects_exchanged);
             self.coverage.add(Mark::RotWiped, counters.records_wiped);
+            self.coverage.add(Mark::StretchWiped, counters.stretches_wiped);
             self.coverage.add(Mark::Hedged, counters.hedges_sent);
             self.coverage.add(Mark::DigestMatched, counters.digest_hits);
             self.coverage.add(Mark::ReadRepaired, counters.repairs_sent);

@@ -66,14 +66,23 @@ impl<D: Disk> World<D> {
     /// A node's disk loses something. A loss excuses a loan only if what it took was the loan's last: whoever had handed it
     /// over, or has yet to be handed it, may lose what he likes.
     pub(super) fn losing<R>(&mut self, node: usize, lose: impl FnOnce(&mut World<D>) -> R) -> R {
-        let concerned = |loan: &Loan| !loan.is_excused && [loan.holder, loan.heir].contains(&node);
-        let kept: Vec<usize> = (0..self.loans.len())
-            .filter(|index| concerned(&self.loans[*index]) && self.is_kept(&self.loans[*index]))
-            .collect();
+        let kept = self.kept_loans(node);
         let lost = lose(self);
+        self.excuse_loans(kept);
+        lost
+    }
+
+    /// The loans that a node has a part in and that are still kept.
+    pub(super) fn kept_loans(&self, node: usize) -> Vec<usize> {
+        let concerned = |loan: &Loan| !loan.is_excused && [loan.holder, loan.heir].contains(&node);
+        let all = 0..self.loans.len();
+        all.filter(|index| concerned(&self.loans[*index]) && self.is_kept(&self.loans[*index])).collect()
+    }
+
+    /// Of these, those that are not kept any more.
+    pub(super) fn excuse_loans(&mut self, kept: Vec<usize>) {
         for index in kept {
             self.loans[index].is_excused = !self.is_kept(&self.loans[index]);
         }
-        lost
     }
 }

@@ -192,6 +192,9 @@ impl<'a, D: Disk> Run<'a, D> {
             let event = if loss.all { Event::Wiped { node } } else { Event::PowerLost { node } };
             self.workload.note(loss.at, event);
         }
+        for (node, place) in std::mem::take(&mut self.world.fresh_damages) {
+            self.note_damage(node, &place, "goes with what its disk cannot read");
+        }
         self.workload.listen(&mut self.world);
         for Lent { key, dot, by, since } in &self.workload.lent[self.lent..] {
             self.world.lend(&self.workload.keys()[*key], *dot, *by, *since);
@@ -208,6 +211,7 @@ impl<'a, D: Disk> Run<'a, D> {
         }
         match fault {
             Fault::BitFlip { node } => self.flip(usize::from(node) % self.world.nodes.len()),
+            Fault::RangeRot { node } => self.rot_range(usize::from(node) % self.world.nodes.len()),
             fault => self.world.inject(index, fault),
         }
         self.follow();
@@ -217,10 +221,23 @@ impl<'a, D: Disk> Run<'a, D> {
     fn flip(&mut self, node: usize) {
         let flipped = self.world.losing(node, |world| world.nodes[node].disk.flip_bit(&mut world.rng));
         let Some(place) = flipped else { return };
-        let parsed = parse_object_key(&place).expect("nodes store under their own keys");
-        let name = String::from_utf8_lossy(parsed.key).into_owned();
         self.world.witness.damage(self.world.now, node, place.clone());
-        self.world.trace.say(self.world.now, &name, || format!("the record on n{}'s disk rots", node + 1));
+        self.note_damage(node, &place, "rots");
+    }
+
+    /// A part of a disk cannot be read any more: what its records held is lost to its node.
+    fn rot_range(&mut self, node: usize) {
+        let rotten = self.world.losing(node, |world| world.nodes[node].disk.rot_range(&mut world.rng));
+        for place in rotten {
+            self.world.witness.damage(self.world.now, node, place.clone());
+            self.note_damage(node, &place, "lies where the disk cannot be read any more");
+        }
+    }
+
+    fn note_damage(&mut self, node: usize, place: &[u8], what: &str) {
+        let parsed = parse_object_key(place).expect("nodes store under their own keys");
+        let name = String::from_utf8_lossy(parsed.key).into_owned();
+        self.world.trace.say(self.world.now, &name, || format!("the record on n{}'s disk {what}", node + 1));
         if let Some(key) = self.workload.key_named(&name) {
             let event = Event::Damaged { node: u16::try_from(node).expect("few nodes"), key: key_id(key) };
             self.workload.note(self.world.now, event);

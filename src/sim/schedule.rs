@@ -194,6 +194,11 @@ pub enum Fault {
         /// Whose.
         node: u8,
     },
+    /// A part of the disk cannot be read any more.
+    RangeRot {
+        /// Whose.
+        node: u8,
+    },
     /// Syncs and reads take long.
     SlowDisk {
         /// Whose.
@@ -240,6 +245,7 @@ impl Fault {
             | Fault::SyncError { node }
             | Fault::FullDisk { node, .. }
             | Fault::BitFlip { node }
+            | Fault::RangeRot { node }
             | Fault::SlowDisk { node }
             | Fault::SlowNode { node } => Some(node),
         }

@@ -157,6 +157,8 @@ pub struct World<D: Disk = MemoryDisk> {
     pub losses: Vec<Loss>,
     /// Of these, what nobody has taken note of yet.
     pub(super) fresh_losses: Vec<Loss>,
+    /// Records that were lost where a disk could not be read, of which nobody has taken note yet.
+    pub(super) fresh_damages: Vec<(usize, Bytes)>,
     /// What was met.
     pub coverage: Coverage,
     /// How likely a replicate to the last slot is left out.
@@ -200,6 +202,7 @@ impl<D: Disk> World<D> {
             answers: BTreeMap::new(),
             losses: Vec::new(),
             fresh_losses: Vec::new(),
+            fresh_damages: Vec::new(),
             coverage: Coverage::default(),
             withhold: 0.0,
             clients: Clients::default(),

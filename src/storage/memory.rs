@@ -161,7 +161,7 @@ impl MemoryEngine {
     /// Rots the disk: a part of it that holds up to `most` neighbours of `family` cannot be read any more; their keys. Nor is any of their
     /// values what was written, seen from outside.
     pub fn rot_range(&self, family: Family, most: usize, rng: &mut impl Rng) -> Vec<Bytes> {
-        let mut disk = self.disk();
+        let disk = self.disk();
         let map = &disk.families[family.index()];
         if map.is_empty() || most == 0 {
             return Vec::new();
@@ -169,13 +169,29 @@ impl MemoryEngine {
         let first = rng.random_range(0..map.len());
         let count = rng.random_range(1..=most);
         let keys: Vec<Bytes> = map.keys().skip(first).take(count).cloned().collect();
-        let (start, last) = (keys[0].clone(), &keys[keys.len() - 1]);
+        drop(disk);
+        self.rot_at(family, &keys);
+        keys
+    }
+
+    /// The same of these neighbours.
+    pub fn rot_at(&self, family: Family, keys: &[Bytes]) {
+        let (Some(start), Some(last)) = (keys.first(), keys.last()) else { return };
+        let mut disk = self.disk();
         let end = [&last[..], &[0]].concat().into();
-        disk.rot.add(family, start, end);
-        for key in &keys {
+        disk.rot.add(family, start.clone(), end);
+        for key in keys {
             disk.families[family.index()].insert(key.clone(), Bytes::from_static(b"rot"));
         }
-        keys
+    }
+
+    /// The keys of a family that lie where the disk cannot be read, whatever was written over them, seen from outside.
+    pub fn unreadable(&self, family: Family) -> Vec<Bytes> {
+        let disk = self.disk();
+        if disk.rot.is_none() {
+            return Vec::new();
+        }
+        disk.families[family.index()].keys().filter(|key| disk.rot.covers(family, key)).cloned().collect()
     }
 
     /// What [`Fault`]s and a full disk have done.

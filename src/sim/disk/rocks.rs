@@ -88,6 +88,14 @@ impl Disk for RocksDisk {
         None
     }
 
+    fn rot_range(&self, _: &mut Xoshiro256PlusPlus) -> Vec<Bytes> {
+        Vec::new()
+    }
+
+    fn unreadable(&self) -> Vec<Bytes> {
+        Vec::new()
+    }
+
     fn failures(&self) -> Failures {
         Failures::default()
     }

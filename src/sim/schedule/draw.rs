@@ -126,7 +126,10 @@ fn draw_fault(rng: &mut Xoshiro256PlusPlus, kind: usize, node: u8) -> Fault {
         11 => Fault::CommitError { node, in_log: rng.random_bool(0.5) },
         12 => Fault::SyncError { node },
         13 => Fault::FullDisk { node, noticed: rng.random_bool(0.5) },
-        14 if rng.random_bool(0.3) => Fault::BitFlip { node },
+        14 if rng.random_bool(0.3) => match rng.random_bool(0.5) {
+            true => Fault::BitFlip { node },
+            false => Fault::RangeRot { node },
+        },
         14 => Fault::SlowDisk { node },
         15 => Fault::SlowNode { node },
         16 => Fault::Partition { shape: *Shape::ALL.choose(rng).expect("there are shapes"), node },

@@ -30,10 +30,15 @@ impl Rot {
         self.stretches.push((family, start, end));
     }
 
+    /// Whether a key lies in what cannot be read, whatever was written over it.
+    pub fn covers(&self, family: Family, key: &[u8]) -> bool {
+        let within = |(of, start, end): &(Family, Bytes, Bytes)| *of == family && start[..] <= *key && *key < end[..];
+        self.stretches.iter().any(within)
+    }
+
     /// Whether a key's value is in what cannot be read.
     pub fn hides(&self, family: Family, key: &[u8]) -> bool {
-        let within = |(of, start, end): &(Family, Bytes, Bytes)| *of == family && start[..] <= *key && *key < end[..];
-        self.stretches.iter().any(within) && !self.over.contains(&(family, Bytes::copy_from_slice(key)))
+        self.covers(family, key) && !self.over.contains(&(family, Bytes::copy_from_slice(key)))
     }
 
     /// Where a scan of `[start, end)` fails; `None`: it does not.
