@@ -16,7 +16,7 @@ use crate::types::{BatchNumber, DiskId, Generation, NodeId, Nonce};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The engine failed.
-    #[error(transparent)]
+    #[error("{0}{advice}", advice = .0.advice())]
     Storage(#[from] StorageError),
     /// A record about the node is not what it should be.
     #[error(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::storage::{Batch, Engine, EngineStats, Family, Lookup, ReadTier, ScanLimit, StorageError, Visit};
+use crate::storage::{Batch, Engine, EngineStats, Family, Lookup, Mending, ReadTier, ScanLimit, StorageError, Visit};
 use crate::types::BatchNumber;
 
 /// An engine whose kind is known at run time only, so that one server serves RocksDB and, in tests, memory.
@@ -31,6 +31,10 @@ impl Engine for AnyEngine {
         visit: &mut Visit<'_>,
     ) -> Result<Option<Vec<u8>>, StorageError> {
         self.0.scan(family, start, end, limit, visit)
+    }
+
+    fn mend(&self, sync: &mut dyn FnMut() -> Result<(), StorageError>) -> Result<Mending, StorageError> {
+        self.0.mend(sync)
     }
 
     fn latest(&self) -> BatchNumber {

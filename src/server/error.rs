@@ -13,7 +13,7 @@ use crate::storage::StorageError;
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The data directory cannot be used.
-    #[error("{}: {source}", dir.display())]
+    #[error("{}: {source}{}", dir.display(), source.advice())]
     DataDir {
         /// Which.
         dir: PathBuf,

@@ -33,6 +33,7 @@ mod listener;
 mod local_ranges;
 mod mark;
 mod memory;
+mod mender;
 mod metrics;
 mod own_files;
 mod read_pool;

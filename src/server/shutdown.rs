@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::disk::Disk;
 use super::shards_start::SHARD_THREAD;
-use super::startup::{DISK_WATCH_THREAD, MEMORY_WATCH_THREAD, READER_THREAD, SYNC_THREAD};
+use super::startup::{DISK_WATCH_THREAD, MEMORY_WATCH_THREAD, MENDER_THREAD, READER_THREAD, SYNC_THREAD};
 use super::{Server, ServerError};
 use crate::node::ShardInput;
 use crate::node::startup::{Stored, clean_record};
@@ -55,7 +55,7 @@ impl Server {
         }
         supervisor.stopping().cancel();
         drop(stop_timed);
-        for name in [DISK_WATCH_THREAD, MEMORY_WATCH_THREAD, SYNC_THREAD] {
+        for name in [DISK_WATCH_THREAD, MEMORY_WATCH_THREAD, MENDER_THREAD, SYNC_THREAD] {
             supervisor.join(name).await;
         }
         // 5. Everything on the disk; the clean record last of all, so that it vouches for the rest.

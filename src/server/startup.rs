@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,7 @@ use super::lanes::Lanes;
 use super::listener::Listener;
 use super::mark::Mark;
 use super::memory::{Memory, MemoryWatch, resident};
+use super::mender::Mender;
 use super::metrics::{Metrics, Sources};
 use super::own_files::{PidFile, make_dir, reset_state};
 use super::read_pool::ReadPool;
@@ -54,6 +55,10 @@ const WATCH_MEMORY: Duration = Duration::from_millis(100);
 const LOOKS_PER_STALL: u32 = 10;
 /// The thread that looks at memory and lanes; it ends likewise.
 pub const MEMORY_WATCH_THREAD: &str = "memory watch";
+/// Tables that cannot be read are looked after this often.
+const MEND: Duration = Duration::from_secs(1);
+/// The thread that does so; it ends likewise.
+pub const MENDER_THREAD: &str = "mender";
 /// The thread that syncs each interval; it ends likewise.
 pub const SYNC_THREAD: &str = "interval sync";
 /// The name of the read pool's threads.
@@ -233,6 +238,11 @@ impl Parts {
                     stalled.into_iter().for_each(|lane| switch.lanes.close_slow(lane));
                 }
             });
+        })?;
+        let (mut mender, ticks) = (Mender::new(self.disk.clone(), self.switch.shards.clone()), stop.clone());
+        supervisor.thread(MENDER_THREAD, OnEnd::StopNode, move || {
+            let stopping = || matches!(ticks.try_recv(), Err(TryRecvError::Disconnected));
+            every(MEND, &ticks, || mender.look(stopping));
         })?;
         if let SyncMode::Interval(interval) = config.storage.sync {
             let (disk, ticks) = (self.disk.clone(), stop.clone());

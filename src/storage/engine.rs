@@ -113,6 +113,30 @@ pub struct EngineStats {
     pub capacity_bytes: u64,
 }
 
+/// A part of the disk that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// In which family.
+    pub family: Family,
+    /// The first key that lies there,
+    pub start: Vec<u8>,
+    /// and the last.
+    pub last: Vec<u8>,
+}
+
+/// What an engine has done about what it cannot read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mending {
+    /// Met since the last call: nothing in there can be read, but what was written there since.
+    pub unreadable: Vec<Unreadable>,
+    /// Files that are gone, with nothing in them that anybody could see.
+    pub dropped: Vec<String>,
+    /// Files that cannot go: met since the last call.
+    pub stuck: Vec<String>,
+    /// There is more to be done at once.
+    pub goes_on: bool,
+}
+
 /// An ordered store of bytes with atomic batches: what the nodes of a cluster keep their data in.
 ///
 /// A commit is in the log and visible to every later read when it returns; it survives the process's death, but a power
@@ -160,6 +184,16 @@ pub trait Engine: Send + Sync + 'static {
         limit: ScanLimit,
         visit: &mut Visit<'_>,
     ) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Looks after files that somebody has failed to read: those that hold nothing any more that can be seen are dropped, in small steps
+    /// that no reader and no writer notices. May block; to be called again and again. `sync` puts all that was committed on the disk.
+    ///
+    /// # Errors
+    /// [`StorageError`]: nothing was dropped by this call; what was committed is as it was.
+    fn mend(&self, sync: &mut dyn FnMut() -> Result<(), StorageError>) -> Result<Mending, StorageError> {
+        let _ = sync;
+        Ok(Mending::default())
+    }
 
     /// The highest number whose writes are in the log: at least what every commit so far returned. It only grows while
     /// the engine is open; opened again, it tells how far the log was recovered.

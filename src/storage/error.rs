@@ -71,6 +71,16 @@ impl StorageError {
         matches!(self, StorageError::Io { .. } | StorageError::Full { .. } | StorageError::Corrupt { .. })
     }
 
+    /// What to do about a directory that cannot be started from, for people; empty if the error says it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            StorageError::Corrupt { .. } => {
+                "; if other nodes hold the replicas, wipe the directory, the node rebuilds from its peers"
+            }
+            _ => "",
+        }
+    }
+
     /// An error of the kernel's met while trying `action`.
     pub fn from_io(action: &'static str, error: &io::Error) -> StorageError {
         let detail = error.to_string();

@@ -4,11 +4,14 @@
 //! writes the batch to the log and copies it into the memtable.
 
 mod config;
+mod mend;
 mod open;
+mod quarantine;
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Mutex, OnceLock};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,8 +22,10 @@ use rocksdb::properties::{
 use rocksdb::{Cache, ColumnFamily, DB, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
 
 pub use self::config::RocksConfig;
+use self::mend::Suspects;
+use self::quarantine::Quarantine;
 use crate::storage::batch::{Batch, Op};
-use crate::storage::engine::{Engine, EngineStats, Family, Lookup, ReadTier, ScanLimit, Visit};
+use crate::storage::engine::{Engine, EngineStats, Family, Lookup, Mending, ReadTier, ScanLimit, Visit};
 use crate::storage::error::StorageError;
 use crate::types::BatchNumber;
 
@@ -39,6 +44,16 @@ pub struct RocksEngine {
     disk: ReadOptions,
     /// In the log, not synced.
     write: WriteOptions,
+    /// Shared by commits; alone while what they might change is written anew.
+    commits: RwLock<()>,
+    /// Tables that could not be read.
+    suspects: Mutex<Suspects>,
+    /// What was in tables that could not be read.
+    quarantine: Quarantine,
+    /// What an earlier run has left there has been told of.
+    told: AtomicBool,
+    /// Held while that is given up.
+    giving_up: Mutex<()>,
     /// The first failed commit or sync; set once.
     stopped: OnceLock<StorageError>,
     /// Held over a sync *and* over setting `stopped` after it: the kernel reports a failed write-back once, so a second
@@ -60,16 +75,23 @@ impl RocksEngine {
         let db = open::open(dir, config, &cache)?;
         let mut cached = ReadOptions::default();
         cached.set_read_tier(rocksdb::ReadTier::BlockCache);
-        Ok(RocksEngine {
+        let engine = RocksEngine {
             db,
             cache,
             cached,
             disk: ReadOptions::default(),
             write: write_options(),
+            commits: RwLock::new(()),
+            suspects: Mutex::default(),
+            quarantine: Quarantine::default(),
+            told: AtomicBool::new(false),
+            giving_up: Mutex::default(),
             stopped: OnceLock::new(),
             syncing: Mutex::new(()),
             dir: lock,
-        })
+        };
+        engine.load_quarantine()?;
+        Ok(engine)
     }
 
     fn family(&self, family: Family) -> &ColumnFamily {
@@ -100,9 +122,13 @@ impl Engine for RocksEngine {
         };
         match self.db.get_pinned_cf_opt(self.family(family), key, options) {
             Ok(Some(value)) => Ok(Lookup::Found(Bytes::copy_from_slice(&value))),
+            Ok(None) if self.quarantine.holds(family, key) => Err(unreadable("get")),
             Ok(None) => Ok(Lookup::Absent),
             Err(error) if tier == ReadTier::Cached && error.kind() == ErrorKind::Incomplete => Ok(Lookup::Miss),
-            Err(error) => Err(classify("get", &error)),
+            Err(error) => {
+                self.suspect(&error);
+                Err(classify("get", &error))
+            }
         }
     }
 
@@ -114,7 +140,10 @@ impl Engine for RocksEngine {
         if batch.is_empty() {
             return Ok(self.latest());
         }
-        let result = self.write(batch);
+        let shared = self.commits.read().expect("nothing panics while it commits");
+        let is_plain = self.quarantine.is_empty();
+        let result = if is_plain { self.write(batch) } else { self.write_past_quarantine(batch) };
+        drop(shared);
         batch.clear();
         match result {
             Ok(()) => Ok(self.latest()),
@@ -144,6 +173,53 @@ impl Engine for RocksEngine {
         limit: ScanLimit,
         visit: &mut Visit<'_>,
     ) -> Result<Option<Vec<u8>>, StorageError> {
+        let stops = self.quarantine.stops(family, start, end);
+        let Some(stop) = stops else { return self.scan_database(family, start, end, limit, visit) };
+        if *stop <= *start {
+            return Err(unreadable("scan"));
+        }
+        match self.scan_database(family, start, Some(&stop), limit, visit)? {
+            Some(next) => Ok(Some(next)),
+            None => Err(unreadable("scan")),
+        }
+    }
+
+    fn mend(&self, sync: &mut dyn FnMut() -> Result<(), StorageError>) -> Result<Mending, StorageError> {
+        self.mend_tables(sync)
+    }
+
+    fn latest(&self) -> BatchNumber {
+        BatchNumber(self.db.latest_sequence_number())
+    }
+
+    fn stats(&self) -> EngineStats {
+        let room = rustix::fs::fstatvfs(&self.dir).ok();
+        EngineStats {
+            disk_bytes: self.sum(TOTAL_SST_FILES_SIZE),
+            estimated_keys: self.sum(ESTIMATE_NUM_KEYS),
+            memtable_bytes: self.sum(CUR_SIZE_ALL_MEM_TABLES),
+            cache_bytes: self.cache.get_usage() as u64,
+            pending_compaction_bytes: self.sum(ESTIMATE_PENDING_COMPACTION_BYTES),
+            writes_stalled: u64::from(self.whole(ACTUAL_DELAYED_WRITE_RATE) > 0 || self.whole(IS_WRITE_STOPPED) > 0),
+            // RocksDB counts them in one place, whichever family it was.
+            background_errors: self.whole(BACKGROUND_ERRORS),
+            stopped: u64::from(self.stopped.get().is_some()),
+            free_bytes: room.as_ref().map_or(0, |room| room.f_bavail.saturating_mul(room.f_frsize)),
+            capacity_bytes: room.as_ref().map_or(0, |room| room.f_blocks.saturating_mul(room.f_frsize)),
+        }
+    }
+}
+
+impl RocksEngine {
+    /// As [`Engine::scan`], past what is known to be unknown.
+    fn scan_database(
+        &self,
+        family: Family,
+        start: &[u8],
+        end: Option<&[u8]>,
+        limit: ScanLimit,
+        visit: &mut Visit<'_>,
+    ) -> Result<Option<Vec<u8>>, StorageError> {
         if end.is_some_and(|end| end <= start) {
             return Ok(None);
         }
@@ -165,32 +241,13 @@ impl Engine for RocksEngine {
             stop = visit(key, value).is_break() || limit.reached(entries, bytes);
             iterator.next();
         }
-        iterator.status().map_err(|error| classify("scan", &error))?;
+        iterator.status().map_err(|error| {
+            self.suspect(&error);
+            classify("scan", &error)
+        })?;
         Ok(None)
     }
 
-    fn latest(&self) -> BatchNumber {
-        BatchNumber(self.db.latest_sequence_number())
-    }
-
-    fn stats(&self) -> EngineStats {
-        let room = rustix::fs::fstatvfs(&self.dir).ok();
-        EngineStats {
-            disk_bytes: self.sum(TOTAL_SST_FILES_SIZE),
-            estimated_keys: self.sum(ESTIMATE_NUM_KEYS),
-            memtable_bytes: self.sum(CUR_SIZE_ALL_MEM_TABLES),
-            cache_bytes: self.cache.get_usage() as u64,
-            pending_compaction_bytes: self.sum(ESTIMATE_PENDING_COMPACTION_BYTES),
-            writes_stalled: u64::from(self.whole(ACTUAL_DELAYED_WRITE_RATE) > 0 || self.whole(IS_WRITE_STOPPED) > 0),
-            background_errors: self.sum(BACKGROUND_ERRORS),
-            stopped: u64::from(self.stopped.get().is_some()),
-            free_bytes: room.as_ref().map_or(0, |room| room.f_bavail.saturating_mul(room.f_frsize)),
-            capacity_bytes: room.as_ref().map_or(0, |room| room.f_blocks.saturating_mul(room.f_frsize)),
-        }
-    }
-}
-
-impl RocksEngine {
     /// Writes a batch, and waits while RocksDB holds writes back so that flushes and compactions can catch up.
     ///
     /// It is asked not to wait by itself: on a full disk the flush that it waits for never comes, and the wait has no end.
@@ -245,6 +302,10 @@ impl RocksEngine {
         }
         writes
     }
+}
+
+fn unreadable(action: &str) -> StorageError {
+    StorageError::Corrupt { detail: format!("{action}: it was in a table that could not be read") }
 }
 
 /// Unsynced, and refused at once where RocksDB would wait.

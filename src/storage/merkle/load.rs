@@ -35,22 +35,27 @@ impl Forest {
     /// # Errors
     /// [`StorageError`] if the engine cannot write, or not even tell whether it has trees.
     pub fn load(engine: &dyn Engine, leaves: Leaves, shape: Option<&TreeShape>) -> Result<Forest, StorageError> {
-        let format = match engine.get(Family::Merkle, FORMAT_KEY, ReadTier::Disk)? {
-            Lookup::Found(bytes) => decode_format(&bytes),
-            Lookup::Absent | Lookup::Miss => None,
+        let format = match engine.get(Family::Merkle, FORMAT_KEY, ReadTier::Disk) {
+            Ok(Lookup::Found(bytes)) => decode_format(&bytes),
+            Ok(Lookup::Absent | Lookup::Miss) | Err(StorageError::Corrupt { .. }) => None,
+            Err(error) => return Err(error),
         };
         let mut batch = Batch::new();
-        let replayed = format.map(|before| Replay::run(engine, before));
+        let replayed = match format.map(|before| Replay::run(engine, before)) {
+            Some(Err(error)) if !matches!(error, StorageError::Corrupt { .. }) => return Err(error),
+            replayed => replayed,
+        };
         let mut forest = match replayed {
             Some(Ok(replay)) => replay.finish(leaves, &mut batch),
             None if is_empty(engine)? => Forest::default(),
             None | Some(Err(_)) => {
-                batch.delete_range(Family::Merkle, &[CHECKPOINT], &[BATCH + 1]);
+                // All of it, so that nothing is looked at any more that cannot be read.
+                batch.delete_range(Family::Merkle, &[], &[0xff]);
                 let unknown = shape.into_iter().flat_map(TreeShape::trees).collect();
                 Forest { unknown, ..Forest::default() }
             }
         };
-        forest.marks = load_marks(engine, leaves, &forest.unknown, &mut batch)?;
+        forest.marks = load_marks(engine, leaves, &forest.unknown, shape, &mut batch)?;
         batch.put(Family::Merkle, FORMAT_KEY, &encode_format(leaves));
         forest.unknown.iter().for_each(|tree| batch.put(Family::Merkle, &tree_key(UNKNOWN, *tree), &[]));
         engine.commit(&mut batch)?;
@@ -64,10 +69,11 @@ fn load_marks(
     engine: &dyn Engine,
     leaves: Leaves,
     unknown: &BTreeSet<TreeId>,
+    shape: Option<&TreeShape>,
     batch: &mut Batch,
 ) -> Result<BTreeMap<(TreeId, u32), Mark>, StorageError> {
     let (mut marks, mut found) = (BTreeMap::<(TreeId, u32), Mark>::new(), BTreeSet::new());
-    scan(engine, WIPED, &mut |key, value| {
+    let scanned = scan(engine, WIPED, &mut |key, value| {
         let Some((tree, leaf)) = parse_mark_key(key) else { return };
         found.insert((tree, leaf));
         let (of, mark) = match decode_mark(value) {
@@ -79,7 +85,19 @@ fn load_marks(
             known.uncounted |= mark.uncounted && !unknown.contains(&tree);
             known.lacks |= mark.lacks;
         }
-    })?;
+    });
+    match (scanned, shape) {
+        (Ok(()), _) => {}
+        // Any leaf may have been marked: as after a lost disk.
+        (Err(StorageError::Corrupt { .. }), Some(shape)) => {
+            batch.delete_range(Family::Merkle, &[WIPED], &[WIPED + 1]);
+            for place in shape.trees().flat_map(|tree| (0..leaves.count()).map(move |leaf| (tree, leaf))) {
+                let known = marks.entry(place).or_default();
+                *known = Mark { uncounted: !unknown.contains(&place.0), lacks: true };
+            }
+        }
+        (Err(error), _) => return Err(error),
+    }
     marks.retain(|_, mark| *mark != Mark::default());
     for (tree, leaf) in found.iter().filter(|place| !marks.contains_key(place)) {
         batch.delete(Family::Merkle, &mark_key(*tree, *leaf));
@@ -96,8 +114,12 @@ fn is_empty(engine: &dyn Engine) -> Result<bool, StorageError> {
         empty = false;
         ControlFlow::Break(())
     };
-    engine.scan(Family::Objects, &[], None, ScanLimit::entries(1), &mut visit)?;
-    Ok(empty)
+    match engine.scan(Family::Objects, &[], None, ScanLimit::entries(1), &mut visit) {
+        Ok(_) => Ok(empty),
+        // There is something, which cannot be read.
+        Err(StorageError::Corrupt { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What has been read so far.

@@ -5,7 +5,7 @@ use std::ops::{ControlFlow, Range};
 use bytes::Bytes;
 
 use super::{CountSpec, Leaves, TreeShape};
-use crate::storage::keys::{OBJECTS_END, PREFIX_LEN, partition_bounds, token_of, token_start};
+use crate::storage::keys::{OBJECTS_END, PREFIX_LEN, token_of, token_start};
 use crate::storage::{Engine, Family, ScanLimit, StorageError};
 use crate::types::{PartitionId, Token};
 
@@ -69,10 +69,12 @@ impl Stretch {
     pub fn up_to_bounds(&self, partition: PartitionId, leaves: Leaves, shape: &TreeShape) -> (Bytes, Bytes) {
         let (first, _) = shape.leaf_bounds(partition, 0, leaves);
         let (_, last) = shape.leaf_bounds(partition, leaves.count() - 1, leaves);
-        let (start, end) = partition_bounds(partition);
-        let end = end.unwrap_or_else(|| OBJECTS_END.to_vec());
-        let own_start = if self.start == first { start.into() } else { self.start.clone() };
-        (own_start, if self.end == last { end.into() } else { self.end.clone() })
+        // Whole tokens, as everybody seeks who looks for the end of what cannot be read.
+        let at = |partition| Bytes::copy_from_slice(&token_start(partition, Token(0)));
+        let next = partition.0.checked_add(1).map(|next| at(PartitionId(next)));
+        let start = if self.start == first { at(partition) } else { self.start.clone() };
+        let end = if self.end == last { next.unwrap_or(Bytes::from_static(OBJECTS_END)) } else { self.end.clone() };
+        (start, end)
     }
 
     /// Without what lies in leaves beyond these; `None`: nothing is left.

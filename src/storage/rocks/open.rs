@@ -37,12 +37,31 @@ pub(super) fn open(dir: &Path, config: &RocksConfig, cache: &Cache) -> Result<DB
     let new = is_new(dir, &options)?;
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    let families = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), config.family(family, cache)));
-    let db = DB::open_cf_descriptors(&options, dir, families).map_err(|error| classify_open(dir, &error))?;
+    let failed = |error: rocksdb::Error| classify_open(dir, &error);
+    let families = |compacts: bool| {
+        Family::ALL.map(|family| {
+            let mut options = config.family(family, cache);
+            options.set_disable_auto_compactions(!compacts);
+            ColumnFamilyDescriptor::new(family.name(), options)
+        })
+    };
+    // Twice: the log has to be replayed by one that stops at the first record that is damaged. It looks at no table, so that a damaged one
+    // does not keep it from that.
+    let db =
+        DB::open_cf_descriptors(&replaying(&mut options).map_err(failed)?, dir, families(false)).map_err(failed)?;
     if new {
         write_format(&db)?;
     }
-    Ok(db)
+    drop(db);
+    // A compaction that meets a damaged table must not stop all writes, since nothing but a restart would let them go on. A failed write or
+    // sync is seen, and stops them, without RocksDB's help.
+    options.set_paranoid_checks(false);
+    DB::open_cf_descriptors(&options, dir, families(true)).map_err(failed)
+}
+
+/// Options with which tables are not looked at before the database is open.
+fn replaying(options: &mut Options) -> Result<Options, rocksdb::Error> {
+    options.get_options_from_string("skip_stats_update_on_db_open=true;open_files_async=true")
 }
 
 /// Whether the directory holds no database, or one whose making was cut short before its format was written. Opens it

@@ -152,6 +152,23 @@ fn what_is_written_meanwhile_is_not_wiped() {
     assert_eq!(node.engine.peek(Family::Objects, &key), None);
 }
 
+/// The same of what is in the engine already, but came after the count had begun.
+#[test]
+fn what_was_written_since_the_count_began_is_not_wiped() {
+    let (mut node, keys) = unreadable(3);
+    let (key, partition) = (keys[0].clone(), partition_of(&keys[0]));
+    node.commit();
+    let spec = node.shards[0].begin_count(partition, Some(0)).unwrap();
+    let op = Op::Merge { round: Round::default(), object: object(900), hints: Vec::new() };
+    node.shards[0].submit(Task { purpose: (), key: key.clone(), op }, &mut Vec::new());
+    node.commit();
+    let counted = count_leaves(&*node.engine, spec);
+    let scrubbed = node.shards[0].end_count(counted).unwrap();
+    assert_eq!((scrubbed.stretches, scrubbed.exact), (0, false));
+    node.commit();
+    assert!(matches!(node.engine.get(Family::Objects, &key, ReadTier::Disk), Ok(Lookup::Found(_))));
+}
+
 /// The engine shows what is wiped until the batch is written; operations of the same drain see nothing.
 #[test]
 fn operations_of_the_drain_that_wipes_see_nothing_of_it() {
@@ -181,4 +198,31 @@ fn a_disk_that_does_not_answer_wipes_nothing() {
     assert!(matches!(counted, Err(OpFailure::Unreadable { rotten: false, .. })));
     assert!(node.shards[0].end_count(counted).is_err());
     assert_eq!(node.shards[0].take_wiped(), [] as [Wiped; 0]);
+}
+
+/// Trees whose own records cannot be read are counted anew, and if marks were among them, any leaf may lack something.
+#[test]
+fn trees_that_cannot_be_read_are_counted_anew() {
+    for (kind, lacking) in [(BATCH, false), (CHECKPOINT, false), (FORMAT_KEY[0], false), (disk::WIPED, true)] {
+        let mut node = unreadable(3).0;
+        node.read_all();
+        node.shards[0].heal(TreeId { partition: PartitionId(0), n: 3 });
+        node.commit();
+        let before = node.marked().len();
+        let mut batch = Batch::new();
+        batch.put(Family::Merkle, &tree_key(CHECKPOINT, TreeId { partition: PartitionId(9), n: 9 }), b"");
+        node.engine.commit(&mut batch).unwrap();
+        let all = node.engine.survey(Family::Merkle);
+        let (hit, _) = all.into_iter().find(|(key, _)| key[0] == kind).unwrap();
+        node.engine.rot_at(Family::Merkle, &[hit]);
+        let mut node = Node::start(node.engine, 1, leaves(64));
+        let all = shape().trees().count() * 64;
+        assert_eq!(node.marked().len() == all, lacking, "{}: {before}", char::from(kind));
+        assert!(node.marked().len() >= before);
+        node.shards[0].set_healing(healing());
+        node.count_all();
+        node.check().unwrap();
+        let mut visit = |_: &[u8], _: &[u8]| ControlFlow::Continue(());
+        node.engine.scan(Family::Merkle, &[], None, ScanLimit::NONE, &mut visit).unwrap();
+    }
 }
