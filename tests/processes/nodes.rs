@@ -112,6 +112,16 @@ impl Nodes {
         }
     }
 
+    /// Stops one node as an operator does, and waits for its end.
+    pub fn stop(&mut self, index: usize) -> Result<()> {
+        let Some(mut child) = self.nodes[index].child.take() else { return Ok(()) };
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = child.wait()?;
+        anyhow::ensure!(status.success(), "{} ended with {status}", self.nodes[index].name);
+        Ok(())
+    }
+
     /// Kills all nodes with SIGKILL, then waits for them: no node sees another die for long.
     pub fn kill_all(&mut self) {
         for child in self.nodes.iter_mut().filter_map(|node| node.child.as_mut()) {
