@@ -11,6 +11,7 @@
 //! | [`Explain`] | [`ExplainReply`] | | |
 //! | [`HintOrder`] | [`HintsOrdered`] | | |
 //! | [`RepairOrder`] | [`RepairOrdered`] | | |
+//! | [`TombstoneOrder`] | [`TombstoneStats`] | | |
 //!
 //! Any request may be answered by an [`ApiError`] instead.
 
@@ -20,7 +21,9 @@ mod hints;
 mod repair;
 mod scrub;
 mod shown;
+mod tombstones;
 mod trace;
+mod whereabouts;
 
 use std::time::Duration;
 
@@ -33,7 +36,11 @@ pub use self::hints::{HintOrder, HintsOrdered};
 pub use self::repair::{Rebuilding, RepairOrder, RepairOrdered, RepairStatus, RunningRepair};
 pub use self::scrub::ScrubStatus;
 pub use self::shown::{newest_of, siblings_of};
+pub use self::tombstones::{
+    ReaperStatus, RunnerShare, TOMBSTONE_AGES_MS, TombstoneOrder, TombstoneStats, TombstoneWait,
+};
 pub use self::trace::{HandedOn, Role, Span, SpanOutcome, Timing, Trace, Why};
+pub use self::whereabouts::{Holding, Where, WhereReply};
 use crate::antientropy::HintBacklog;
 pub use crate::quorum::Ack;
 use crate::quorum::Level;
@@ -173,17 +180,6 @@ pub struct Scan {
     pub deadline: Deadline,
 }
 
-/// Asks every replica of a key which version it holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Where {
-    /// Where the key lives.
-    pub bucket: Bucket,
-    /// The key.
-    pub key: Key,
-    /// When to give up.
-    pub deadline: Deadline,
-}
-
 /// One request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -203,6 +199,8 @@ pub enum Request {
     Hints(HintOrder),
     /// See [`RepairOrder`].
     Repair(RepairOrder),
+    /// See [`TombstoneOrder`].
+    Tombstones(TombstoneOrder),
     /// See [`Explain`].
     Explain(Explain),
 }
@@ -225,7 +223,12 @@ impl Request {
             Request::Put(put) => put.header.deadline = deadline,
             Request::Scan(scan) => scan.deadline = deadline,
             Request::Where(whereabouts) => whereabouts.deadline = deadline,
-            Request::Ring | Request::Status | Request::Hints(_) | Request::Repair(_) | Request::Explain(_) => {}
+            Request::Ring
+            | Request::Status
+            | Request::Hints(_)
+            | Request::Repair(_)
+            | Request::Tombstones(_)
+            | Request::Explain(_) => {}
         }
         request
     }
@@ -309,38 +312,6 @@ pub struct ScanReply {
     pub items: Vec<ScanItem>,
     /// The cursor to go on from; `None` at the partition's end.
     pub next: Option<Bytes>,
-}
-
-/// What one replica holds of a key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Holding {
-    /// No record.
-    Nothing,
-    /// This version.
-    Version {
-        /// The digest of context and dots, in hexadecimal: equal digests are equal objects.
-        digest: String,
-        /// Its siblings.
-        siblings: Vec<SiblingMeta>,
-    },
-    /// No answer within the deadline, or the reason it gave.
-    NoAnswer {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// Where a key lives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WhereReply {
-    /// The key's place on the ring.
-    pub token: u64,
-    /// Its partition.
-    pub partition: PartitionId,
-    /// The slots in order, and what each node holds.
-    pub slots: Vec<(NodeId, Holding)>,
-    /// Who would stand in, in order.
-    pub stand_ins: Vec<NodeId>,
 }
 
 /// The layout's place and identity; the layout itself is the answer's body.
@@ -465,6 +436,8 @@ pub enum Reply {
     Hints(HintsOrdered),
     /// To an order about repair.
     Repair(RepairOrdered),
+    /// To an order about tombstones.
+    Tombstones(Box<TombstoneStats>),
     /// To an explain.
     Explain(Box<ExplainReply>),
 }

@@ -15,10 +15,14 @@
 //! | [`Items`] | primary, of leaves that differ | [`Itemized`] | as for sums |
 //! | [`Want`] | primary, for objects that it lacks | [`Wanted`] | as for sums; what was sent has been merged |
 //!
-//! The last four are in `message/exchange.rs`.
+//! | [`Reaping`] | runner of a reaping round, to each member | [`ReapingSaid`] | the round ends; the next one is another |
+//! | [`AskRounds`] | shard of a new disk, to each member | [`RoundsTold`] | asked again; until then it takes nothing in |
+//!
+//! `Compare` to `Want` are in `message/exchange.rs`, the last two in `message/reaping.rs`.
 
 mod exchange;
 mod hello;
+mod reaping;
 
 use std::sync::Arc;
 
@@ -30,6 +34,10 @@ pub use self::exchange::{
     MAX_TREES, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
 };
 pub use self::hello::{Hello, HelloAnswer, HelloRefusal};
+pub use self::reaping::{
+    AskRounds, Inquired, MAX_CANDIDATES, MAX_MEMBERS, MAX_PARTITIONS, Reaping, ReapingSaid, ReapingStep, RoundsTold,
+    Vouched,
+};
 use crate::api::{ApiError, Put, Receipt, Timing, Trace};
 use crate::gossip::{Known, MemberState};
 pub use crate::quorum::Found;
@@ -38,7 +46,7 @@ use crate::types::{Bucket, Key, NodeId, PartitionId, RingVersion, Round};
 use crate::version::{Digest, Object};
 
 /// The version of the protocol between nodes, and between clients and nodes. Another major one is refused.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 
 /// Asks a member that nobody has heard of for a while whether it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -303,6 +311,10 @@ pub enum PeerRequest {
     Range(Range),
     /// See [`ExchangeRequest`].
     Exchange(ExchangeRequest),
+    /// See [`Reaping`].
+    Reaping(Reaping),
+    /// See [`AskRounds`].
+    Rounds(AskRounds),
 }
 
 impl PeerRequest {
@@ -312,7 +324,9 @@ impl PeerRequest {
             PeerRequest::Coordinate(coordinate) => coordinate.put.header.trace,
             PeerRequest::Replicate(replicate) => replicate.trace,
             PeerRequest::Fetch(fetch) => fetch.trace,
-            PeerRequest::Range(_) | PeerRequest::Exchange(_) => false,
+            PeerRequest::Range(_) | PeerRequest::Exchange(_) | PeerRequest::Reaping(_) | PeerRequest::Rounds(_) => {
+                false
+            }
         }
     }
 
@@ -320,7 +334,7 @@ impl PeerRequest {
     pub fn is_background(&self) -> bool {
         match self {
             PeerRequest::Replicate(replicate) => replicate.reason.is_background(),
-            PeerRequest::Exchange(_) => true,
+            PeerRequest::Exchange(_) | PeerRequest::Reaping(_) | PeerRequest::Rounds(_) => true,
             PeerRequest::Coordinate(_) | PeerRequest::Fetch(_) | PeerRequest::Range(_) => false,
         }
     }
@@ -333,6 +347,8 @@ impl PeerRequest {
             PeerRequest::Fetch(fetch) => fetch.of.partition,
             PeerRequest::Range(range) => range.partition,
             PeerRequest::Exchange(request) => request.partition(),
+            PeerRequest::Reaping(reaping) => reaping.tree.partition,
+            PeerRequest::Rounds(asked) => asked.partitions.first().copied().unwrap_or_default(),
         }
     }
 
@@ -350,6 +366,8 @@ impl PeerRequest {
             PeerRequest::Fetch(_) => PeerAnswer::Fetched(Fetched { outcome: Err(why), timing: None }),
             PeerRequest::Range(_) => PeerAnswer::Ranged(Ranged { outcome: Err(why) }),
             PeerRequest::Exchange(request) => PeerAnswer::Exchange(request.refuse(why)),
+            PeerRequest::Reaping(_) => PeerAnswer::Reaping(Err(why)),
+            PeerRequest::Rounds(_) => PeerAnswer::Rounds(Err(why)),
         }
     }
 }
@@ -367,6 +385,10 @@ pub enum PeerAnswer {
     Ranged(Ranged),
     /// To an [`ExchangeRequest`].
     Exchange(ExchangeAnswer),
+    /// To a [`Reaping`].
+    Reaping(Result<ReapingSaid, Refusal>),
+    /// To an [`AskRounds`]: of those of the partitions that fall to the answering shard, its rounds; `None`: it has none itself.
+    Rounds(RoundsTold),
 }
 
 /// The answer to a [`Coordinate`].

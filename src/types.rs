@@ -49,6 +49,15 @@ random_id! {
 #[serde(transparent)]
 pub struct Generation(pub u64);
 
+/// One run of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NodeRun {
+    /// The node.
+    pub node: NodeId,
+    /// Which run.
+    pub generation: Generation,
+}
+
 /// The layout's version; raised by every committed change of ownership, members or buckets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

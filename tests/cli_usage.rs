@@ -71,6 +71,7 @@ fn repairs_are_ordered_of_partitions_and_nodes() {
     check_usage(&["repair", "start", "--partition", "all"], "invalid digit");
     check_usage(&["repair", "pause", "--partition", "1"], "unexpected argument");
     check_usage(&["repair", "start", "--watch"], "unexpected argument");
+    check_usage(&["tombstones"], "stats");
 }
 
 #[test]
@@ -110,7 +111,7 @@ fn help_and_version_and_completions_need_nothing() {
     let (code, help, _) = cli(&["--help"]);
     assert_eq!(code, 0);
     let data = ["get", "put", "delete", "exists", "scan", "batch", "import", "export"];
-    let others = ["where", "status", "ring", "repair", "hints", "health", "explain", "trace", "bench"];
+    let others = ["where", "status", "ring", "repair", "hints", "tombstones", "health", "explain", "trace", "bench"];
     for verb in data.into_iter().chain(others) {
         assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}");
         let (code, help, _) = cli(&[verb, "--help"]);

@@ -151,6 +151,21 @@ async fn a_scan_in_short_pieces_shows_every_key_once() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_was_deleted_is_counted_on_all_that_remember_it() -> Result<()> {
+    let nodes = Nodes::start(3, &settings(&[])).await?;
+    let context = context_of(&cli(&nodes, &["-o", "json", "put", "cart", "apples", "-w", "all"]).ends(0).json());
+    cli(&nodes, &["delete", "cart", "-c", &context, "-w", "all"]).ends(0);
+    let stats = cli(&nodes, &["-o", "json", "tombstones", "stats"]).ends(0).json();
+    for (nth, name) in ["n1", "n2", "n3"].into_iter().enumerate() {
+        let node = &stats["nodes"][nth];
+        assert_eq!((&node["node"], &node["tombstones"]), (&name.into(), &1.into()), "{stats}");
+        assert_eq!((&node["ages"]["minute"], &node["waits"][0]["count"]), (&1.into(), &1.into()), "{stats}");
+    }
+    cli(&nodes, &["tombstones", "stats", "--node", "n9"]).ends(2).complains("members are n1, n2, n3");
+    Ok(())
+}
+
+#[tokio::test]
 async fn operators_see_what_is_missing_and_what_it_costs() -> Result<()> {
     let mut nodes = Nodes::start(3, &settings(&[])).await?;
     cli(&nodes, &["health", "--watch", "--exit-when-healthy", "--within", "30s"]).ends(0);

@@ -45,6 +45,8 @@ mod plan;
 mod quorums;
 #[path = "node/reads.rs"]
 mod reads;
+#[path = "node/reaping.rs"]
+mod reaping;
 #[path = "node/retries.rs"]
 mod retries;
 #[path = "node/scans.rs"]

@@ -89,7 +89,7 @@ fn one_directory_serves_one_engine() {
 fn a_directory_that_another_program_has_open_is_locked() {
     let dir = TempDir::new().unwrap();
     drop(open(dir.path()).unwrap());
-    let families = ["objects", "hints", "merkle", "meta"];
+    let families = ["objects", "hints", "merkle", "meta", "tombstones"];
     let other = rocksdb::DB::open_cf(&rocksdb::Options::default(), dir.path(), families).unwrap();
     assert_eq!(open_error(dir.path()), StorageError::Locked { dir: dir.path().to_owned() });
     drop(other);
@@ -127,7 +127,7 @@ fn a_newer_format_with_a_family_of_its_own_is_still_newer() {
     drop(open(dir.path()).unwrap());
     let mut options = rocksdb::Options::default();
     options.create_missing_column_families(true);
-    let families = ["objects", "hints", "merkle", "meta", "later"];
+    let families = ["objects", "hints", "merkle", "meta", "tombstones", "later"];
     let db = rocksdb::DB::open_cf(&options, dir.path(), families).unwrap();
     assert!(matches!(open_error(dir.path()), StorageError::Locked { .. } | StorageError::Corrupt { .. }));
     let meta = db.cf_handle("meta").unwrap();
@@ -157,6 +157,29 @@ fn a_database_whose_making_was_cut_short_is_made_anew() {
     drop(rocksdb::DB::open_cf(&options, dir.path(), ["objects"]).unwrap());
     let engine = open(dir.path()).unwrap();
     assert_eq!(engine.get(Family::Meta, &MetaKey::Format.bytes(), ReadTier::Disk), Ok(found(&FORMAT.to_be_bytes())));
+}
+
+#[test]
+fn a_directory_from_before_a_family_has_it_made() {
+    let dir = TempDir::new().unwrap();
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    let db = rocksdb::DB::open_cf(&options, dir.path(), ["objects", "hints", "merkle", "meta"]).unwrap();
+    db.put_cf(db.cf_handle("meta").unwrap(), MetaKey::Format.bytes(), FORMAT.to_be_bytes()).unwrap();
+    db.put_cf(db.cf_handle("objects").unwrap(), b"k", b"v").unwrap();
+    drop(db);
+    let engine = open(dir.path()).unwrap();
+    assert_eq!(engine.get(Family::Objects, b"k", ReadTier::Disk), Ok(found(b"v")));
+    assert_eq!(engine.get(Family::Tombstones, b"k", ReadTier::Disk), Ok(Lookup::Absent));
+    let mut batch = Batch::new();
+    batch.put(Family::Tombstones, b"k", b"t");
+    batch.delete(Family::Objects, b"k");
+    engine.commit(&mut batch).unwrap();
+    drop(engine);
+    let engine = open(dir.path()).unwrap();
+    assert_eq!(engine.get(Family::Tombstones, b"k", ReadTier::Disk), Ok(found(b"t")));
+    assert_eq!(engine.get(Family::Objects, b"k", ReadTier::Disk), Ok(Lookup::Absent));
 }
 
 /// What `kill -9` leaves: the files as they are while the engine is open.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use dynkv::storage::merkle::{Forest, ItemHasher, Leaves, TreeShape, Trees};
-use dynkv::storage::{Op, RocksConfig, RocksEngine, Store, StoreLimits, Task, Update, object_key};
+use dynkv::storage::{Op, RocksConfig, RocksEngine, Rounds, Store, StoreLimits, Task, Update, object_key};
 use dynkv::types::{Bucket, Generation, Key, NodeId, PartitionId, Token, WriteId};
 use dynkv::version::{Actor, Body, CausalContext, Trust};
 
@@ -56,7 +56,7 @@ impl Bench {
             let buckets = [(Bucket::DEFAULT.to_owned(), 3)].into();
             trees.set_shape(Arc::new(TreeShape::new(PARTITIONS, buckets)));
         }
-        let store = Store::new(engine, StoreLimits { parked: BATCH as usize }, trees);
+        let store = Store::new(engine, StoreLimits { parked: BATCH as usize }, trees, Rounds::default());
         let mut bench = Bench { store, value: vec![0xa5; size].into(), next: 0 };
         for _ in 0..KEYS.div_ceil(BATCH) {
             bench.batch()?;

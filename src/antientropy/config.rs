@@ -59,6 +59,10 @@ pub struct ExchangeConfig {
     /// stays unnoticed, while others may be lost. 0: only by order.
     #[serde(with = "humantime_serde")]
     pub scrub_interval: Duration,
+    /// Between two walks over the tombstones of a partition, to delete those that nothing needs any more. Short: more rounds, in each of
+    /// which all members write to their disks; long: tombstones take up space for longer. 0: only by order.
+    #[serde(with = "humantime_serde")]
+    pub reap_interval: Duration,
 }
 
 impl ExchangeConfig {
@@ -76,6 +80,7 @@ impl Default for ExchangeConfig {
             rate: ByteRate(8 << 20),
             leaves: Leaves::default().count(),
             scrub_interval: Duration::from_secs(7 * 24 * 60 * 60),
+            reap_interval: Duration::from_secs(5 * 60),
         }
     }
 }

@@ -23,7 +23,7 @@ pub mod exchange;
 mod handoff;
 mod pace;
 mod pass;
-pub mod reaper;
+mod reaper;
 mod scrub;
 mod trees;
 
@@ -33,6 +33,9 @@ pub use exchange::{
     MAX_LEAVES, PeerPage, Step, Transferred, TreeVerdict,
 };
 pub use handoff::{Command, Handoff, HandoffCounters, JobId, MAX_WINDOW, Settings, Ticket};
-pub use reaper::{Reaper, ReaperCommand, ReaperCounters, ReaperSettings};
+pub use reaper::{
+    Candidate, Inquired, MAX_CANDIDATES, ReapWait, Reaper, ReaperCommand, ReaperCounters, ReaperSettings, ReaperStatus,
+    Tombstones, Vouched,
+};
 pub use scrub::{Scrub, ScrubCommand, ScrubCounters, ScrubProgress, ScrubSettings};
 pub use trees::{healing, primaries, tree_shape};

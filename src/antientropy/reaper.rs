@@ -1,7 +1,7 @@
 //! Reaping: deletes tombstones once nothing is left that they could be needed for, by no clock but by a fence.
 //!
 //! ```text
-//!   ring, reach, found, inquired, vouched, reaped, time        (now, ...)
+//!   ring, reach, load, orders, found, inquired, vouched, reaped, time        (now, ...)
 //!                          |
 //!                   +------v------+
 //!                   |   Reaper    |   the trees whose first primary this node is, one batch of candidates at a time
@@ -13,10 +13,13 @@
 //! A round of one partition, over candidates of one of its trees:
 //!
 //! 1. *Inquire*: every member says which run of it this is, its ring, its round, and what it holds of each candidate. Those whose
-//!    tombstone all primaries hold, and nobody anything else, go on. The round is one above the highest.
+//!    tombstone all primaries hold, and nobody anything else, go on. The round is one above the highest. And every member says of
+//!    every other which run it was that said hello last: from then on it does not listen to earlier ones, of a disk that was
+//!    taken for lost, say, whose process wakes up again with what its successor does not hold.
 //! 2. *Fence*: every member raises its round and says yes to a candidate if this very request has raised it, at a moment when
 //!    nothing but the tombstone stood there. From then on it merges nothing that was read before.
-//! 3. *Inquire* again: whoever has started anew meanwhile may have lost what it vouched for; the round ends.
+//! 3. *Inquire* again: whoever has started anew meanwhile, or has met one that has, may have lost what it vouched for; the round
+//!    ends.
 //! 4. *Reap*: whoever holds the tombstone still deletes it.
 //!
 //! So when the first is deleted, no store holds what it had deleted, and whatever is on its way from one was read in an earlier round.
@@ -35,18 +38,22 @@ use super::exchange::Step;
 use super::pace::Backoff;
 use super::trees::{primaries, tree_shape};
 use crate::ring::RingView;
+use crate::storage::Holds;
 use crate::storage::merkle::TreeId;
-use crate::types::{Generation, NodeId, Now, RingVersion, Round, Time};
-use crate::version::Digest;
+use crate::types::{NodeId, Now, PartitionId, Round, Time};
 
+mod command;
 #[cfg(test)]
 mod model;
+mod session;
+mod status;
+
+pub use self::command::{Candidate, Inquired, ReaperCommand, Tombstones, Vouched};
+use self::session::{Phase, Session};
+pub use self::status::{ReapWait, ReaperCounters, ReaperStatus};
 
 /// Candidates of a round at most.
 pub const MAX_CANDIDATES: usize = 256;
-
-/// A key, as the store has it, and the digest of its tombstone's object.
-pub type Candidate = (Bytes, Digest);
 
 /// What a reaper is told at its start.
 #[derive(Clone, Debug)]
@@ -57,166 +64,8 @@ pub struct ReaperSettings {
     pub shard: u16,
     /// Of so many.
     pub shards: u16,
-    /// Between two walks over a tree; zero: never.
+    /// Between two walks over a tree; zero: only by order.
     pub interval: Duration,
-}
-
-/// What is to be done. Each is answered once, however late, or never.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReaperCommand {
-    /// Find tombstones of the tree in this store, and call [`Reaper::on_found`].
-    Find {
-        /// For the call.
-        step: Step,
-        /// The tree.
-        tree: TreeId,
-        /// Only what lies behind this key.
-        after: Option<Bytes>,
-        /// At most so many.
-        limit: usize,
-    },
-    /// Ask a member, this node perhaps, and call [`Reaper::on_inquired`].
-    Inquire {
-        /// For the call.
-        step: Step,
-        /// Whom.
-        member: NodeId,
-        /// Of which tree.
-        tree: TreeId,
-        /// What it holds of these. It has them in memory afterwards, or will not vouch for them.
-        candidates: Vec<Candidate>,
-    },
-    /// Have a member raise its round ([`Store::fence`](crate::storage::Store::fence)), once: a second request is refused. Call
-    /// [`Reaper::on_vouched`].
-    Fence {
-        /// For the call.
-        step: Step,
-        /// Whom.
-        member: NodeId,
-        /// Of which tree.
-        tree: TreeId,
-        /// The round.
-        round: Round,
-        /// What it is to vouch for.
-        candidates: Vec<Candidate>,
-    },
-    /// Have a member delete these ([`Op::Reap`](crate::storage::Op::Reap)), and call [`Reaper::on_reaped`].
-    Reap {
-        /// For the call.
-        step: Step,
-        /// Whom.
-        member: NodeId,
-        /// Of which tree.
-        tree: TreeId,
-        /// The round.
-        round: Round,
-        /// What.
-        candidates: Vec<Candidate>,
-    },
-}
-
-/// Tombstones that were found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tombstones {
-    /// Nothing else stands under these keys.
-    pub candidates: Vec<Candidate>,
-    /// Where to go on; `None`: the tree has been walked over.
-    pub next: Option<Bytes>,
-}
-
-/// What a member holds of a candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holds {
-    /// No record.
-    Nothing,
-    /// This tombstone, and nobody waits for it.
-    Tombstone,
-    /// Anything else, or it cannot tell.
-    Other,
-}
-
-/// What a member says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inquired {
-    /// Which run of it this is.
-    pub generation: Generation,
-    /// Its ring.
-    pub ring: RingVersion,
-    /// The partition's round in its store.
-    pub round: Round,
-    /// It has lost its disk, and may lack what it once held; or it has not met all others since.
-    pub may_lack: bool,
-    /// Of each candidate.
-    pub holds: Vec<Holds>,
-}
-
-/// What a member vouches for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Vouched {
-    /// Which run of it this is.
-    pub generation: Generation,
-    /// Its ring.
-    pub ring: RingVersion,
-    /// For each candidate.
-    pub yes: Vec<bool>,
-}
-
-/// What it has done, in plain numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReaperCounters {
-    /// Rounds that have come to their end.
-    pub rounds: u64,
-    /// Rounds that somebody was in the way of.
-    pub given_up: u64,
-    /// Tombstones that all members have been told to delete.
-    pub reaped: u64,
-    /// Tombstones left for another round, since not all vouched for them.
-    pub left: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Finding,
-    Inquiring,
-    Fencing,
-    Confirming,
-    Reaping,
-}
-
-#[derive(Debug)]
-struct Session {
-    tree: TreeId,
-    ring: RingVersion,
-    phase: Phase,
-    /// What answers are for; another one in each phase.
-    step: Step,
-    members: Vec<NodeId>,
-    /// Who has not answered.
-    waiting: BTreeSet<NodeId>,
-    generations: BTreeMap<NodeId, Generation>,
-    candidates: Vec<Candidate>,
-    /// Those of them that somebody has been found in the way of in this phase.
-    ruled_out: BTreeSet<usize>,
-    /// One above the highest that anybody has met.
-    round: Round,
-    next: Option<Bytes>,
-}
-
-impl Session {
-    /// Itself, if a member's answer for this step is awaited; it is not any more then.
-    fn takes(&mut self, step: Step, member: NodeId) -> Option<&mut Session> {
-        (self.step == step && self.waiting.remove(&member)).then_some(self)
-    }
-
-    /// Whether a member is what it was when the round began: what it said may be gone with its disk else.
-    fn is_same_run(&self, member: NodeId, generation: Generation, ring: RingVersion) -> bool {
-        self.generations.get(&member) == Some(&generation) && self.ring == ring
-    }
-
-    /// Candidates that this holds for are left for another round.
-    fn rule_out(&mut self, is_out: impl Fn(usize) -> bool) {
-        self.ruled_out.extend((0..self.candidates.len()).filter(|nth| is_out(*nth)));
-    }
 }
 
 /// See the module.
@@ -225,10 +74,20 @@ pub struct Reaper {
     settings: ReaperSettings,
     view: Option<Arc<RingView>>,
     reachable: BTreeSet<NodeId>,
-    /// Trees by when they are walked over next.
+    paused: bool,
+    busy: bool,
+    /// Trees whose first primary this node is, and how many of their candidates the last walk has left.
+    trees: BTreeMap<TreeId, u64>,
+    /// Of these, by when they are walked over next.
     due: BTreeSet<(Time, TreeId)>,
+    /// By order, and not walked over since.
+    ordered: BTreeSet<TreeId>,
+    /// The one that is walked over has been ordered meanwhile.
+    again: bool,
     session: Option<Session>,
     backoff: Backoff,
+    /// What has ended the last round.
+    obstacle: Option<ReapWait>,
     last_step: u64,
     stopped: bool,
     rng: StdRng,
@@ -242,9 +101,15 @@ impl Reaper {
             settings,
             view: None,
             reachable: BTreeSet::new(),
+            paused: false,
+            busy: false,
+            trees: BTreeMap::new(),
             due: BTreeSet::new(),
+            ordered: BTreeSet::new(),
+            again: false,
             session: None,
             backoff: Backoff::default(),
+            obstacle: None,
             last_step: 0,
             stopped: false,
             rng: StdRng::seed_from_u64(seed),
@@ -258,10 +123,11 @@ impl Reaper {
     }
 
     /// When [`Reaper::on_timer`] is due.
-    pub fn poll_timeout(&self, now: Now) -> Option<Time> {
-        let idle = !self.stopped && self.session.is_none() && self.all_are_here();
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let held = self.stopped || self.paused || self.busy;
+        let idle = !held && self.session.is_none() && self.away().next().is_none();
         let due = self.due.first().filter(|_| idle).map(|(at, _)| *at);
-        due.map(|at| self.backoff.until(now.time).map_or(at, |until| until.max(at)))
+        due.map(|at| self.backoff.until(Time::ZERO).map_or(at, |until| until.max(at)))
     }
 
     /// This node's id has become known.
@@ -275,19 +141,52 @@ impl Reaper {
             return;
         }
         self.session = None;
-        self.due.clear();
+        (self.due, self.trees, self.ordered) = Default::default();
         let shards = self.settings.shards.max(1);
-        if !self.settings.interval.is_zero() {
-            for tree in tree_shape(view.layout()).trees() {
-                let is_first = primaries(&view, tree).first() == Some(&self.settings.node);
-                if is_first && tree.partition.0 % shards == self.settings.shard {
-                    // The first walks are spread over the interval.
-                    let at = now.time + self.settings.interval.mul_f64(self.rng.random());
-                    self.due.insert((at, tree));
-                }
+        for tree in tree_shape(view.layout()).trees() {
+            let is_first = primaries(&view, tree).first() == Some(&self.settings.node);
+            if !is_first || tree.partition.0 % shards != self.settings.shard {
+                continue;
+            }
+            self.trees.insert(tree, 0);
+            if !self.settings.interval.is_zero() {
+                // The first walks are spread over the interval.
+                let at = now.time + self.settings.interval.mul_f64(self.rng.random());
+                self.due.insert((at, tree));
             }
         }
         self.view = Some(view);
+        self.pump(now, out);
+    }
+
+    /// An operator wants what can be reaped to be reaped now: of one partition, or all.
+    pub fn start(&mut self, now: Now, partition: Option<PartitionId>, out: &mut Vec<ReaperCommand>) {
+        let wanted = |tree: TreeId| partition.is_none_or(|partition| tree.partition == partition);
+        self.due.retain(|(_, tree)| !wanted(*tree));
+        let running = self.session.as_ref().map(|session| session.tree).filter(|tree| wanted(*tree));
+        // What it has walked over already may have become ready.
+        self.again |= running.is_some();
+        let trees: Vec<TreeId> = self.trees.keys().copied().filter(|tree| wanted(*tree)).collect();
+        self.due.extend(trees.iter().filter(|tree| Some(**tree) != running).map(|tree| (now.time, *tree)));
+        self.ordered.extend(trees);
+        self.backoff.clear();
+        self.pump(now, out);
+    }
+
+    /// An operator wants nothing more to be begun.
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// An operator wants it to go on.
+    pub fn resume(&mut self, now: Now, out: &mut Vec<ReaperCommand>) {
+        self.paused = false;
+        self.pump(now, out);
+    }
+
+    /// Clients keep the shard busy, or no longer: nothing is begun meanwhile.
+    pub fn on_load(&mut self, now: Now, busy: bool, out: &mut Vec<ReaperCommand>) {
+        self.busy = busy;
         self.pump(now, out);
     }
 
@@ -298,7 +197,7 @@ impl Reaper {
         } else {
             self.reachable.remove(&node);
             if self.session.as_ref().is_some_and(|session| session.waiting.contains(&node)) {
-                return self.give_up(now, out);
+                return self.give_up(now, ReapWait::Silent(node), out);
             }
         }
         self.pump(now, out);
@@ -315,17 +214,18 @@ impl Reaper {
         self.session = None;
     }
 
-    fn all_are_here(&self) -> bool {
-        let Some(view) = &self.view else { return false };
-        let mut members = view.layout().members().iter().map(|member| member.id);
-        members.all(|node| node == self.settings.node || self.reachable.contains(&node))
+    /// Members that cannot be reached.
+    fn away(&self) -> impl Iterator<Item = NodeId> {
+        let members = self.view.iter().flat_map(|view| view.layout().members()).map(|member| member.id);
+        members.filter(|node| *node != self.settings.node && !self.reachable.contains(node))
     }
 
     fn pump(&mut self, now: Now, out: &mut Vec<ReaperCommand>) {
-        if self.poll_timeout(now).is_none_or(|at| at > now.time) {
+        if self.poll_timeout().is_none_or(|at| at > now.time) {
             return;
         }
         let (Some((_, tree)), Some(view)) = (self.due.pop_first(), &self.view) else { return };
+        self.trees.insert(tree, 0);
         self.session = Some(Session {
             tree,
             ring: view.version(),
@@ -334,6 +234,7 @@ impl Reaper {
             members: view.layout().members().iter().map(|member| member.id).collect(),
             waiting: BTreeSet::new(),
             generations: BTreeMap::new(),
+            met: BTreeMap::new(),
             candidates: Vec::new(),
             ruled_out: BTreeSet::new(),
             round: Round::default(),
@@ -374,7 +275,9 @@ impl Reaper {
     /// This store has been searched; `None`: it could not be.
     pub fn on_found(&mut self, now: Now, step: Step, found: Option<Tombstones>, out: &mut Vec<ReaperCommand>) {
         let Some(session) = self.session.as_mut().filter(|session| session.step == step) else { return };
-        let Some(Tombstones { candidates, next }) = found else { return self.give_up(now, out) };
+        let Some(Tombstones { candidates, next }) = found else {
+            return self.give_up(now, ReapWait::Unreadable, out);
+        };
         (session.candidates, session.next, session.round) = (candidates, next, Round::default());
         if session.candidates.is_empty() {
             self.go_on(now, out);
@@ -394,13 +297,20 @@ impl Reaper {
     ) {
         let Some(session) = self.session.as_mut().and_then(|session| session.takes(step, member)) else { return };
         let is_confirming = session.phase == Phase::Confirming;
-        let is_same = |said: &Inquired| !is_confirming || session.is_same_run(member, said.generation, said.ring);
-        let Some(said) = said.filter(|said| said.ring == session.ring && !said.may_lack && is_same(said)) else {
-            return self.give_up(now, out);
-        };
+        let Some(said) = said else { return self.give_up(now, ReapWait::Silent(member), out) };
+        if said.ring != session.ring {
+            return self.give_up(now, ReapWait::OtherRing(member), out);
+        }
+        if said.may_lack {
+            return self.give_up(now, ReapWait::Lacks(member), out);
+        }
+        if is_confirming && !session.is_same_run(member, said.generation, said.ring) {
+            return self.give_up(now, ReapWait::Restarted(member), out);
+        }
+        session.met.insert(member, said.met);
         if !is_confirming {
             session.generations.insert(member, said.generation);
-            session.round = session.round.max(Round(said.round.0 + 1));
+            session.round = session.round.max(Round(said.round.0.saturating_add(1)));
             let view = self.view.as_ref().expect("there is a session, so there is a ring");
             let is_primary = primaries(view, session.tree).contains(&member);
             // A primary that lacks the tombstone may lack it where another member still has what it deletes.
@@ -412,7 +322,9 @@ impl Reaper {
             session.rule_out(|nth| !may(said.holds.get(nth)));
         }
         if session.waiting.is_empty() {
-            if is_confirming {
+            if let Some(unmet) = session.unmet() {
+                self.give_up(now, unmet, out);
+            } else if is_confirming {
                 self.ask_all(Phase::Reaping, out);
             } else {
                 self.go_on_with_the_rest(now, Phase::Fencing, out);
@@ -430,9 +342,10 @@ impl Reaper {
         out: &mut Vec<ReaperCommand>,
     ) {
         let Some(session) = self.session.as_mut().and_then(|session| session.takes(step, member)) else { return };
-        let Some(said) = said.filter(|said| session.is_same_run(member, said.generation, said.ring)) else {
-            return self.give_up(now, out);
-        };
+        let Some(said) = said else { return self.give_up(now, ReapWait::Silent(member), out) };
+        if !session.is_same_run(member, said.generation, said.ring) {
+            return self.give_up(now, ReapWait::Restarted(member), out);
+        }
         session.rule_out(|nth| said.yes.get(nth) != Some(&true));
         if session.waiting.is_empty() {
             self.go_on_with_the_rest(now, Phase::Confirming, out);
@@ -443,11 +356,12 @@ impl Reaper {
     pub fn on_reaped(&mut self, now: Now, step: Step, member: NodeId, done: bool, out: &mut Vec<ReaperCommand>) {
         let Some(session) = self.session.as_mut().and_then(|session| session.takes(step, member)) else { return };
         if !done {
-            return self.give_up(now, out);
+            return self.give_up(now, ReapWait::Silent(member), out);
         }
         if session.waiting.is_empty() {
             self.counters.rounds += 1;
             self.counters.reaped += session.candidates.len() as u64;
+            self.obstacle = None;
             self.backoff.succeed();
             self.go_on(now, out);
         }
@@ -460,10 +374,15 @@ impl Reaper {
         let mut nth = 0..;
         session.candidates.retain(|_| nth.next().is_some_and(|nth: usize| !ruled_out.contains(&nth)));
         self.counters.left += ruled_out.len() as u64;
+        *self.trees.entry(session.tree).or_default() += ruled_out.len() as u64;
+        let unfenced = next == Phase::Fencing && mutant!(ReapWithoutFence);
+        if unfenced {
+            session.round = Round::default();
+        }
         if session.candidates.is_empty() {
             self.go_on(now, out);
         } else {
-            self.ask_all(next, out);
+            self.ask_all(if unfenced { Phase::Reaping } else { next }, out);
         }
     }
 
@@ -473,18 +392,32 @@ impl Reaper {
         match session.next.take() {
             Some(after) => self.find(Some(after), out),
             None => {
-                self.due.insert((now.time + self.settings.interval, session.tree));
+                let tree = session.tree;
                 self.session = None;
+                if !std::mem::take(&mut self.again) {
+                    self.ordered.remove(&tree);
+                }
+                self.wait(now, tree);
                 self.pump(now, out);
             }
         }
     }
 
+    /// A tree has had its turn.
+    fn wait(&mut self, now: Now, tree: TreeId) {
+        if self.ordered.contains(&tree) {
+            self.due.insert((now.time, tree));
+        } else if !self.settings.interval.is_zero() {
+            self.due.insert((now.time + self.settings.interval, tree));
+        }
+    }
+
     /// Somebody is in the way: this tree waits for its next turn, and all for a while.
-    fn give_up(&mut self, now: Now, out: &mut Vec<ReaperCommand>) {
+    fn give_up(&mut self, now: Now, why: ReapWait, out: &mut Vec<ReaperCommand>) {
         let Some(session) = self.session.take() else { return };
         self.counters.given_up += 1;
-        self.due.insert((now.time + self.settings.interval, session.tree));
+        self.obstacle = Some(why);
+        self.wait(now, session.tree);
         self.backoff.fail(now.time, self.rng.random());
         self.pump(now, out);
     }

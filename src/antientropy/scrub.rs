@@ -76,9 +76,11 @@ pub struct ScrubCounters {
     pub hopeless: u64,
     /// Leaves whose sums were not those of their data.
     pub corrected: u64,
+    /// Entries of the index of tombstones that were not what the records say.
+    pub reindexed: u64,
     /// Stretches of keys that could not be read and were wiped.
     pub stretches: u64,
-    /// Times that the disk failed to answer.
+    /// Times that the disk failed to answer, about records or about the index of their tombstones.
     pub failed: u64,
 }
 
@@ -291,6 +293,8 @@ impl Scrub {
         self.counters.hopeless += hopeless;
         self.counters.stretches += scrubbed.stretches;
         self.counters.corrected += scrubbed.corrected;
+        self.counters.reindexed += scrubbed.reindexed;
+        self.counters.failed += u64::from(scrubbed.index_failed);
         let (Job::Uncounted(partition) | Job::Ordered(partition, _) | Job::Walk(partition, _)) = job;
         if hopeless > 0 {
             self.hopeless.insert(partition);

@@ -13,13 +13,19 @@ pub enum RepairOrder {
         /// This partition; `None`: all.
         partition: Option<PartitionId>,
     },
-    /// Begin no more comparisons, nor reads of what is held. Forgotten by a restart.
+    /// Begin no more comparisons, reads of what is held, and reaping rounds. Forgotten by a restart.
     Pause,
     /// Go on.
     Resume,
     /// Read all records at once, whatever has been read of late: those that are not what was written are wiped, and come back from other
     /// nodes. While paused, it waits for a [`RepairOrder::Resume`].
     Scrub {
+        /// This partition; `None`: all.
+        partition: Option<PartitionId>,
+    },
+    /// Delete at once those tombstones that nothing needs any more, of the partitions whose rounds the node runs. While paused, it
+    /// waits for a [`RepairOrder::Resume`].
+    Reap {
         /// This partition; `None`: all.
         partition: Option<PartitionId>,
     },

@@ -4,7 +4,10 @@ use super::call::{Called, call};
 use super::client::{Client, unexpected};
 use super::error::ClientError;
 use super::join::{Boxed, join_all};
-use crate::api::{Explain, ExplainReply, HintOrder, HintsOrdered, RepairOrder, RepairOrdered, Reply, Request};
+use crate::api::{
+    Explain, ExplainReply, HintOrder, HintsOrdered, RepairOrder, RepairOrdered, Reply, Request, TombstoneOrder,
+    TombstoneStats,
+};
 use crate::types::NodeId;
 
 impl Client {
@@ -43,6 +46,18 @@ impl Client {
         let Called { reply, from, .. } = self.call_node(node, Request::Repair(order)).await?;
         let Reply::Repair(ordered) = reply else { return Err(unexpected(from)) };
         Ok(ordered)
+    }
+
+    /// Asks these nodes, all at once, to count the tombstones that they hold. Results as for [`Client::order_hints`].
+    pub async fn tombstones(&self, nodes: &[NodeId]) -> Vec<Result<TombstoneStats, ClientError>> {
+        let ask = |node: &NodeId| -> Boxed<'_, _> { Box::pin(self.tombstones_of(*node)) };
+        join_all(nodes.iter().map(ask).collect()).await
+    }
+
+    async fn tombstones_of(&self, node: NodeId) -> Result<TombstoneStats, ClientError> {
+        let Called { reply, from, .. } = self.call_node(node, Request::Tombstones(TombstoneOrder::Stats)).await?;
+        let Reply::Tombstones(stats) = reply else { return Err(unexpected(from)) };
+        Ok(*stats)
     }
 
     async fn call_node(&self, node: NodeId, request: Request) -> Result<Called, ClientError> {

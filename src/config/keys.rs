@@ -82,6 +82,11 @@ pub(super) const KEYS: &[Known] = &[
         Form::Text,
         "a duration from \"1m\" to \"365d\", or \"0s\" for only by order",
     ),
+    key(
+        &["antientropy", "reap_interval"],
+        Form::Text,
+        "a duration from \"1s\" to \"365d\", or \"0s\" for only by order",
+    ),
     key(&["storage", "sync"], Form::Text, "\"always\", an interval from \"1ms\" to \"1m\", or \"os\""),
     key(&["storage", "block_cache"], Form::Text, "\"0%\" to \"90%\", or a size such as \"8GiB\""),
     key(&["storage", "compression"], Form::Text, "\"lz4\", \"zstd\" or \"none\""),

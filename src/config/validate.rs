@@ -142,6 +142,9 @@ impl Config {
         let scrub = compare.scrub_interval;
         let least = if scrub.is_zero() { Duration::ZERO } else { MINUTE };
         check.duration(scrub, least, MINUTE * 60 * 24 * 365, "antientropy.scrub_interval")?;
+        let reap = compare.reap_interval;
+        let least = if reap.is_zero() { Duration::ZERO } else { Duration::from_secs(1) };
+        check.duration(reap, least, MINUTE * 60 * 24 * 365, "antientropy.reap_interval")?;
         if let SyncMode::Interval(interval) = self.storage.sync {
             check.duration(interval, MILLI, MINUTE, "storage.sync")?;
         }

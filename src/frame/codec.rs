@@ -5,6 +5,7 @@
 //! recursive, so nesting is bounded by them.
 
 mod exchange;
+mod reaping;
 
 use std::sync::Arc;
 
@@ -228,6 +229,8 @@ pub fn encode_request(id: u64, request: &PeerRequest) -> RawFrame {
         PeerRequest::Fetch(fetch) => frame(id, Kind::Fetch, header(fetch), Bytes::new()),
         PeerRequest::Range(range) => frame(id, Kind::Range, header(range), Bytes::new()),
         PeerRequest::Exchange(request) => exchange::encode_request(id, request),
+        PeerRequest::Reaping(request) => reaping::encode_request(id, request),
+        PeerRequest::Rounds(asked) => reaping::encode_ask(id, asked),
     }
 }
 
@@ -254,6 +257,8 @@ pub fn decode_request(frame: RawFrame) -> Result<PeerRequest, DecodeError> {
             no_body(&frame)?;
             Ok(PeerRequest::Range(parse(&frame)?))
         }
+        Some(Kind::Reaping) => Ok(PeerRequest::Reaping(reaping::decode_request(frame)?)),
+        Some(Kind::AskRounds) => Ok(PeerRequest::Rounds(reaping::decode_ask(&frame)?)),
         _ => Ok(PeerRequest::Exchange(exchange::decode_request(frame)?)),
     }
 }
@@ -287,6 +292,8 @@ pub fn encode_answer(id: u64, answer: &PeerAnswer) -> RawFrame {
         }
         PeerAnswer::Ranged(ranged) => encode_ranged(id, ranged),
         PeerAnswer::Exchange(answer) => exchange::encode_answer(id, answer),
+        PeerAnswer::Reaping(said) => reaping::encode_answer(id, said),
+        PeerAnswer::Rounds(told) => reaping::encode_told(id, told),
     }
 }
 
@@ -346,6 +353,8 @@ pub fn decode_answer(frame: RawFrame) -> Result<PeerAnswer, DecodeError> {
             Ok(PeerAnswer::Fetched(Fetched { outcome, timing }))
         }
         Some(Kind::Ranged) => decode_ranged(frame),
+        Some(Kind::ReapingSaid) => Ok(PeerAnswer::Reaping(reaping::decode_answer(&frame)?)),
+        Some(Kind::RoundsTold) => Ok(PeerAnswer::Rounds(reaping::decode_told(&frame)?)),
         _ => Ok(PeerAnswer::Exchange(exchange::decode_answer(frame)?)),
     }
 }
@@ -393,6 +402,7 @@ pub fn encode_client_request(id: u64, request: &Request) -> RawFrame {
         Request::Hints(order) => (Kind::Hints, header(order), Bytes::new()),
         Request::Explain(explain) => (Kind::Explain, header(explain), Bytes::new()),
         Request::Repair(order) => (Kind::Repair, header(order), Bytes::new()),
+        Request::Tombstones(order) => (Kind::Tombstones, header(order), Bytes::new()),
     };
     frame(id, kind, header, body)
 }
@@ -416,6 +426,7 @@ pub fn decode_client_request(frame: RawFrame) -> Result<Request, DecodeError> {
         Some(Kind::Hints) => Ok(Request::Hints(parse(&frame)?)),
         Some(Kind::Explain) => Ok(Request::Explain(parse(&frame)?)),
         Some(Kind::Repair) => Ok(Request::Repair(parse(&frame)?)),
+        Some(Kind::Tombstones) => Ok(Request::Tombstones(parse(&frame)?)),
         _ => Err(unexpected(&frame)),
     }
 }

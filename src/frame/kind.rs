@@ -40,6 +40,10 @@ pub enum Kind {
     Items = 0x16,
     /// [`crate::message::Want`].
     Want = 0x17,
+    /// [`crate::message::Reaping`].
+    Reaping = 0x18,
+    /// [`crate::message::AskRounds`].
+    AskRounds = 0x19,
     /// [`crate::message::Coordinated`].
     Coordinated = 0x90,
     /// [`crate::message::Replicated`].
@@ -56,6 +60,10 @@ pub enum Kind {
     Itemized = 0x96,
     /// [`crate::message::Wanted`].
     Wanted = 0x97,
+    /// [`crate::message::ReapingSaid`].
+    ReapingSaid = 0x98,
+    /// [`crate::message::RoundsTold`].
+    RoundsTold = 0x99,
     /// [`crate::api::Get`].
     Get = 0x20,
     /// [`crate::api::Put`].
@@ -74,12 +82,14 @@ pub enum Kind {
     Explain = 0x27,
     /// [`crate::api::RepairOrder`].
     Repair = 0x28,
+    /// [`crate::api::TombstoneOrder`].
+    Tombstones = 0x29,
     /// [`crate::api::Response`], to any of the requests.
     Response = 0xa0,
 }
 
 impl Kind {
-    const ALL: [Kind; 36] = [
+    const ALL: [Kind; 41] = [
         Kind::OpenControl,
         Kind::OpenShard,
         Kind::OpenClient,
@@ -98,6 +108,8 @@ impl Kind {
         Kind::Sums,
         Kind::Items,
         Kind::Want,
+        Kind::Reaping,
+        Kind::AskRounds,
         Kind::Coordinated,
         Kind::Replicated,
         Kind::Fetched,
@@ -106,6 +118,8 @@ impl Kind {
         Kind::Summed,
         Kind::Itemized,
         Kind::Wanted,
+        Kind::ReapingSaid,
+        Kind::RoundsTold,
         Kind::Get,
         Kind::Put,
         Kind::Scan,
@@ -115,6 +129,7 @@ impl Kind {
         Kind::Hints,
         Kind::Explain,
         Kind::Repair,
+        Kind::Tombstones,
         Kind::Response,
     ];
 

@@ -33,6 +33,7 @@ macro_rules! catalogue {
 }
 
 const LOST: &str = "no lost write";
+const RESURRECTION: &str = "no resurrection";
 const QUORUM: &str = "quorum read";
 const PHANTOM: &str = "no phantom";
 const ANTICHAIN: &str = "antichain";
@@ -103,6 +104,8 @@ catalogue! {
     ExchangeSkipsLastPartition = "exchange-skips-last-partition", caught by [CONVERGENCE];
     /// Whoever compares replicas passes over deleted keys.
     ExchangeSkipsTombstones = "exchange-skips-tombstones", caught by [CONVERGENCE];
+    /// Tombstones are deleted once all members have said what they hold, and no store is closed to what is on its way.
+    ReapWithoutFence = "reap-without-fence", caught by [RESURRECTION];
     /// Shards are told who lives again, and never who is dead.
     VerdictKeptFromShards = "verdict-kept-from-shards", caught by [BURIED];
     /// A heartbeat that was heard before is a sign of life: whoever passes it on keeps the dead alive.
@@ -185,6 +188,7 @@ mod tests {
                 LOST,
                 QUORUM,
                 PHANTOM,
+                RESURRECTION,
                 ANTICHAIN,
                 SIBLINGS,
                 DOTS,

@@ -2,21 +2,22 @@
 //!
 //! The daemon and the simulation run this very code; they differ in the [`Host`].
 
+mod cold;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::effects::{Effects, Feedback, ItemPurpose, ItemQuery, Output, Purpose, ShardInput, TreeQuery, TreeReply};
+pub use self::cold::ColdRead;
+use super::effects::{Effects, Feedback, ItemQuery, Output, Purpose, RoundTask, ShardInput, TreeQuery, TreeReply};
 use super::shard::{Rebuilt, Shard, ShardConfig, ShardCounters, Step};
-use crate::antientropy::{HintBacklog, Step as ExchangeStep, Ticket, healing, tree_shape};
+use crate::antientropy::{HintBacklog, healing, tree_shape};
 use crate::api::RepairStatus;
-use crate::storage::merkle::{CountSpec, Forest, ItemHasher, ItemSpec, TreeId, Trees, count_leaves, read_items};
-use crate::storage::{
-    Done, Engine, HintSpec, OpFailure, Page, PageSpec, Rounds, Scrubbed, StorageError, Store, StoreLimits, Task,
-    read_hint_page, read_page,
-};
+use crate::storage::merkle::{Forest, ItemHasher, ItemSpec, TreeId, Trees};
+use crate::storage::{Done, Engine, OpFailure, Page, Rounds, Scrubbed, StorageError, Store, StoreLimits, Task};
 use crate::types::{BatchNumber, NodeId, Now, Time};
+use crate::version::Object;
 
 /// What a drain needs of whoever runs it.
 pub trait Host {
@@ -33,83 +34,14 @@ pub trait Host {
     fn sync(&mut self) -> Result<(), StorageError>;
     /// The batch could not be written; the node writes nothing more until it is restarted.
     fn write_failed(&mut self, error: &StorageError);
+    /// All members have vouched for a tombstone, and it was deleted with this batch. For whoever watches.
+    fn reaped(&mut self, key: &Bytes, object: &Arc<Object>) {
+        let _ = (key, object);
+    }
     /// These records cannot be read, and stay since no other node holds them: whoever runs the node should know.
     fn hopeless(&mut self, keys: &[Bytes]);
     /// Have this read from the disk, and give the outcome back as an input.
     fn read(&mut self, read: ColdRead);
-}
-
-/// A read that may wait for the disk.
-#[derive(Clone, Debug)]
-pub enum ColdRead {
-    /// A parked key's record.
-    Record {
-        /// The object's key.
-        key: Bytes,
-    },
-    /// A page of a scan.
-    Page {
-        /// Who wants it.
-        purpose: Purpose,
-        /// Which.
-        spec: PageSpec,
-    },
-    /// Keys of leaves of a Merkle tree.
-    Items {
-        /// Who wants them.
-        purpose: ItemPurpose,
-        /// Which.
-        spec: ItemSpec,
-    },
-    /// Leaves, to be counted.
-    Count {
-        /// Of the scrub.
-        step: ExchangeStep,
-        /// Which.
-        spec: CountSpec,
-    },
-    /// A page of the index of hints.
-    Hints {
-        /// Which one it is.
-        ticket: Ticket,
-        /// Which part of the index.
-        spec: HintSpec,
-    },
-}
-
-impl ColdRead {
-    /// Reads; may block.
-    pub fn run<E: Engine>(self, engine: &E) -> ShardInput {
-        match self {
-            ColdRead::Record { key } => {
-                let read = Store::<E, Purpose>::read(engine, &key).map_err(OpFailure::from);
-                ShardInput::Fetched { key, read }
-            }
-            ColdRead::Page { purpose, spec } => {
-                ShardInput::Paged { purpose, partition: spec.partition, page: read_page(engine, &spec) }
-            }
-            ColdRead::Items { purpose, spec } => {
-                ShardInput::ItemsRead { purpose, partition: spec.tree.partition, page: read_items(engine, spec) }
-            }
-            ColdRead::Count { step, spec } => ShardInput::Counted { step, counted: count_leaves(engine, spec) },
-            ColdRead::Hints { ticket, spec } => ShardInput::HintsRead { ticket, page: read_hint_page(engine, &spec) },
-        }
-    }
-
-    /// The outcome where too many reads wait already.
-    pub fn refused(self) -> ShardInput {
-        match self {
-            ColdRead::Record { key } => ShardInput::Fetched { key, read: Err(OpFailure::Overloaded) },
-            ColdRead::Page { purpose, spec } => {
-                ShardInput::Paged { purpose, partition: spec.partition, page: Err(OpFailure::Overloaded) }
-            }
-            ColdRead::Items { purpose, spec } => {
-                ShardInput::ItemsRead { purpose, partition: spec.tree.partition, page: Err(OpFailure::Overloaded) }
-            }
-            ColdRead::Count { step, .. } => ShardInput::Counted { step, counted: Err(OpFailure::Overloaded) },
-            ColdRead::Hints { ticket, .. } => ShardInput::HintsRead { ticket, page: Err(OpFailure::Overloaded) },
-        }
-    }
 }
 
 /// Operations that may wait for the disk, for each request that may wait for an answer.
@@ -138,7 +70,7 @@ impl<E: Engine> Core<E> {
         let hasher = ItemHasher::new(&config.secret);
         let trees = Trees::of(forest, config.shard, config.shards, config.leaves(), hasher);
         let mut shard = Shard::new(config, node, seed);
-        shard.restore(trees.lacking(), trees.uncounted());
+        shard.restore(trees.lacking(), trees.uncounted(), rounds.partitions());
         let store = Store::new(engine, limits, trees, rounds.clone());
         Core { shard, store, effects: Effects::default(), done: Vec::new() }
     }
@@ -191,6 +123,11 @@ impl<E: Engine> Core<E> {
     /// How far the shard has come with comparing its trees with others', if it does.
     pub fn repair_status(&self, now: Now) -> Option<RepairStatus> {
         self.shard.repair_status(now)
+    }
+
+    /// What is in the way of reaping, for people.
+    pub fn reaper_waits(&self) -> Option<String> {
+        self.shard.reaper_status().waiting
     }
 
     /// The members that the shard was told to hold for dead.
@@ -252,6 +189,9 @@ impl<E: Engine> Core<E> {
                 if let Some(number) = number {
                     host.written(number);
                 }
+                for (key, object) in self.effects.reaped.drain(..) {
+                    host.reaped(&key, &object);
+                }
                 self.trace(Step::Written { syncs: self.effects.sync }, host);
                 if self.sync_rounds(now, host) {
                     self.release(now, host);
@@ -259,6 +199,7 @@ impl<E: Engine> Core<E> {
                 }
             }
             Err(error) => {
+                self.effects.reaped.clear();
                 host.write_failed(&error);
                 if mutant!(FailedBatchAcked) {
                     self.confirm(now, host);
@@ -358,6 +299,7 @@ impl<E: Engine> Core<E> {
                 host.read(ColdRead::Hints { ticket, spec });
             }
             self.read_items(host);
+            self.read_tombstones(host);
             for index_key in self.effects.unindex.drain(..) {
                 self.store.unindex(&index_key);
             }
@@ -376,7 +318,7 @@ impl<E: Engine> Core<E> {
             }
             if self.done.is_empty() && hinted.is_empty() {
                 // After the operations: what is told of trees is of the batch as it will be written.
-                if !self.ask_trees(now) {
+                if !self.ask_trees(now) && !self.see_to_rounds(now, host) {
                     return;
                 }
                 continue;
@@ -401,6 +343,15 @@ impl<E: Engine> Core<E> {
         }
     }
 
+    /// Has pages of the index of tombstones read.
+    fn read_tombstones(&mut self, host: &mut impl Host) {
+        for (purpose, spec) in self.effects.tombstone_reads.drain(..) {
+            let shape =
+                self.store.trees().shape().expect("nobody looks for tombstones before the ring is known").clone();
+            host.read(ColdRead::Tombstones { purpose, spec, shape });
+        }
+    }
+
     /// Has leaves counted, now that what was gathered before is in the engine.
     fn begin_counts(&mut self, now: Now, host: &mut impl Host) {
         while let Some((step, partition, from)) = self.effects.counts.pop() {
@@ -422,6 +373,31 @@ impl<E: Engine> Core<E> {
                 TreeQuery::Sums(spec) => TreeReply::Sums(trees.sums(&spec)),
             };
             self.shard.on_feedback(now, Feedback::Trees(purpose, reply), &mut self.effects);
+        }
+        any
+    }
+
+    /// Raises, takes over and tells rounds; whether there was anything to be done.
+    fn see_to_rounds(&mut self, now: Now, host: &mut impl Host) -> bool {
+        let tasks = std::mem::take(&mut self.effects.round_tasks);
+        let any = !tasks.is_empty();
+        for task in tasks {
+            let feedback = match task {
+                RoundTask::Fence { partition, round, inspections } => {
+                    let cold = self.store.fence(partition, round, inspections, &mut self.done);
+                    cold.into_iter().for_each(|key| host.read(ColdRead::Record { key }));
+                    continue;
+                }
+                RoundTask::Adopt { partition, round } => {
+                    self.store.adopt(partition, round);
+                    continue;
+                }
+                RoundTask::Tell { asker, partitions } => {
+                    let rounds = self.store.rounds();
+                    Feedback::Rounds(asker, partitions.into_iter().map(|of| (of, rounds.of(of))).collect())
+                }
+            };
+            self.shard.on_feedback(now, feedback, &mut self.effects);
         }
         any
     }

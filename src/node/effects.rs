@@ -1,17 +1,22 @@
 //! What goes into a shard and what comes out, with the order of its release in the types.
 
+mod revoke;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(super) use self::revoke::read_failed;
 use crate::antientropy::{JobId, Step, Ticket};
-use crate::api::{ApiError, HintOrder, RepairOrder, Reply, Request, Response};
-use crate::message::{Fetched, PeerAnswer, PeerRequest, Ranged, Refusal, Replicated};
+use crate::api::{HintOrder, RepairOrder, Request, Response, TombstoneOrder};
+use crate::message::{PeerAnswer, PeerRequest};
 use crate::ring::{RingView, Slot};
 use crate::storage::merkle::{Counted, ItemPage, Leaves, Place, SumsSpec, TreeId};
-use crate::storage::{Done, HintChange, HintPage, HintSpec, OpFailure, Page, PageSpec, Task, Wiped};
-use crate::types::{NodeId, PartitionId, Time};
-use crate::version::{Digest, Trust};
+use crate::storage::{
+    Done, HintChange, HintPage, HintSpec, OpFailure, Page, PageSpec, Task, TombstonePage, TombstoneSpec, Wiped,
+};
+use crate::types::{Generation, NodeId, NodeRun, PartitionId, Round, Time};
+use crate::version::{Digest, Object, Trust};
 
 /// A client's request on one of its lanes: what its answer is sent back by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +54,8 @@ pub enum ShardInput {
     Peer {
         /// Who.
         from: PeerRef,
+        /// Which run of it.
+        generation: Generation,
         /// When the frame was taken from the network, if the request is traced.
         arrived: Option<Time>,
         /// What.
@@ -57,12 +64,14 @@ pub enum ShardInput {
     /// A peer answers a request of this shard.
     Answer {
         /// Who.
-        from: NodeId,
+        from: NodeRun,
         /// This shard's id of the request.
         id: u64,
         /// What.
         answer: PeerAnswer,
     },
+    /// This node has durably granted this run of a node: what earlier ones say is not heard any more.
+    Met(NodeRun),
     /// A peer can be reached now, or no longer.
     Link {
         /// Who.
@@ -119,6 +128,15 @@ pub enum ShardInput {
         /// The keys.
         page: Result<ItemPage, OpFailure>,
     },
+    /// A page of the index of tombstones has been read from the disk.
+    TombstonesRead {
+        /// What for.
+        purpose: TombstonePurpose,
+        /// Of which partition.
+        partition: PartitionId,
+        /// The page.
+        page: Result<TombstonePage, OpFailure>,
+    },
     /// Leaves have been counted from the disk.
     Counted {
         /// Of the scrub.
@@ -130,6 +148,13 @@ pub enum ShardInput {
     Hints(HintOrder),
     /// An operator's order.
     Repair(RepairOrder),
+    /// An operator's order to all shards, which each answer with their part of [`Reply::Tombstones`], never with an error.
+    Tombstones {
+        /// To whom all parts go.
+        from: ClientRef,
+        /// What.
+        order: TombstoneOrder,
+    },
 }
 
 /// What Control tells the shards about this node's own records.
@@ -198,6 +223,13 @@ pub enum Purpose {
         entry: u64,
         /// It waits until that is on the disk.
         sync: bool,
+    },
+    /// A tombstone that a runner of a reaping round asks about.
+    Candidate {
+        /// The question.
+        of: u64,
+        /// Its place in that.
+        nth: usize,
     },
     /// A peer's fetch.
     Fetch {
@@ -287,6 +319,54 @@ pub enum TreeReply {
     Sums(Option<Vec<u64>>),
 }
 
+/// Who has asked something in a reaping round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// This node's own reaper, for this step.
+    Own(Step),
+    /// Another node's.
+    Peer(PeerRef),
+}
+
+impl Asker {
+    /// Whether both are of one shard of one node.
+    pub fn is_of_same_runner(self, other: Asker) -> bool {
+        match (self, other) {
+            (Asker::Own(_), Asker::Own(_)) => true,
+            (Asker::Peer(one), Asker::Peer(two)) => (one.node, one.lane) == (two.node, two.lane),
+            _ => false,
+        }
+    }
+}
+
+/// What is to be done with reaping rounds.
+#[derive(Clone, Debug)]
+pub enum RoundTask {
+    /// Raise this node's, and look what stands then: as [`Store::fence`](crate::storage::Store::fence).
+    Fence {
+        /// The partition.
+        partition: PartitionId,
+        /// To which round.
+        round: Round,
+        /// Of the candidates.
+        inspections: Vec<Task<Purpose>>,
+    },
+    /// Take over another member's.
+    Adopt {
+        /// The partition.
+        partition: PartitionId,
+        /// Its round there.
+        round: Round,
+    },
+    /// Tell a new disk what they are.
+    Tell {
+        /// Who asks.
+        asker: PeerRef,
+        /// Of these.
+        partitions: Vec<PartitionId>,
+    },
+}
+
 /// What keys of leaves are read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemPurpose {
@@ -294,6 +374,15 @@ pub enum ItemPurpose {
     Own(Step),
     /// For a peer.
     Peer(PeerRef),
+}
+
+/// What tombstones are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TombstonePurpose {
+    /// To be reaped.
+    Find(Step),
+    /// To be counted, for operators.
+    Stats,
 }
 
 /// Which keys are to be read.
@@ -351,10 +440,16 @@ pub struct Effects {
     pub hint_pages: Vec<(Ticket, HintSpec)>,
     /// What is asked of the store's Merkle trees, once the operations before it have been run.
     pub tree_queries: Vec<(TreePurpose, TreeQuery)>,
+    /// What is to be done with reaping rounds, once the operations before it have been run.
+    pub round_tasks: Vec<RoundTask>,
     /// Keys of leaves, to be read by a pool.
     pub item_reads: Vec<(ItemPurpose, ItemQuery)>,
+    /// Pages of the index of tombstones, to be read by a pool; not before the ring is known.
+    pub tombstone_reads: Vec<(TombstonePurpose, TombstoneSpec)>,
     /// Leaves of a partition to be counted once this batch is written, by a pool; as [`Trees::begin_count`](crate::storage::merkle::Trees::begin_count).
     pub counts: Vec<(Step, PartitionId, Option<u32>)>,
+    /// Tombstones that this batch deletes.
+    pub reaped: Vec<(Bytes, Arc<Object>)>,
     /// Trees that lack nothing more of what was wiped.
     pub healed: Vec<TreeId>,
     /// Keys to be removed from the index of hints, which nobody can have written: with this batch, or never.
@@ -378,6 +473,8 @@ pub enum Feedback {
     Done(Done<Purpose>),
     /// Merkle trees have been asked.
     Trees(TreePurpose, TreeReply),
+    /// Rounds have been looked up for a new disk.
+    Rounds(PeerRef, Vec<(PartitionId, Round)>),
     /// Operations have given, changed or dropped hints.
     Hinted(Vec<HintChange>),
     /// Operations have found records rotten, and wiped them; told before what came of the operations.
@@ -389,56 +486,4 @@ pub enum Feedback {
     },
     /// The batch could not be written. It may surface after a restart.
     WriteFailed,
-}
-
-impl Effects {
-    /// Takes back all that rests on a batch that could not be written: what is left to be released claims nothing.
-    pub fn revoke(&mut self) -> Vec<Output> {
-        self.sync = false;
-        let outputs =
-            std::mem::take(&mut self.after_written).into_iter().chain(std::mem::take(&mut self.after_durable));
-        let mut honest = std::mem::take(&mut self.unbound);
-        honest.extend(outputs.filter_map(revoked));
-        honest
-    }
-}
-
-/// The output without what a failed batch has made untrue; requests to peers are dropped, since they would spread it.
-fn revoked(output: Output) -> Option<Output> {
-    match output {
-        Output::Request { .. } => None,
-        Output::Answer { to, answer } => {
-            let answer = match answer {
-                PeerAnswer::Replicated(_) => {
-                    PeerAnswer::Replicated(Replicated { outcome: Err(Refusal::Storage), timing: None })
-                }
-                PeerAnswer::Fetched(_) => PeerAnswer::Fetched(Fetched { outcome: Err(Refusal::Storage), timing: None }),
-                PeerAnswer::Ranged(_) => PeerAnswer::Ranged(Ranged { outcome: Err(Refusal::Storage) }),
-                PeerAnswer::Exchange(answer) => PeerAnswer::Exchange(answer.refused(Refusal::Storage)),
-                PeerAnswer::Coordinated(mut coordinated) => {
-                    coordinated.outcome = coordinated.outcome.and_then(|receipt| Err(indeterminate(receipt.w)));
-                    PeerAnswer::Coordinated(coordinated)
-                }
-            };
-            Some(Output::Answer { to, answer })
-        }
-        Output::Respond { to, response } => {
-            let response = match response.result {
-                Ok(Reply::Put(receipt)) => Response::error(indeterminate(receipt.w)),
-                Ok(Reply::Get(reply)) => read_failed(reply.r),
-                Ok(Reply::Where(_)) => read_failed(1),
-                _ => response,
-            };
-            Some(Output::Respond { to, response })
-        }
-    }
-}
-
-/// The answer to a reader who would have been shown what could not be written.
-pub(super) fn read_failed(r: u8) -> Response {
-    Response::error(ApiError::ReadTimeout { replies: 0, r, detail: "the coordinator's disk failed".into() })
-}
-
-fn indeterminate(w: u8) -> ApiError {
-    ApiError::Indeterminate { acks: 0, w, detail: "the coordinator's disk failed".into() }
 }

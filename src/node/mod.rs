@@ -14,6 +14,6 @@ mod tests;
 
 pub use control::{Control, ControlConfig, ControlEffects, ControlInput, Fatal, LinkId, Route, Terms};
 pub use drain::{ColdRead, Core, Host};
-pub use effects::{ClientRef, Effects, Feedback, Output, PeerRef, Purpose, ShardInput, Standing};
+pub use effects::{ClientRef, Effects, Feedback, Output, PeerRef, Purpose, ShardInput, Standing, TombstonePurpose};
 pub use queue::{Class, InboxLimits, InputQueue, Pressure};
 pub use shard::{Rebuilt, Shard, ShardConfig, ShardCounters, request_slot};

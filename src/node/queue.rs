@@ -102,6 +102,7 @@ impl ShardInput {
             }
             ShardInput::Peer { request: PeerRequest::Replicate(replicate), .. } => replicate.object.encoded_len(),
             ShardInput::Peer { request: PeerRequest::Exchange(request), .. } => request.carried(),
+            ShardInput::Peer { request: PeerRequest::Reaping(reaping), .. } => reaping.carried(),
             ShardInput::Answer { answer: PeerAnswer::Exchange(answer), .. } => answer.carried(),
             ShardInput::Answer { answer: PeerAnswer::Fetched(fetched), .. } => {
                 match fetched.outcome.as_ref().map(|held| &held.found) {

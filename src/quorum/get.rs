@@ -14,11 +14,13 @@
 
 use std::sync::Arc;
 
+use self::absence::Absence;
 use super::{Ack, ReadQuorum, Tally};
 use crate::ring::Slot;
 use crate::types::{NodeId, Round};
 use crate::version::{CausalContext, Digest, Object};
 
+mod absence;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -95,13 +97,15 @@ pub struct Get {
     named: Vec<Digest>,
     hedge: bool,
     again: bool,
+    absence: Absence,
     phase: Phase,
 }
 
 impl Get {
     /// Nobody has been asked, but the coordinator itself if it is a primary. `slots` are the primaries by slot.
     pub fn new(terms: GetTerms, slots: &[NodeId]) -> Get {
-        let GetTerms { quorum, order, own, stand_ins, all, blocking, after } = terms;
+        let GetTerms { quorum, order, own, stand_ins, all, blocking, after, everybody, second } = terms;
+        let absence = Absence { everybody, second, of: stand_ins.len(), ..Absence::default() };
         let primary = |slot: &Slot| {
             let node = slots[usize::from(slot.0)];
             let asked = Some(node) == own;
@@ -121,6 +125,7 @@ impl Get {
             named: Vec::new(),
             hedge: false,
             again: false,
+            absence,
             phase: Phase::Asking,
         }
     }
@@ -190,6 +195,9 @@ impl Get {
         if !new {
             return;
         }
+        self.absence.round = self.absence.round.max(round);
+        let is_without = found == Found::Nothing && !rebuilding && self.tally.is_stand_in(slot, from);
+        self.absence.without += usize::from(is_without);
         let holds = match found {
             Found::Nothing => Holds::Nothing,
             Found::Same(digest) => Holds::Version(digest),
@@ -294,11 +302,11 @@ impl Get {
         self.tally.counted() >= self.quorum.r() && self.tally.primaries() >= self.quorum.pr()
     }
 
-    /// Whether the result is as new as it has to be. That nobody has a record is not: nothing is ever reaped, so whoever has
-    /// it is away, if only a stand-in.
+    /// Whether the result is as new as it has to be. That nobody has a record is not, but in the second pass: whoever has it may be
+    /// away, if only a stand-in.
     fn is_fresh(&self) -> bool {
         let Some(after) = &self.after else { return true };
-        self.merged.as_ref().is_some_and(|merged| merged.object.context().covers(after))
+        self.merged.as_ref().is_some_and(|merged| merged.object.context().covers(after)) || self.is_known_absent()
     }
 
     fn judge(&mut self, usable: &impl Fn(NodeId) -> bool, repairs: &mut Vec<Repair>) -> Option<GetVerdict> {
@@ -354,7 +362,8 @@ impl Get {
             return Some(GetVerdict::Unavailable { able, wanted: pr, kind: "primaries; " });
         }
         let left = || spare > 0 || tally.open().any(|(_, node)| usable(node));
-        (self.has_quorum() && !left()).then_some(GetVerdict::Stale)
+        let stale = if self.may_have_been_reaped() { GetVerdict::LookAgain } else { GetVerdict::Stale };
+        (self.has_quorum() && !left()).then_some(stale)
     }
 
     /// Asks as many as are needed, and those who are asked for some other reason.

@@ -31,7 +31,7 @@ use crate::net::{Lane, Link, QueueLimits};
 use crate::node::{Control, ControlEffects, ControlInput, LinkId, Route, ShardInput};
 use crate::storage::merkle::Forest;
 use crate::storage::{Rounds, StorageError};
-use crate::types::NodeId;
+use crate::types::{NodeId, NodeRun};
 
 /// Events that may wait for control; the senders say what they do when it is full.
 pub const MAX_EVENTS: usize = 4096;
@@ -50,7 +50,7 @@ pub struct PeerLink {
     /// Control's lane on it.
     pub lane: Lane,
     /// Who the peer is, once control has let it in: its shards may open lanes then.
-    pub admitted: Arc<OnceLock<NodeId>>,
+    pub admitted: Arc<OnceLock<NodeRun>>,
 }
 
 impl PeerLink {
@@ -196,14 +196,17 @@ impl ControlTask {
 
     /// In this order: a peer hears of nothing that a crash could undo, and is let in before it hears so.
     async fn execute(&mut self, fx: ControlEffects) -> Result<(), ServerError> {
-        let ControlEffects { persist, sends, admit, close, routes, dial, ring, standing, verdicts, fatal } = fx;
+        let ControlEffects { persist, sends, met, admit, close, routes, dial, ring, standing, verdicts, fatal } = fx;
         if !persist.is_empty() {
             let disk = self.disk.clone();
             self.supervisor.blocking("control records", move || disk.persist(persist)).await??;
         }
-        for (link, node) in admit {
+        for run in met {
+            self.switch.shards.notify(&ShardInput::Met(run));
+        }
+        for (link, run) in admit {
             if let Some(peer) = self.links.get(&link) {
-                peer.admitted.get_or_init(|| node);
+                peer.admitted.get_or_init(|| run);
             }
         }
         for (link, id, message) in sends {
@@ -262,21 +265,21 @@ impl ControlTask {
 
     fn on_route(&mut self, route: Route) {
         match route {
-            Route::Up { node, link } => {
+            Route::Up { peer: run, link } => {
                 if let Some(peer) = self.links.get(&link) {
-                    self.open_lanes(node, link, peer.link.clone());
+                    self.open_lanes(run, link, peer.link.clone());
                 }
             }
             Route::Down { node } => self.on_unreachable(node),
         }
     }
 
-    fn open_lanes(&self, node: NodeId, id: LinkId, link: Link) {
+    fn open_lanes(&self, peer: NodeRun, id: LinkId, link: Link) {
         let (switch, queue, events) = (self.switch.clone(), self.queue, self.dialing.events.clone());
         self.supervisor.task("lanes to a peer", OnEnd::Ignore, async move {
-            let lanes = open_lanes(&switch, queue, node, &link).await;
+            let lanes = open_lanes(&switch, queue, peer, &link).await;
             // fails only when control has ended, and the node with it
-            let _ = events.send(ControlEvent::Lanes { link: id, node, lanes }).await;
+            let _ = events.send(ControlEvent::Lanes { link: id, node: peer.node, lanes }).await;
             Ok(())
         });
     }
@@ -334,10 +337,10 @@ impl ControlTask {
     }
 }
 
-async fn open_lanes(switch: &Arc<Switch>, queue: QueueLimits, node: NodeId, link: &Link) -> Result<Vec<Lane>, String> {
+async fn open_lanes(switch: &Arc<Switch>, queue: QueueLimits, peer: NodeRun, link: &Link) -> Result<Vec<Lane>, String> {
     let mut lanes = Vec::new();
     for shard in 0..u16::try_from(switch.shards.all().len()).expect("shards are counted by a u16") {
-        let sink = Arc::new(AnswerSink::new(node, shard, link.clone(), switch.clone()));
+        let sink = Arc::new(AnswerSink::new(peer, shard, link.clone(), switch.clone()));
         let opening = encode_opening(&Opening::Shard(OpenShard { shard }));
         let lane = link.open_lane(opening, 0, queue, sink.clone()).await.map_err(|err| err.to_string())?;
         sink.started(lane.clone());

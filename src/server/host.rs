@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::clock::Clock;
 use super::disk::Disk;
+use super::gather::Gathering;
 use super::inbox::Inbox;
 use super::lanes::{Accepted, LaneCounters, Lanes, Other};
 use super::latency::{Latencies, Stopwatch};
@@ -27,6 +28,7 @@ pub struct ShardHost {
     pub(super) clock: Clock,
     pub(super) disk: Arc<Disk>,
     pub(super) lanes: Arc<Lanes>,
+    pub(super) gathering: Arc<Gathering>,
     pub(super) reads: ReadPool,
     pub(super) inbox: Arc<Inbox>,
     pub(super) stopwatch: Stopwatch,
@@ -60,6 +62,7 @@ impl Host for ShardHost {
                     self.to_lanes.entry(to.lane).or_default().push(encode_answer(to.id, &answer));
                 }
                 Output::Respond { to, response } => {
+                    let Some(response) = self.gathering.pass(to, response) else { continue };
                     self.stopwatch.stop(to, now, &response, &self.latencies);
                     let frame = encode_response(to.id, now.as_micros(), &response);
                     self.to_lanes.entry(to.lane).or_default().push(frame);

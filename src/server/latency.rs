@@ -48,7 +48,12 @@ impl Operation {
             Request::Put(_) => Some(Operation::Put),
             Request::Scan(_) => Some(Operation::Scan),
             Request::Where(_) => Some(Operation::Where),
-            Request::Ring | Request::Status | Request::Hints(_) | Request::Repair(_) | Request::Explain(_) => None,
+            Request::Ring
+            | Request::Status
+            | Request::Hints(_)
+            | Request::Repair(_)
+            | Request::Tombstones(_)
+            | Request::Explain(_) => None,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::api::{ApiError, Response};
 use crate::frame::codec::{OpenClient, Opening, decode_opening, encode_response};
 use crate::message::PROTOCOL;
 use crate::net::{IncomingLane, Link, QueueLimits, Role};
-use crate::types::NodeId;
+use crate::types::NodeRun;
 
 /// See the module.
 #[derive(Clone)]
@@ -123,9 +123,9 @@ impl Listener {
         let mut fault = None;
         while let Ok(incoming) = link.accept_lane().await {
             match (decode_opening(&incoming.opening), admitted.get()) {
-                (Ok(Opening::Shard(open)), Some(node)) => {
+                (Ok(Opening::Shard(open)), Some(peer)) => {
                     debug!(peer = %link.identity(), shard = open.shard, "lane accepted");
-                    self.start_peer(*node, incoming);
+                    self.start_peer(*peer, incoming);
                 }
                 (Ok(Opening::Shard(_)), None) => fault = Some("a shard's lane before the handshake".to_owned()),
                 (Ok(_), _) => fault = Some("a node opens one control lane and its shards' lanes, no others".to_owned()),
@@ -140,9 +140,9 @@ impl Listener {
         fault.map_or(Ok(()), Err)
     }
 
-    fn start_peer(&self, node: NodeId, incoming: IncomingLane) {
+    fn start_peer(&self, peer: NodeRun, incoming: IncomingLane) {
         let number = self.switch.lanes.number();
-        let sink = Arc::new(PeerSink::new(number, node, self.switch.clone()));
+        let sink = Arc::new(PeerSink::new(number, peer, self.switch.clone()));
         let lane = incoming.start(self.queue, sink.clone());
         self.switch.lanes.insert(number, Accepted { lane: lane.clone(), other: Other::Peer });
         sink.started(lane);

@@ -72,10 +72,12 @@ impl Mender {
     }
 
     fn met(&self, Unreadable { family, start, last }: &Unreadable) {
-        let partitions = if *family == Family::Objects { partitions(start, last) } else { None };
+        // The index of tombstones has the keys of its objects.
+        let has_partitions = matches!(family, Family::Objects | Family::Tombstones);
+        let partitions = if has_partitions { partitions(start, last) } else { None };
         let shown = partitions.as_ref().and_then(|all| Some((all.first()?.0, all.last()?.0)));
         warn!(family = family.name(), partitions = ?shown, "a part of a table cannot be read");
-        if *family == Family::Objects {
+        if has_partitions {
             self.read(partitions);
         }
     }

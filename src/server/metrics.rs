@@ -183,6 +183,7 @@ fn peer_counters(shard: &Shard) -> Vec<Number<u64>> {
     let (core, inbox) = (shard.counters(), shard.inbox.counters());
     vec![
         ("dynkv_answers_late_total", "Answers of replicas after the client's", core.late_answers),
+        ("dynkv_outdated_frames_total", "Frames of earlier runs of nodes, not listened to", core.outdated),
         ("dynkv_answers_stray_total", "Answers of replicas to nothing known", core.stray_answers),
         ("dynkv_replica_requests_resent_total", "Requests sent to a replica once more", core.resent),
         (
@@ -243,6 +244,15 @@ fn peer_counters(shard: &Shard) -> Vec<Number<u64>> {
 fn scrub_counters(shard: &Shard) -> Vec<Number<u64>> {
     let core = shard.counters();
     vec![
+        ("dynkv_reaping_rounds_total", "Reaping rounds that have come to their end", core.reaping_rounds),
+        (
+            "dynkv_reaping_rounds_given_up_total",
+            "Reaping rounds that somebody was in the way of",
+            core.reaping_rounds_given_up,
+        ),
+        ("dynkv_tombstones_reaped_total", "Tombstones that all members were told to delete", core.tombstones_reaped),
+        ("dynkv_tombstones_left_total", "Tombstones left to later reaping rounds", core.tombstones_left),
+        ("dynkv_tombstones_deleted_total", "Tombstones deleted here", core.reaped_here),
         ("dynkv_scrub_records_total", "Records read to see whether they are what was written", core.scrubbed_records),
         ("dynkv_scrub_bytes_total", "Bytes of these records", core.scrubbed_bytes),
         ("dynkv_scrub_rotten_total", "Of these records, those that were not what was written", core.records_rotten),
@@ -261,6 +271,11 @@ fn scrub_counters(shard: &Shard) -> Vec<Number<u64>> {
             "dynkv_scrub_leaves_corrected_total",
             "Leaves of Merkle trees whose sums were not those of their data",
             core.leaves_corrected,
+        ),
+        (
+            "dynkv_scrub_tombstones_reindexed_total",
+            "Entries of the index of tombstones that were not what their records say",
+            core.tombstones_reindexed,
         ),
         ("dynkv_scrub_failed_total", "Times that the disk failed to answer the scrub", core.scrubs_failed),
     ]

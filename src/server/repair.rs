@@ -15,7 +15,7 @@ impl Switch {
     pub(super) fn order_repair(&self, order: RepairOrder, ring: &RingView) -> Response {
         let status = self.board.status();
         let (partition, paused) = match order {
-            RepairOrder::Start { partition } | RepairOrder::Scrub { partition } => {
+            RepairOrder::Start { partition } | RepairOrder::Scrub { partition } | RepairOrder::Reap { partition } => {
                 (partition, status.repair.is_some_and(|repair| repair.paused))
             }
             RepairOrder::Pause => (None, true),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::engine::AnyEngine;
+use super::gather::Gathering;
 use super::host::ShardHost;
 use super::inbox::Inbox;
 use super::lanes::Lanes;
@@ -189,6 +190,8 @@ pub struct Surroundings {
     pub disk: Arc<Disk>,
     /// The lanes.
     pub lanes: Arc<Lanes>,
+    /// Answers that all shards give together.
+    pub gathering: Arc<Gathering>,
     /// The readers.
     pub reads: ReadPool,
     /// What takes longer is logged.
@@ -209,6 +212,7 @@ impl ShardThread {
             shard: config.shard,
             clock: with.clock,
             lanes: with.lanes,
+            gathering: with.gathering,
             reads: with.reads,
             inbox: shard.inbox.clone(),
             stopwatch: Stopwatch::new(with.slow),

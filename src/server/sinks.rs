@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 use super::board::Board;
 use super::clock::Clock;
 use super::control::ControlEvent;
+use super::gather::Gathering;
 use super::lanes::{Client, LaneCounters, Lanes};
 use super::memory::Memory;
 use super::shard::Shards;
@@ -22,7 +23,7 @@ use crate::message::Refusal;
 use crate::net::{FrameSink, Lane, LaneClosed, Link};
 use crate::node::{ClientRef, LinkId, PeerRef, Pressure, ShardInput};
 use crate::ring::RingView;
-use crate::types::NodeId;
+use crate::types::NodeRun;
 
 /// The code with which a link is closed that has lost a lane.
 pub const CLOSE_BROKEN: u32 = 3;
@@ -37,6 +38,8 @@ pub struct Switch {
     pub lanes: Arc<Lanes>,
     /// The ring and the status.
     pub board: Arc<Board>,
+    /// Answers that all shards give together.
+    pub gathering: Arc<Gathering>,
     /// How short of memory the process is.
     pub memory: Arc<Memory>,
     /// Requests that one client's lane may have under way.
@@ -152,6 +155,14 @@ impl ClientSink {
             Request::Ring => return ring.map(ring_reply),
             Request::Hints(order) => return Some(self.switch.order_hints(*order, ring?)),
             Request::Repair(order) => return Some(self.switch.order_repair(*order, ring?)),
+            Request::Tombstones(order) => {
+                // The lane is known to the shards' hosts once it is known here.
+                self.own.lane();
+                let from = ClientRef { lane: self.number, id };
+                self.switch.gathering.begin(from, self.switch.shards.all().len());
+                self.switch.shards.notify(&ShardInput::Tombstones { from, order: *order });
+                return None;
+            }
             Request::Get(get) => ring?.partition_of(&get.bucket, &get.key).0,
             Request::Put(put) => ring?.partition_of(&put.header.bucket, &put.header.key).0,
             Request::Where(asked) => ring?.partition_of(&asked.bucket, &asked.key).0,
@@ -245,7 +256,7 @@ impl FrameSink for ClientSink {
 /// Takes a peer's requests, on a lane that the peer has opened.
 pub struct PeerSink {
     number: u64,
-    node: NodeId,
+    peer: NodeRun,
     switch: Arc<Switch>,
     own: Own,
     sorted: Sorted,
@@ -253,9 +264,9 @@ pub struct PeerSink {
 
 impl PeerSink {
     /// For the lane of this number, of this peer.
-    pub fn new(number: u64, node: NodeId, switch: Arc<Switch>) -> PeerSink {
+    pub fn new(number: u64, peer: NodeRun, switch: Arc<Switch>) -> PeerSink {
         let sorted = sorted(&switch.shards);
-        PeerSink { number, node, switch, own: Own::new(), sorted }
+        PeerSink { number, peer, switch, own: Own::new(), sorted }
     }
 
     /// The lane has started.
@@ -277,12 +288,13 @@ impl FrameSink for PeerSink {
         let mut overloaded = 0;
         let mut inputs = self.sorted.lock().expect("a panic ends the process before the lock is met again");
         for frame in frames.drain(..) {
-            let from = PeerRef { node: self.node, lane: self.number, id: frame.id };
+            let from = PeerRef { node: self.peer.node, lane: self.number, id: frame.id };
+            let generation = self.peer.generation;
             match decode_request(frame) {
                 Ok(request) if is_born => {
                     let shard = shards.index_of(request.partition());
                     let arrived = request.is_traced().then(|| self.switch.clock.time());
-                    inputs[shard].push(ShardInput::Peer { from, arrived, request });
+                    inputs[shard].push(ShardInput::Peer { from, generation, arrived, request });
                 }
                 Ok(request) => replies.push(encode_answer(from.id, &request.refuse(Refusal::NotReady))),
                 Err(err) => {
@@ -307,7 +319,7 @@ impl FrameSink for PeerSink {
     }
 
     fn on_closed(&self, reason: &LaneClosed) {
-        debug!(node = %self.node, %reason, "peer's lane closed");
+        debug!(node = %self.peer.node, %reason, "peer's lane closed");
         self.own.lane();
         self.switch.lanes.remove(self.number);
     }
@@ -315,7 +327,7 @@ impl FrameSink for PeerSink {
 
 /// Takes the answers to one shard's requests, on a lane that this node has opened.
 pub struct AnswerSink {
-    node: NodeId,
+    peer: NodeRun,
     shard: u16,
     link: Link,
     switch: Arc<Switch>,
@@ -326,8 +338,8 @@ pub struct AnswerSink {
 
 impl AnswerSink {
     /// For a lane of this shard to this peer.
-    pub fn new(node: NodeId, shard: u16, link: Link, switch: Arc<Switch>) -> AnswerSink {
-        AnswerSink { node, shard, link, switch, own: Own::new(), inputs: Mutex::default() }
+    pub fn new(peer: NodeRun, shard: u16, link: Link, switch: Arc<Switch>) -> AnswerSink {
+        AnswerSink { peer, shard, link, switch, own: Own::new(), inputs: Mutex::default() }
     }
 
     /// The lane has started.
@@ -346,7 +358,7 @@ impl FrameSink for AnswerSink {
         for frame in frames.drain(..) {
             let id = frame.id;
             match decode_answer(frame) {
-                Ok(answer) => inputs.push(ShardInput::Answer { from: self.node, id, answer }),
+                Ok(answer) => inputs.push(ShardInput::Answer { from: self.peer, id, answer }),
                 Err(err) => {
                     self.own.refuse(&err, &self.switch.lanes.counters);
                     break;
@@ -361,7 +373,7 @@ impl FrameSink for AnswerSink {
     fn on_closed(&self, reason: &LaneClosed) {
         // a peer without one of its lanes is half reachable: a new link has them all
         self.link.close(CLOSE_BROKEN, "one of the link's lanes has ended");
-        debug!(node = %self.node, shard = self.shard, %reason, "lane to a peer closed");
+        debug!(node = %self.peer.node, shard = self.shard, %reason, "lane to a peer closed");
     }
 }
 

@@ -199,6 +199,7 @@ impl Parts {
             shards,
             lanes: Arc::new(Lanes::new(config.node.shards, sizes::frame(config))),
             board,
+            gathering: Arc::default(),
             memory: Arc::new(Memory::new(sizes::memory(config))),
             max_inflight: max_inflight as u64,
         });
@@ -293,8 +294,14 @@ impl Parts {
         terms: BirthTerms,
     ) -> (ControlTask, mpsc::Receiver<ControlEvent>) {
         let Parts { clock, control, disk, switch, dialing, events } = self;
-        let with =
-            Surroundings { clock, disk: disk.clone(), lanes: switch.lanes.clone(), reads, slow: config.log.slow_op };
+        let with = Surroundings {
+            clock,
+            disk: disk.clone(),
+            lanes: switch.lanes.clone(),
+            gathering: switch.gathering.clone(),
+            reads,
+            slow: config.log.slow_op,
+        };
         let shards = ShardsStart {
             shards: switch.shards.clone(),
             config: shard_config(config, secret),

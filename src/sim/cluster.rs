@@ -83,7 +83,12 @@ fn config_of(plan: &ClusterPlan, index: usize) -> NodeConfig {
             read_repair_chance: plan.read_repair_chance,
             hedge_after: plan.hedge_after,
             secret: [7; 32],
-            antientropy: ExchangeConfig { leaves: 32, interval: Duration::from_secs(20), ..ExchangeConfig::default() },
+            antientropy: ExchangeConfig {
+                leaves: 32,
+                interval: Duration::from_secs(20),
+                reap_interval: Duration::from_secs(1),
+                ..ExchangeConfig::default()
+            },
             hints: HintsConfig::default(),
         },
     }

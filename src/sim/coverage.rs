@@ -70,6 +70,8 @@ marks! {
     PowerTook: Effect "power losses that took batches",
     /// All nodes lost power at once.
     AllPowerLost: Effect "power lost everywhere at once",
+    /// A tombstone that was deleted for good.
+    Reaped: Probe "tombstones reaped",
     /// A directory that was emptied with objects in it.
     Wiped: Effect "disks wiped",
     /// An old copy of a directory that the peers refused.
@@ -129,6 +131,8 @@ marks! {
     RotHealed: Probe "rotten records healed",
     /// A tree of something that was counted from a disk, and compared.
     TreesCounted: Probe "trees counted from the disk",
+    /// A tombstone that its index names as its record says.
+    TombstonesCounted: Probe "tombstones counted from the disk",
     /// A read that had its result made durable before it was answered.
     Settled: Probe "read with blocking repair",
     /// A put that was not begun for want of nodes.

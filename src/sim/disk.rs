@@ -57,8 +57,13 @@ pub trait Disk {
     /// An object's record, seen from outside; `synced`: what a power loss would leave of it at least.
     fn peek(&self, key: &[u8], synced: bool) -> Option<Bytes>;
 
+    /// All that a family holds, seen from outside.
+    fn survey_of(&self, family: Family) -> Vec<(Bytes, Bytes)>;
+
     /// All objects' keys and records, seen from outside.
-    fn survey(&self) -> Vec<(Bytes, Bytes)>;
+    fn survey(&self) -> Vec<(Bytes, Bytes)> {
+        self.survey_of(Family::Objects)
+    }
 }
 
 /// Objects in a part of the disk that cannot be read, at most.
@@ -160,7 +165,7 @@ impl Disk for MemoryDisk {
         if synced { self.engine.peek_synced(Family::Objects, key) } else { self.engine.peek(Family::Objects, key) }
     }
 
-    fn survey(&self) -> Vec<(Bytes, Bytes)> {
-        self.engine.survey(Family::Objects)
+    fn survey_of(&self, family: Family) -> Vec<(Bytes, Bytes)> {
+        self.engine.survey(family)
     }
 }

@@ -9,13 +9,13 @@ use super::coverage::Mark;
 use super::disk::Disk;
 use super::host::{DrainHost, Step};
 use super::network::Lane;
-use super::trace::Happening;
+use super::trace::{Happening, node_name};
 use super::world::{Event, HeldRead, Reads, World};
 use crate::api::{ApiError, Response};
 use crate::gossip::Verdict;
 use crate::message::Refusal;
 use crate::node::{ColdRead, ControlEffects, ControlInput, Output, Pressure, Route, ShardInput};
-use crate::storage::{Batch, Engine, Family};
+use crate::storage::{Batch, Engine, Family, parse_object_key};
 use crate::types::Time;
 
 impl<D: Disk> World<D> {
@@ -128,7 +128,15 @@ impl<D: Disk> World<D> {
         host.die_after = node.die_after;
         host.sync_failure_ends = node.sync_failure_ends;
         lane.core.drain(now, &mut inputs, &mut host);
-        let DrainHost { outputs, reads, steps, dead, write_failed, broken, synced, .. } = host;
+        let DrainHost { outputs, reads, steps, dead, write_failed, broken, synced, reaped, .. } = host;
+        self.coverage.add(Mark::Reaped, reaped.len() as u64);
+        for (key, object) in &reaped {
+            self.witness.reaped(key, object);
+            let name = parse_object_key(key).expect("nodes store under their own keys").key;
+            let name = String::from_utf8_lossy(name);
+            self.trace.say(self.now, &name, || format!("{} deletes its tombstone for good", node_name(index)));
+        }
+        self.fresh_reaps.extend(reaped.into_iter().map(|(key, object)| (self.now, key, object)));
         if let Some(synced) = synced {
             node.process.as_mut().expect("it has just been drained").synced = synced;
         }
@@ -286,12 +294,15 @@ impl<D: Disk> World<D> {
         if let Some(dials) = fx.dial {
             process.dials = dials;
         }
+        for run in fx.met {
+            self.input_all(index, &ShardInput::Met(run));
+        }
         for route in fx.routes {
             let process = self.nodes[index].process.as_mut().expect("it has just been handled");
             let (node, up) = match route {
-                Route::Up { node, link } => {
-                    process.routes.insert(node, link);
-                    (node, true)
+                Route::Up { peer, link } => {
+                    process.routes.insert(peer.node, (link, peer.generation));
+                    (peer.node, true)
                 }
                 Route::Down { node } => {
                     process.routes.remove(&node);

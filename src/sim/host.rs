@@ -1,5 +1,7 @@
 //! Runs a shard's drains as the daemon does, but for what leaves: the world carries that.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::disk::Disk;
@@ -8,6 +10,7 @@ use crate::message::PeerAnswer;
 use crate::node::{ColdRead, Host, Output, PeerRef};
 use crate::storage::{Engine, StorageError};
 use crate::types::{BatchNumber, Time};
+use crate::version::Object;
 
 /// A moment in a drain at which a process may die.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +43,8 @@ pub(super) struct DrainHost<'a, D> {
     pub(super) die_after: Option<Step>,
     pub(super) dead: bool,
     pub(super) write_failed: bool,
+    /// Tombstones that were deleted.
+    pub(super) reaped: Vec<(Bytes, Arc<Object>)>,
     /// What the last sync has put on the disk: a batch that follows it in the same drain is not in it.
     pub(super) synced: Option<BatchNumber>,
     /// A failed sync ends the process, as in the daemon.
@@ -65,6 +70,7 @@ impl<'a, D: Disk> DrainHost<'a, D> {
             die_after: None,
             dead: false,
             write_failed: false,
+            reaped: Vec::new(),
             synced: None,
             sync_failure_ends: true,
         }
@@ -132,6 +138,9 @@ impl<D: Disk> Host for DrainHost<'_, D> {
         self.write_failed = true;
     }
 
+    fn reaped(&mut self, key: &Bytes, object: &Arc<Object>) {
+        self.reaped.push((key.clone(), object.clone()));
+    }
     fn hopeless(&mut self, _: &[Bytes]) {}
 
     fn read(&mut self, read: ColdRead) {

@@ -49,6 +49,7 @@ impl<D: Disk> World<D> {
         let run = self.nodes[node].run;
         self.note_end(node);
         self.check_trees(node);
+        self.check_tombstones(node);
         let gone = &mut self.nodes[node];
         gone.process = None;
         gone.die_after = None;

@@ -6,6 +6,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::coverage::Mark;
 use super::disk::Disk;
 use super::loans::Loan;
@@ -53,6 +55,7 @@ impl<D: Disk> Run<'_, D> {
         self.await_hints();
         self.check_heirs();
         self.await_exchange();
+        self.await_reaping();
         self.check_convergence();
         self.check_rest();
         self.bury();
@@ -61,6 +64,7 @@ impl<D: Disk> Run<'_, D> {
             self.await_scrub();
             self.await_hints();
             self.await_exchange();
+            self.await_reaping();
         }
         self.read_everything();
         self.run_until(self.world.now + REPAIRED_WITHIN);
@@ -120,7 +124,10 @@ impl<D: Disk> Run<'_, D> {
             self.fail("every request is answered", None, evidence);
         }
         self.await_rest();
-        (0..self.world.nodes.len()).for_each(|node| self.world.check_trees(node));
+        for node in 0..self.world.nodes.len() {
+            self.world.check_trees(node);
+            self.world.check_tombstones(node);
+        }
         self.world.check_ring();
         self.world.check_verdicts();
         self.world.check_ledger();
@@ -323,6 +330,45 @@ impl<D: Disk> Run<'_, D> {
         }
     }
 
+    /// Deletes come to their end: no tombstone is left on any disk. Where something has rotted for good, its node never knows what it
+    /// lacks, and they stay.
+    fn await_reaping(&mut self) {
+        let order = ShardInput::Repair(RepairOrder::Reap { partition: None });
+        let end = self.world.now + PATIENCE;
+        while !self.is_broken() {
+            let nodes = 0..self.world.nodes.len();
+            if nodes.clone().any(|node| self.world.rotten(node).next().is_some() || self.world.is_rebuilding(node)) {
+                return;
+            }
+            let Some(node) = nodes.clone().find(|node| self.tombstones_on(*node) > 0) else { return };
+            if self.world.now >= end {
+                return self.fail("convergence", None, self.unreaped(node));
+            }
+            nodes.for_each(|node| self.world.input_all(node, &order));
+            self.run_until(self.world.now + Duration::from_secs(1));
+        }
+    }
+
+    /// What is left on a node, who else holds that, and what reapers wait for; for people.
+    fn unreaped(&self, node: usize) -> String {
+        let is_deleted = |record: &Bytes| Record::decode(record.clone()).is_ok_and(|record| record.object.is_deleted());
+        let survey = self.world.nodes[node].disk.survey();
+        let place = survey.iter().find(|(_, record)| is_deleted(record)).map(|(place, _)| place.clone());
+        let place = place.unwrap_or_default();
+        let copies: Vec<_> = (0..self.world.nodes.len()).map(|of| self.copy_on(of, &place)).collect();
+        let waits = self.world.nodes.iter().filter_map(|node| node.process.as_ref());
+        let waits: Vec<_> = waits.map(|process| process.cores().map(Core::reaper_waits).collect::<Vec<_>>()).collect();
+        let (left, node) = (self.tombstones_on(node), node_name(node));
+        format!("{node} still has {left} tombstones, one at {place:?}: {copies:?}; {waits:?}")
+    }
+
+    fn tombstones_on(&self, node: usize) -> usize {
+        let records = self.world.nodes[node].disk.survey().into_iter();
+        records
+            .filter(|(_, record)| Record::decode(record.clone()).is_ok_and(|record| record.object.is_deleted()))
+            .count()
+    }
+
     /// What a node has lost and not got back, for people.
     fn lack_of(&self, node: usize) -> String {
         let cores = || self.world.nodes[node].process.iter().flat_map(Process::cores);
@@ -351,8 +397,10 @@ impl<D: Disk> Run<'_, D> {
     fn check_heirs(&mut self) {
         for loan in self.world.loans.clone() {
             let Loan { name, place, dot, holder, heir, is_excused, .. } = &loan;
-            // Into a record that has rotted for good nothing can be merged.
-            let may_lack = *is_excused || self.world.is_rotten(*heir, place);
+            // Into a record that has rotted for good nothing can be merged; and one that was wiped comes back by the exchange.
+            let may_lack = *is_excused
+                || self.world.witness.damaged_at(*heir, place).is_some()
+                || self.world.witness.is_reaped(place, *dot);
             let has = |object: Arc<Object>| object.context().contains(*dot);
             if !may_lack && !self.copy_on(*heir, place).is_some_and(has) {
                 let (heir, holder) = (node_name(*heir), node_name(*holder));

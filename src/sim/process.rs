@@ -14,7 +14,7 @@ use crate::node::{Control, ControlConfig, Core, Fatal, InboxLimits, InputQueue, 
 use crate::storage::Rounds;
 use crate::storage::merkle::Forest;
 use crate::storage::{Batch, Engine, Family};
-use crate::types::{BatchNumber, DiskId, Generation, NodeId, Nonce, Now, Time};
+use crate::types::{BatchNumber, DiskId, Generation, NodeId, NodeRun, Nonce, Now, Time};
 
 /// Bytes that may wait in an inbox: more than any schedule sends.
 const INBOX_BYTES: usize = 64 << 20;
@@ -102,9 +102,9 @@ pub struct Process<E> {
     pub lanes: Vec<Lane<E>>,
     pub(super) dials: BTreeSet<String>,
     /// By which link this node's shards reach a peer.
-    pub routes: BTreeMap<NodeId, LinkId>,
+    pub routes: BTreeMap<NodeId, (LinkId, Generation)>,
     /// Who may send shards' requests on a link that it dialed.
-    pub admitted: BTreeMap<LinkId, NodeId>,
+    pub admitted: BTreeMap<LinkId, NodeRun>,
     /// Everything up to here is on the disk.
     pub(super) synced: BatchNumber,
 }

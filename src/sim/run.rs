@@ -12,7 +12,7 @@ use super::disk::Disk;
 use super::oracle::{self, Event, Findings, Verdict};
 use super::report::{HarnessBug, Options, Outcome, Report, Violation};
 use super::schedule::{Fault, Schedule, Shape};
-use super::workload::{Lent, Workload, key_id};
+use super::workload::{Lent, Workload, key_id, shown_by};
 use super::world::{BEGINNING, World};
 use crate::storage::parse_object_key;
 use crate::types::Time;
@@ -191,6 +191,12 @@ impl<'a, D: Disk> Run<'a, D> {
             let node = u16::try_from(loss.node).expect("few nodes");
             let event = if loss.all { Event::Wiped { node } } else { Event::PowerLost { node } };
             self.workload.note(loss.at, event);
+        }
+        for (at, place, object) in std::mem::take(&mut self.world.fresh_reaps) {
+            let parsed = parse_object_key(&place).expect("nodes store under their own keys");
+            let Some(key) = self.workload.key_named(&String::from_utf8_lossy(parsed.key)) else { continue };
+            let tombstones = object.siblings().iter().map(shown_by).collect();
+            self.workload.note(at, Event::Reaped { key: key_id(key), tombstones });
         }
         for (node, place) in std::mem::take(&mut self.world.fresh_damages) {
             self.note_damage(node, &place, "goes with what its disk cannot read");

@@ -303,7 +303,7 @@ impl Extras {
             strict: salt.is_multiple_of(11),
             traced: salt.is_multiple_of(13),
             blocking_repair: salt.is_multiple_of(17),
-            of_primaries: salt.is_multiple_of(7),
+            of_primaries: salt.is_multiple_of(3),
             durable: salt.is_multiple_of(13),
         }
     }

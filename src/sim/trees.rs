@@ -1,6 +1,8 @@
-//! Merkle trees are what the data makes them: looked at whenever a process ends, and at the end.
+//! Merkle trees and the index of tombstones are what the data makes them: looked at whenever a process ends, and at the end.
 
 use std::collections::BTreeMap;
+
+use bytes::Bytes;
 
 use super::coverage::Mark;
 use super::disk::Disk;
@@ -8,8 +10,9 @@ use super::trace::node_name;
 use super::world::World;
 use crate::antientropy::{primaries, tree_shape};
 use crate::node::Core;
-use crate::storage::Record;
 use crate::storage::merkle::{TreeId, TreeShape};
+use crate::storage::{Family, Record, TombstoneEntry};
+use crate::version::Body;
 
 impl<D: Disk> World<D> {
     /// Counts a running node's trees from its disk, and compares. A tree with a rotten record still has what that held.
@@ -34,6 +37,34 @@ impl<D: Disk> World<D> {
         if let Some((tree, kept, counted)) = phantom {
             let evidence = || format!("{} has {kept:x} for {tree:?}, its disk makes {counted:x}", node_name(node));
             self.witness.breach(self.now, "trees are of the data", None, evidence);
+        }
+    }
+
+    /// Compares a running node's index of tombstones with the records on its disk. Of a rotten record nobody knows what it was.
+    pub(super) fn check_tombstones(&mut self, node: usize) {
+        if self.nodes[node].process.is_none() {
+            return;
+        }
+        let disk = &self.nodes[node].disk;
+        let mut index: BTreeMap<Bytes, Bytes> = disk.survey_of(Family::Tombstones).into_iter().collect();
+        let (mut compared, mut wrong) = (0, None);
+        for (key, record) in disk.survey() {
+            let found = index.remove(&key).map(|entry| TombstoneEntry::decode(&entry));
+            let Ok(record) = Record::decode(record) else { continue };
+            let siblings = record.object.siblings().iter();
+            let is_deleted = siblings.clone().all(|sibling| sibling.body == Body::Tombstone);
+            let newest = siblings.map(|sibling| sibling.wall_ms).max().filter(|_| is_deleted);
+            let due = newest.map(|wall_ms| TombstoneEntry { wall_ms, digest: record.object.digest() });
+            compared += u64::from(due.is_some());
+            if found.clone().transpose() != Ok(due) {
+                wrong.get_or_insert((key, found, due));
+            }
+        }
+        let orphan = index.into_iter().next().map(|(key, entry)| (key, Some(TombstoneEntry::decode(&entry)), None));
+        self.coverage.add(Mark::TombstonesCounted, compared);
+        if let Some((key, found, due)) = wrong.or(orphan) {
+            let evidence = || format!("{} has {found:?} for {key:?}, its record makes {due:?}", node_name(node));
+            self.witness.breach(self.now, "the index of tombstones is of the data", None, evidence);
         }
     }
 

@@ -17,7 +17,7 @@ use crate::message::{Found, PeerAnswer, PeerRequest, Reason, Refusal};
 use crate::node::{ControlInput, LinkId, Output, PeerRef, ShardInput, request_slot};
 use crate::ring::Slot;
 use crate::storage::Record;
-use crate::types::{NodeId, Time};
+use crate::types::{NodeId, NodeRun, Time};
 
 /// How long a link may be silent.
 pub(super) const SILENCE: Duration = Duration::from_secs(3);
@@ -68,7 +68,7 @@ impl<D: Disk> World<D> {
         if self.trace.is_on() {
             self.note_request(node, shard, to, id, request);
         }
-        let Some(link) = self.nodes[node].process().routes.get(&to).copied() else { return };
+        let Some((link, _)) = self.nodes[node].process().routes.get(&to).copied() else { return };
         self.transmit(link, false, Lane::Shard(shard), &codec::encode_request(id, request));
     }
 
@@ -79,7 +79,9 @@ impl<D: Disk> World<D> {
             PeerRequest::Coordinate(coordinate) => {
                 (&coordinate.put.header.key, coordinate.put.header.write_id.0.to_string())
             }
-            PeerRequest::Range(_) | PeerRequest::Exchange(_) => return,
+            PeerRequest::Range(_) | PeerRequest::Exchange(_) | PeerRequest::Reaping(_) | PeerRequest::Rounds(_) => {
+                return;
+            }
         };
         let key = String::from_utf8_lossy(key.as_bytes()).into_owned();
         let topic = Topic { key: key.clone(), what: what.clone() };
@@ -132,7 +134,7 @@ impl<D: Disk> World<D> {
                 Err(refusal) => format!("{me} does not tell {asker}: {refusal}"),
             },
             PeerAnswer::Coordinated(_) => format!("{me} answers {asker} about put {}", topic.what),
-            PeerAnswer::Ranged(_) | PeerAnswer::Exchange(_) => return,
+            PeerAnswer::Ranged(_) | PeerAnswer::Exchange(_) | PeerAnswer::Reaping(_) | PeerAnswer::Rounds(_) => return,
         };
         self.trace.say(self.now, &topic.key, || line);
     }
@@ -248,18 +250,21 @@ impl<D: Disk> World<D> {
                 self.control(to, ControlInput::Message { link: id, id: request, message });
             }
             (Lane::Shard(shard), true) => {
-                let Some((&peer, _)) = process.routes.iter().find(|(_, route)| **route == id) else { return };
+                let Some((&node, &(_, generation))) = process.routes.iter().find(|(_, route)| route.0 == id) else {
+                    return;
+                };
+                let peer = NodeRun { node, generation };
                 let (request, answer) = (frame.id, codec::decode_answer(frame).expect("its peer encoded it"));
                 self.input(to, usize::from(shard), ShardInput::Answer { from: peer, id: request, answer });
             }
             (Lane::Shard(shard), false) => {
-                let Some(&peer) = process.admitted.get(&id) else { return };
-                let from = PeerRef { node: peer, lane: id.0 << 8 | u64::from(shard), id: frame.id };
+                let Some(&NodeRun { node, generation }) = process.admitted.get(&id) else { return };
+                let from = PeerRef { node, lane: id.0 << 8 | u64::from(shard), id: frame.id };
                 let request = codec::decode_request(frame).expect("its peer encoded it");
                 self.witness.promises.ask(&from, &request);
                 let shard = usize::from(request.partition().0) % process.lanes.len();
                 let arrived = request.is_traced().then(|| self.clock(to).time);
-                self.input(to, shard, ShardInput::Peer { from, arrived, request });
+                self.input(to, shard, ShardInput::Peer { from, generation, arrived, request });
             }
             (Lane::Client, _) => unreachable!("clients have no links"),
         }

@@ -18,7 +18,7 @@ use crate::quorum::Level;
 use crate::ring::{PreferenceList, RingView, token_of};
 use crate::storage::{Record, object_key};
 use crate::types::{Bucket, Key, NodeId, Time, WriteId};
-use crate::version::{Dot, Object};
+use crate::version::{CausalContext, Dot, Object};
 
 /// Requests answered or parked, for each that may wait for an answer: what the node promises to stay below.
 const LINGERING_PER_INFLIGHT: u64 = 4;
@@ -38,6 +38,8 @@ pub(super) struct Witness {
     damaged: BTreeMap<(usize, Bytes), (Time, usize)>,
     /// What peers have asked to be on the disk.
     pub(super) promises: Promises,
+    /// What the tombstones of a place had seen that were reaped, and how many copies of them were.
+    reaped: BTreeMap<Bytes, (CausalContext, usize)>,
     /// Nodes that run on an old copy of their disk, which the peers have yet to refuse.
     pub(super) old_copies: BTreeSet<usize>,
     /// Starts of processes, by node.
@@ -95,6 +97,18 @@ impl Witness {
         self.damaged.get(&(node, Bytes::copy_from_slice(place))).map(|(last, _)| *last)
     }
 
+    /// A tombstone was reaped.
+    pub(super) fn reaped(&mut self, place: &Bytes, object: &Object) {
+        let (known, times) = self.reaped.entry(place.clone()).or_default();
+        known.join(object.context());
+        *times += 1;
+    }
+
+    /// Whether a write is gone with a tombstone that was reaped.
+    pub(super) fn is_reaped(&self, place: &[u8], dot: Dot) -> bool {
+        self.reaped.get(place).is_some_and(|(known, _)| known.contains(dot))
+    }
+
     /// How often copies of an object have rotted.
     fn times_damaged(&self, place: &[u8]) -> usize {
         self.damaged.iter().filter(|((_, of), _)| of[..] == *place).map(|(_, (_, times))| times).sum()
@@ -119,6 +133,11 @@ impl Witness {
                 format!("{dot} of {name} names both write {} and write {}", first.0, write.0)
             });
         }
+    }
+
+    /// How many copies of an object were reaped.
+    fn times_reaped(&self, place: &[u8]) -> usize {
+        self.reaped.get(place).map_or(0, |(_, times)| *times)
     }
 
     /// Dots of a key that were seen with a sibling, actors and all.
@@ -189,7 +208,10 @@ impl<D: Disk> World<D> {
         if heir.is_some_and(|heir| promise.is_kept(self.nodes[*heir].disk.peek(&promise.place, true))) {
             return;
         }
-        // It has rotted and been wiped while its answer was held up.
+        // It has rotted and been wiped, or been reaped, while its answer was held up.
+        if promise.dots.iter().all(|dot| self.witness.is_reaped(&promise.place, *dot)) {
+            return;
+        }
         if self.witness.damaged_at(node, &promise.place).is_some_and(|at| self.now.since(at) < HELD_UP) {
             return;
         }
@@ -375,15 +397,16 @@ impl<D: Disk> World<D> {
             let starts: usize = self.primaries(key).iter().map(starts).sum();
             let slotless = self.witness.slotless.get(key.as_bytes()).map_or(0, BTreeSet::len);
             // A run may draw one actor before its generation is granted, and one for what it was granted; and so again once its
-            // record has rotted.
-            let damaged = self.place_of(key).map_or(0, |place| self.witness.times_damaged(&place));
-            let most = 2 * (starts + damaged) + slotless;
+            // record has rotted, or been reaped.
+            let place = self.place_of(key).unwrap_or_default();
+            let forgotten = self.witness.times_damaged(&place) + self.witness.times_reaped(&place);
+            let most = 2 * (starts + forgotten) + slotless;
             let actors = self.witness.actors_of(key.as_bytes());
             if actors > most {
                 let now = self.now;
                 self.witness.breach(now, "actor bound", Some(key), || {
                     format!(
-                        "{actors} actors have written {key}, {most} are explained by restarts, rot and slotless puts"
+                        "{actors} actors have written {key}, {most} are explained by restarts, rot, reaping and slotless puts"
                     )
                 });
             }

@@ -40,6 +40,7 @@ use crate::frame::codec;
 use crate::node::{ClientRef, LinkId, Output, Rebuilt, ShardCounters, ShardInput};
 use crate::ring::RingView;
 use crate::types::{Key, NodeId, Now, Time};
+use crate::version::Object;
 
 /// What is to happen at some moment.
 #[derive(Debug)]
@@ -157,6 +158,8 @@ pub struct World<D: Disk = MemoryDisk> {
     pub losses: Vec<Loss>,
     /// Of these, what nobody has taken note of yet.
     pub(super) fresh_losses: Vec<Loss>,
+    /// Records that were reaped since the workload was told: the keys' places, and the tombstones.
+    pub(super) fresh_reaps: Vec<(Time, Bytes, Arc<Object>)>,
     /// Records that were lost where a disk could not be read, of which nobody has taken note yet.
     pub(super) fresh_damages: Vec<(usize, Bytes)>,
     /// What was met.
@@ -202,6 +205,7 @@ impl<D: Disk> World<D> {
             answers: BTreeMap::new(),
             losses: Vec::new(),
             fresh_losses: Vec::new(),
+            fresh_reaps: Vec::new(),
             fresh_damages: Vec::new(),
             coverage: Coverage::default(),
             withhold: 0.0,
@@ -358,7 +362,9 @@ impl<D: Disk> World<D> {
             Request::Where(place) => view.partition_of(&place.bucket, &place.key).0,
             Request::Explain(explain) => view.partition_of(&explain.bucket, &explain.key).0,
             Request::Scan(scan) => scan.partition,
-            Request::Ring | Request::Status | Request::Hints(_) | Request::Repair(_) => return 0,
+            Request::Ring | Request::Status | Request::Hints(_) | Request::Repair(_) | Request::Tombstones(_) => {
+                return 0;
+            }
         };
         usize::from(partition.0) % process.lanes.len()
     }

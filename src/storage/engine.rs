@@ -19,11 +19,13 @@ pub enum Family {
     Merkle,
     /// Facts about the node, by [`MetaKey`](crate::storage::keys::MetaKey).
     Meta,
+    /// The index of tombstones, by the keys of their objects.
+    Tombstones,
 }
 
 impl Family {
     /// Every family, in the order of [`Family::index`].
-    pub const ALL: [Family; 4] = [Family::Objects, Family::Hints, Family::Merkle, Family::Meta];
+    pub const ALL: [Family; 5] = [Family::Objects, Family::Hints, Family::Merkle, Family::Meta, Family::Tombstones];
 
     /// The name on disk.
     pub const fn name(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Family {
             Family::Hints => "hints",
             Family::Merkle => "merkle",
             Family::Meta => "meta",
+            Family::Tombstones => "tombstones",
         }
     }
 

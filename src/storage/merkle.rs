@@ -19,6 +19,7 @@
 //! | `merkle/load.rs` | [`Forest`]: what a start reads |
 //! | `merkle/trees.rs` | [`Trees`]: a shard's, changed by its batches |
 //! | `merkle/count.rs` | leaves counted from the data while it changes |
+//! | `merkle/index.rs` | the index of tombstones, put right by the same count |
 //! | `merkle/stretch.rs` | keys between which the engine can read nothing |
 //! | `merkle/marks.rs` | leaves from which a rotten record was wiped |
 //! | `merkle/items.rs` | the keys of some leaves, for whoever compares them |
@@ -26,6 +27,7 @@
 mod count;
 mod disk;
 mod hash;
+mod index;
 mod items;
 mod load;
 mod marks;

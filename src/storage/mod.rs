@@ -8,9 +8,10 @@
 //! | `keys.rs` | how objects and facts about the node are keyed |
 //! | `record.rs`, `op.rs` | what stands under an object's key, and what is done to it: pure |
 //! | `hint.rs` | who waits for what a record holds, and the index of that |
+//! | `tombstone.rs` | the index of tombstones, so that whoever reaps them finds them |
 //! | `store.rs` | a shard's view of the engine: parking, overlay, one batch a drain |
 //! | `rounds.rs` | [`Rounds`]: how far reaping has come, and which copies are therefore too old to be merged |
-//! | `page.rs`, `hint_page.rs` | pages of a partition, and of the index of hints |
+//! | `page.rs`, `hint_page.rs`, `tombstone_page.rs` | pages of a partition, and of the indices of hints and tombstones |
 //! | `merkle.rs`, `merkle/` | Merkle trees over what the node holds, kept in the batches that change it |
 //! | `memory.rs`, `memory/` | [`MemoryEngine`]: a modelled disk for the simulation, with faults |
 //! | `rocks.rs`, `rocks/` | `RocksEngine`: the daemon's engine (feature `rocksdb`) |
@@ -34,6 +35,8 @@ mod record;
 pub mod rocks;
 mod rounds;
 mod store;
+mod tombstone;
+mod tombstone_page;
 
 #[cfg(test)]
 mod conformance;
@@ -45,10 +48,12 @@ pub use hint::{Hint, HintChange, HintDrop, HintEntry, HintFound, NewHint};
 pub use hint_page::{HintItem, HintPage, HintSpec, read_hint_page};
 pub use keys::{MetaKey, hint_bounds, hint_key, object_key, parse_hint_key, parse_object_key, partition_bounds};
 pub use memory::{Crash, Failures, Fault, MemoryConfig, MemoryEngine};
-pub use op::{Change, Op, Outcome, Update, apply};
+pub use op::{Change, Holds, Op, Outcome, Update, apply};
 pub use page::{Page, PageItem, PageSpec, read_page};
 pub use record::Record;
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksConfig, RocksEngine};
 pub use rounds::Rounds;
 pub use store::{Done, Healing, OpFailure, Scrubbed, Store, StoreLimits, Task, Wiped};
+pub use tombstone::TombstoneEntry;
+pub use tombstone_page::{TombstoneItem, TombstonePage, TombstoneSpec, read_tombstone_page};

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Hint, HintDrop, HintFound, NewHint, Record};
 use crate::types::{NodeId, Round, WriteId};
 use crate::version::{Actor, Body, CausalContext, Digest, Dot, Object, Own, Sibling, Trust, mint};
@@ -78,7 +80,12 @@ pub enum Op {
         /// Another store's round.
         round: Round,
     },
-    /// The same, and delete the record if nothing is in it but a tombstone that all members were asked about.
+    /// Say what stands, apart from a tombstone that is to be reaped.
+    Inspect {
+        /// The tombstone's object.
+        digest: Digest,
+    },
+    /// The same as [`Op::Adopt`], and delete the record if nothing is in it but a tombstone that all members were asked about.
     Reap {
         /// The round that they were asked in.
         round: Round,
@@ -90,7 +97,7 @@ pub enum Op {
 impl Op {
     /// Whether it may write.
     pub fn is_write(&self) -> bool {
-        !matches!(self, Op::Read | Op::ReadHint { .. } | Op::Mint(_))
+        !matches!(self, Op::Read | Op::ReadHint { .. } | Op::Inspect { .. } | Op::Mint(_))
     }
 
     /// The round that the store is to have met before it is applied.
@@ -136,12 +143,30 @@ pub enum Outcome {
         /// This store's round.
         round: Round,
     },
-    /// The record is gone; or (`false`) there is none, or it is not what all members were asked about.
-    Reaped(bool),
+    /// What stands.
+    Inspected {
+        /// That.
+        holds: Holds,
+        /// The partition's round.
+        round: Round,
+    },
+    /// The record of this object is gone; or (`None`) there is none, or it is not what all members were asked about.
+    Reaped(Option<Arc<Object>>),
     /// The hint, if there is one.
     Hint(Option<HintFound>),
     /// What became of the hint.
     HintDropped(HintDrop),
+}
+
+/// What stands under a key whose tombstone is to be reaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Holds {
+    /// No record.
+    Nothing,
+    /// This tombstone, and nobody waits for it.
+    Tombstone,
+    /// Anything else, or it cannot be told.
+    Other,
 }
 
 /// What becomes of a key's record.
@@ -163,13 +188,19 @@ pub fn apply(op: Op, current: Option<&Record>, at: Round) -> (Change, Outcome) {
         }
         Op::Update(update) => apply_update(*update, current, at),
         Op::Mint(update) => (Change::Keep, apply_update(*update, None, at).1),
-        Op::Merge { round, .. } if round < at => (Change::Keep, Outcome::Fenced { round: at }),
+        Op::Merge { round, object, hints } if round < at && !is_only_hinted(&object, &hints, current) => {
+            (Change::Keep, Outcome::Fenced { round: at })
+        }
         Op::Merge { object, hints, .. } => {
             (apply_merge(object.clone(), &hints, current), Outcome::Merged { incoming: object })
         }
+        Op::Inspect { digest } => {
+            (Change::Keep, Outcome::Inspected { holds: Record::holds(current, digest), round: at })
+        }
         Op::Reap { digest, .. } => {
-            let reaped = current.is_some_and(|record| record.is_only_tombstone(digest));
-            (if reaped { Change::Delete } else { Change::Keep }, Outcome::Reaped(reaped))
+            let reaped = current.filter(|record| record.is_only_tombstone(digest));
+            let change = if reaped.is_some() { Change::Delete } else { Change::Keep };
+            (change, Outcome::Reaped(reaped.map(|record| record.object.clone())))
         }
         Op::ReadHint { target } => {
             let found = |record: &Record| {
@@ -195,6 +226,11 @@ pub fn apply(op: Op, current: Option<&Record>, at: Round) -> (Change, Outcome) {
             (change, Outcome::HintDropped(end))
         }
     }
+}
+
+/// Whether a merge brings nothing but hints: what it holds stands here already.
+fn is_only_hinted(object: &Object, hints: &[NewHint], current: Option<&Record>) -> bool {
+    !hints.is_empty() && current.is_some_and(|record| record.object.merges_to_self(object))
 }
 
 fn apply_update(update: Update, current: Option<&Record>, at: Round) -> (Change, Outcome) {
@@ -280,11 +316,18 @@ impl Record {
         self.hints.binary_search_by_key(&target, |hint| hint.target).ok().map(|at| &self.hints[at])
     }
 
-    /// Whether nothing is here but the tombstone of this object: no sibling, and nobody who waits for it.
+    /// What stands, apart from the tombstone of this object.
+    pub(super) fn holds(current: Option<&Record>, digest: Digest) -> Holds {
+        match current {
+            None => Holds::Nothing,
+            Some(record) if record.is_only_tombstone(digest) => Holds::Tombstone,
+            Some(_) => Holds::Other,
+        }
+    }
+
+    /// Whether nothing is here but the tombstones of this object: no value next to them, and nobody who waits for it.
     pub(super) fn is_only_tombstone(&self, digest: Digest) -> bool {
-        matches!(self.object.siblings(), [Sibling { body: Body::Tombstone, .. }])
-            && self.hints.is_empty()
-            && self.object.digest() == digest
+        self.object.is_deleted() && self.hints.is_empty() && self.object.digest() == digest
     }
 
     /// Gives each of these a hint for the object as it stands, or renews it; whether that changed anything.

@@ -27,7 +27,7 @@ use crate::types::{PartitionId, Round};
 pub struct Rounds {
     known: BTreeMap<PartitionId, Round>,
     /// What they were before they were raised, where that is not known to be on the disk.
-    owed: BTreeMap<PartitionId, Round>,
+    owed: BTreeMap<PartitionId, Option<Round>>,
 }
 
 impl Rounds {
@@ -60,10 +60,21 @@ impl Rounds {
         self.known.get(&partition).copied().unwrap_or_default()
     }
 
+    /// The partitions that have one on the disk: a disk that has taken the place of another takes nothing in before it has
+    /// another member's.
+    pub fn partitions(&self) -> impl Iterator<Item = PartitionId> {
+        self.known.keys().copied()
+    }
+
     /// Raises a partition's round with this batch; false if it is there already.
     pub(super) fn raise(&mut self, partition: PartitionId, to: Round, batch: &mut Batch) -> bool {
-        let before = self.of(partition);
-        if before >= to {
+        self.of(partition) < to && self.adopt(partition, to, batch)
+    }
+
+    /// The same; and it has one from now on, if only at zero.
+    pub(super) fn adopt(&mut self, partition: PartitionId, to: Round, batch: &mut Batch) -> bool {
+        let before = self.known.get(&partition).copied();
+        if before.is_some_and(|before| before >= to) {
             return false;
         }
         let key = MetaKey::Round(partition).bytes();
@@ -85,7 +96,12 @@ impl Rounds {
 
     /// What was raised may never come to the disk: nothing is said of it, and nothing more is written.
     pub(super) fn on_failed(&mut self) {
-        self.known.append(&mut self.owed);
+        for (partition, before) in std::mem::take(&mut self.owed) {
+            match before {
+                Some(before) => self.known.insert(partition, before),
+                None => self.known.remove(&partition),
+            };
+        }
     }
 }
 

@@ -5,23 +5,25 @@
 //! nothing touches a parked key meanwhile, the bytes that come back are current, however long they took: a slow read
 //! cannot overwrite a newer write.
 
-mod stretches;
-#[cfg(all(test, feature = "mutants"))]
-mod tests;
-
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::stretches::Stretches;
 use super::hint::reindex;
 use super::keys::partition_of;
-use super::merkle::{CountSpec, Counted, Place, TreeId, TreeShape, Trees};
-use super::op::{Change, Op, Outcome, apply};
-use super::{Batch, Engine, Family, HintChange, HintEntry, Lookup, ReadTier, Record, Rounds, StorageError, hint_key};
-use crate::types::{BatchNumber, NodeId, PartitionId, Round};
-use crate::version::Digest;
+use super::merkle::{TreeShape, Trees};
+use super::op::{Change, Holds, Op, Outcome, apply};
+use super::tombstone::reindex_tombstone;
+use super::{Batch, Engine, Family, HintChange, Lookup, ReadTier, Record, Rounds, StorageError};
+use crate::types::{BatchNumber, PartitionId, Round};
+
+mod rot;
+mod stretches;
+#[cfg(all(test, feature = "mutants"))]
+mod tests;
+
+pub use self::rot::{Healing, Scrubbed, Wiped};
 
 /// An operation on one key; `purpose` comes back with its outcome.
 #[derive(Clone, Debug)]
@@ -60,51 +62,6 @@ impl From<StorageError> for OpFailure {
     }
 }
 
-/// Which records may be wiped once they have rotted.
-#[derive(Clone, Debug, Default)]
-pub struct Healing {
-    /// Trees of which this node is a primary, and another node too: what is wiped comes back from there.
-    pub shared: BTreeSet<TreeId>,
-    /// Trees of which this node is no primary: what it holds of them it keeps for others.
-    pub foreign: BTreeSet<TreeId>,
-    /// All for whom there may be hints.
-    pub members: Vec<NodeId>,
-}
-
-/// A record that had rotted is gone, or a stretch of keys that could not be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wiped {
-    /// Where it was.
-    pub place: Place,
-    /// This node is to get back from others what it held.
-    pub lacks: bool,
-    /// It was a stretch of keys, or a part of one.
-    pub stretch: bool,
-}
-
-/// What a count of leaves has brought.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scrubbed {
-    /// All leaves up to this one have been counted.
-    pub through: u32,
-    /// Records that were read.
-    pub records: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Keys whose records have rotted and can be wiped, as the next operation on each does.
-    pub rotten: Vec<Bytes>,
-    /// Keys whose records have rotted and stay, since no other node has what they held; of stretches that stay, where they begin.
-    pub hopeless: Vec<Bytes>,
-    /// Stretches of keys that could not be read: wiped with the next commit.
-    pub stretches: u64,
-    /// Leaves whose sums were wrong.
-    pub corrected: u64,
-    /// Whether the sums are right now: not if too much was written meanwhile, or something in what cannot be read.
-    pub exact: bool,
-    /// Something of the partition still has to be counted.
-    pub uncounted: bool,
-}
-
 /// How much may wait for the disk.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreLimits {
@@ -121,8 +78,8 @@ pub struct Store<E: ?Sized, P> {
     limits: StoreLimits,
     /// Records as this drain has left them; `None`: known to be absent.
     overlay: BTreeMap<Bytes, Option<Record>>,
-    /// Stretches that this drain has wiped: whatever the engine still says of their keys, nothing stands there.
-    voided: Vec<(Bytes, Bytes)>,
+    /// What this drain has wiped, `[start, end)` each: whatever the engine still says of these keys, nothing stands there.
+    voided: BTreeMap<Bytes, Bytes>,
     batch: Batch,
     hint_changes: Vec<HintChange>,
     wiped: Vec<Wiped>,
@@ -141,7 +98,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             engine,
             limits,
             overlay: BTreeMap::new(),
-            voided: Vec::new(),
+            voided: BTreeMap::new(),
             batch: Batch::default(),
             hint_changes: Vec::new(),
             wiped: Vec::new(),
@@ -208,51 +165,6 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     /// What the operations since the last call have made of hints, in order.
     pub fn take_hint_changes(&mut self) -> Vec<HintChange> {
         std::mem::take(&mut self.hint_changes)
-    }
-
-    /// Records that the operations since the last call have found rotten and wiped.
-    pub fn take_wiped(&mut self) -> Vec<Wiped> {
-        std::mem::take(&mut self.wiped)
-    }
-
-    /// A tree has got back what its other replicas hold: with the next commit it lacks nothing more.
-    pub fn heal(&mut self, tree: TreeId) {
-        if !self.stopped {
-            self.trees.heal(tree, &mut self.batch);
-        }
-    }
-
-    /// Begins a count of leaves, right after a commit: as [`Trees::begin_count`].
-    pub fn begin_count(&mut self, partition: PartitionId, from: Option<u32>) -> Option<CountSpec> {
-        self.trees.begin_count(partition, from)
-    }
-
-    /// Leaves have been counted: what the trees have of them is put right with the next commit.
-    ///
-    /// # Errors
-    /// As the count failed.
-    pub fn end_count(&mut self, counted: Result<Counted, OpFailure>) -> Result<Scrubbed, OpFailure> {
-        let counted = match counted {
-            _ if self.stopped => Err(OpFailure::Stopped),
-            counted => counted,
-        };
-        let counted = counted.inspect_err(|_| self.trees.drop_count())?;
-        let Stretches { wiped, stay, hopeless: unread } = self.wipe_stretches(&counted);
-        let may_wipe = |tree: TreeId| self.healing.shared.contains(&tree) || self.healing.foreign.contains(&tree);
-        let (rotten, hopeless): (Vec<_>, Vec<_>) = counted.rotten.iter().partition(|(_, (tree, _))| may_wipe(*tree));
-        let settled = self.trees.settle(&counted, &stay, may_wipe, &mut self.batch);
-        let blocked = stay.len() > unread.len();
-        Ok(Scrubbed {
-            through: counted.of.end,
-            records: counted.records,
-            bytes: counted.bytes,
-            rotten: rotten.into_iter().map(|(key, _)| key.clone()).collect(),
-            hopeless: hopeless.into_iter().map(|(key, _)| key.clone()).chain(unread).collect(),
-            stretches: wiped,
-            corrected: settled.corrected,
-            exact: settled.exact && !blocked,
-            uncounted: self.trees.has_uncounted(counted.partition),
-        })
     }
 
     /// Runs an operation. Its outcome goes to `done`, now or when its key's record has come; in the latter case, and if
@@ -327,36 +239,37 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         }
     }
 
-    /// A member's part in a reaping round: raises the partition's round, and tells of each candidate whether this call has
-    /// raised it at a moment when nothing stood here but that tombstone, or nothing at all. A no is final for the round, and a
-    /// yes may be told once the batch is on the disk.
+    /// A member's part in a reaping round: raises the partition's round with the next commit, and runs these [`Op::Inspect`]s, which tell
+    /// what stood at that moment. Where records have to be read for that, their keys are returned, as by [`Store::submit`]; nothing
+    /// touches them before they have been inspected.
     ///
-    /// A candidate whose record is not in memory, or that operations wait for, is a no: have it read beforehand.
-    ///
-    /// # Errors
-    /// [`OpFailure::Stopped`]; the round is not raised.
+    /// Whoever may have sent something in this round already is told [`Holds::Other`]: because the round was raised before, or because
+    /// operations wait for the key, which were asked for in an earlier round and will be labelled with this one.
     pub fn fence(
         &mut self,
         partition: PartitionId,
         round: Round,
-        candidates: &[(Bytes, Digest)],
-    ) -> Result<Vec<bool>, OpFailure> {
-        if self.stopped {
-            return Err(OpFailure::Stopped);
+        inspections: Vec<Task<P>>,
+        done: &mut Vec<Done<P>>,
+    ) -> Vec<Bytes> {
+        let raised = !self.stopped && self.rounds.raise(partition, round, &mut self.batch);
+        let mut cold = Vec::new();
+        for task in inspections {
+            if raised && partition_of(&task.key) == partition && !self.parked.contains_key(&task.key) {
+                cold.extend(self.submit(task, done));
+            } else {
+                let round = self.rounds.of(partition);
+                done.push((task.purpose, Ok(Outcome::Inspected { holds: Holds::Other, round })));
+            }
         }
-        // Whoever was there already may have sent bytes since that later fences let pass.
-        let raised = self.rounds.raise(partition, round, &mut self.batch);
-        let vouch =
-            |(key, digest): &(Bytes, Digest)| raised && partition_of(key) == partition && self.is_bare(key, *digest);
-        Ok(candidates.iter().map(vouch).collect())
+        cold
     }
 
-    /// Whether it is certain that nothing stands under a key but this tombstone.
-    fn is_bare(&mut self, key: &Bytes, tombstone: Digest) -> bool {
-        // What waits was asked for in an earlier round, and is answered in this one.
-        !self.parked.contains_key(key)
-            && matches!(self.look_up(key), Ok(true))
-            && self.overlay[key].as_ref().is_none_or(|record| record.is_only_tombstone(tombstone))
+    /// Takes over another member's round of a partition, with the next commit.
+    pub fn adopt(&mut self, partition: PartitionId, round: Round) {
+        if !self.stopped {
+            self.rounds.adopt(partition, round, &mut self.batch);
+        }
     }
 
     /// Removes a key from the index of hints that no record stands for, since it is not one: with the next commit, or never.
@@ -391,7 +304,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         if self.overlay.contains_key(key) {
             return Ok(true);
         }
-        if self.is_voided(key) {
+        if voids(&self.voided, key) {
             self.overlay.insert(key.clone(), None);
             return Ok(true);
         }
@@ -408,44 +321,19 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         Ok(true)
     }
 
-    /// A record that has rotted is deleted with the batch, and its leaf is marked: from then on this node does not say of its keys that
-    /// there is nothing. What the record held comes back from the other replicas, and its `own` is gone, so no dot is minted twice.
-    ///
-    /// # Errors
-    /// The failure, if the disk has merely failed to answer, or nobody else has what the record held.
-    fn wipe(&mut self, key: &Bytes, failure: OpFailure) -> Result<(), OpFailure> {
-        let tree = self.trees.shape().and_then(|shape| Some(shape.place(key)?.0));
-        let Some(tree) = tree.filter(|_| !self.stopped) else { return Err(failure) };
-        let lacks = self.healing.shared.contains(&tree);
-        let may_go = lacks || self.healing.foreign.contains(&tree);
-        if !may_go || !matches!(failure, OpFailure::Unreadable { rotten: true, .. }) {
-            return Err(failure);
-        }
-        let mut hints = Vec::new();
-        for target in &self.healing.members {
-            // Which of them the record named, only the index tells. It blocks for the disk, as seldom as records rot.
-            match self.engine.get(Family::Hints, &hint_key(*target, key), ReadTier::Disk) {
-                Ok(Lookup::Found(bytes)) => hints.push((*target, HintEntry::decode(&bytes).ok())),
-                Ok(Lookup::Absent | Lookup::Miss) => {}
-                Err(_) => return Err(failure),
-            }
-        }
-        for (target, old) in hints {
-            self.batch.delete(Family::Hints, &hint_key(target, key));
-            let change = |old| HintChange { target, key: key.clone(), old: Some(old), new: None };
-            self.hint_changes.extend(old.map(change));
-        }
-        self.batch.delete(Family::Objects, key);
-        let place = self.trees.on_wipe(key, lacks, &mut self.batch);
-        self.wiped.extend(place.map(|place| Wiped { place, lacks, stretch: false }));
-        Ok(())
-    }
-
     fn run(&mut self, task: Task<P>) -> Done<P> {
         let current = self.overlay.get_mut(&task.key).expect("a task runs only when its record is in the overlay");
         let partition = partition_of(&task.key);
         if let Some(round) = task.op.raises_to() {
             self.rounds.raise(partition, round, &mut self.batch);
+        }
+        if current.is_none()
+            && matches!(task.op, Op::Inspect { .. } | Op::Reap { .. })
+            && voids(&self.voided, &task.key)
+        {
+            // What stood here until now, nobody knows: a runner is not told that it was nothing.
+            let detail = "what stood here could not be read, and was wiped".to_owned();
+            return (task.purpose, Err(OpFailure::Unreadable { detail, rotten: true }));
         }
         let (change, outcome) = apply(task.op, current.as_ref(), self.rounds.of(partition));
         let next = match change {
@@ -463,8 +351,14 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         if is_hinted(current) || is_hinted(&next) {
             reindex(&mut self.batch, &task.key, current.as_ref(), next.as_ref(), &mut self.hint_changes);
         }
+        reindex_tombstone(&mut self.batch, &task.key, current.as_ref(), next.as_ref());
         self.trees.on_change(&task.key, current.as_ref(), next.as_ref());
         *current = next;
         (task.purpose, Ok(outcome))
     }
+}
+
+/// Whether one of these ranges holds the key; no two of them overlap.
+fn voids(voided: &BTreeMap<Bytes, Bytes>, key: &Bytes) -> bool {
+    voided.range::<Bytes, _>(..=key).next_back().is_some_and(|(_, end)| key < end)
 }

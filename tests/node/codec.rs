@@ -4,6 +4,8 @@
 mod exchange;
 #[path = "codec/orders.rs"]
 mod orders;
+#[path = "codec/reaping.rs"]
+mod reaping;
 
 use std::sync::Arc;
 
@@ -143,7 +145,14 @@ fn peer_request() -> impl Strategy<Value = PeerRequest> {
         let Address { ring, partition, bucket, .. } = at;
         PeerRequest::Range(Range { ring, partition, bucket, prefix, after, limit })
     });
-    prop_oneof![coordinate, replicate, fetch, range, exchange::request().prop_map(PeerRequest::Exchange)]
+    prop_oneof![
+        coordinate,
+        replicate,
+        fetch,
+        range,
+        exchange::request().prop_map(PeerRequest::Exchange),
+        reaping::request()
+    ]
 }
 
 fn refusal() -> impl Strategy<Value = Refusal> {
@@ -250,6 +259,7 @@ fn peer_answer() -> impl Strategy<Value = PeerAnswer> {
         proptest::result::maybe_ok((page(), any::<bool>()), refusal())
             .prop_map(|outcome| PeerAnswer::Ranged(Ranged { outcome })),
         exchange::answer().prop_map(PeerAnswer::Exchange),
+        reaping::answer(),
     ]
 }
 

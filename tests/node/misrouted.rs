@@ -65,7 +65,7 @@ fn answer(view: &Arc<RingView>, node: NodeId, request: PeerRequest) -> PeerAnswe
     let mut inputs = vec![
         ShardInput::Standing(standing),
         ShardInput::Ring(view.clone()),
-        ShardInput::Peer { from, arrived: None, request },
+        ShardInput::Peer { from, generation: Generation(1), arrived: None, request },
     ];
     let mut host = Outbox::new(engine);
     core.drain(Now { time: Time::from_micros(1), wall_ms: 1 }, &mut inputs, &mut host);

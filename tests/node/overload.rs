@@ -7,7 +7,7 @@ use dynkv::message::{PeerAnswer, Replicated};
 use dynkv::node::{ShardCounters, ShardInput};
 use dynkv::sim::{Reads, World};
 use dynkv::storage::MemoryConfig;
-use dynkv::types::Bucket;
+use dynkv::types::{Bucket, Generation, NodeRun};
 
 use crate::ask::{Asking, Expect, With, get, key, put};
 use crate::plan::Plan;
@@ -147,7 +147,11 @@ fn an_answer_that_nobody_asked_for_counts_for_nothing() {
     world.run_for(Duration::from_millis(1));
     for (slot, node) in world.replicas("k").0.into_iter().enumerate() {
         let answer = PeerAnswer::Replicated(Replicated { outcome: Ok(true), timing: None });
-        let input = ShardInput::Answer { from: world.nodes[node].id(), id: 1 << 8 | slot as u64, answer };
+        let input = ShardInput::Answer {
+            from: NodeRun { node: world.nodes[node].id(), generation: Generation(1) },
+            id: 1 << 8 | slot as u64,
+            answer,
+        };
         world.input(0, 0, input);
     }
     world.run_for(Duration::from_millis(1));

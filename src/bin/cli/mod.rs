@@ -26,6 +26,7 @@ mod repair;
 mod ring;
 mod scan;
 mod status;
+mod tombstones;
 mod trace;
 mod version;
 mod whereabouts;
@@ -78,6 +79,7 @@ enum Verb {
     // repair
     Repair(repair::Args),
     Hints(hints::Args),
+    Tombstones(tombstones::Args),
     // diagnosis
     Health(health::Args),
     Explain(explain::Args),
@@ -129,6 +131,7 @@ async fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Nodes(args) => nodes::run(context, args).await,
         Verb::Repair(args) => repair::run(context, args).await,
         Verb::Hints(args) => hints::run(context, args).await,
+        Verb::Tombstones(args) => tombstones::run(context, args).await,
         Verb::Health(args) => health::run(context, args).await,
         Verb::Explain(args) => explain::run(context, args).await,
         Verb::Trace(args) => trace::run(context, args).await,

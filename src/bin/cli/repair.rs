@@ -43,6 +43,15 @@ EXAMPLES
   dynkv-cli repair scrub
   dynkv-cli repair scrub --node n1 --partition 17")]
     Scrub(order::StartArgs),
+    /// Delete at once those tombstones that nothing needs any more.
+    ///
+    /// All members have to be there for that: `tombstones stats` tells what is in the way. Each node does so by itself too, every
+    /// antientropy.reap_interval.
+    #[command(after_help = "\
+EXAMPLES
+  dynkv-cli repair reap
+  dynkv-cli repair reap --partition 17")]
+    Reap(order::StartArgs),
     /// Show how far each node has come, and what it waits for.
     ///
     /// Exit 7 if a node did not answer, or has not begun.
@@ -69,6 +78,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match args.verb {
         Verb::Start(args) => order::start(context, args).await,
         Verb::Scrub(args) => order::scrub(context, args).await,
+        Verb::Reap(args) => order::reap(context, args).await,
         Verb::Status(args) => status::run(context, args).await,
         Verb::Pause(args) => order::pause(context, args).await,
         Verb::Resume(args) => order::resume(context, args).await,

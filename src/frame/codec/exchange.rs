@@ -281,20 +281,20 @@ fn count(body: &Bytes, each: usize, max: usize, what: &str) -> Result<usize, Dec
 }
 
 /// Whether a list of so many keys takes one more.
-fn room(keys: usize, max: usize) -> Result<(), DecodeError> {
+pub(super) fn room(keys: usize, max: usize) -> Result<(), DecodeError> {
     if keys < max {
         return Ok(());
     }
     Err(DecodeError::Body { reason: format!("more than {max} keys") })
 }
 
-fn put_key(key: &TreeKey, body: &mut Vec<u8>) {
+pub(super) fn put_key(key: &TreeKey, body: &mut Vec<u8>) {
     let key = key.as_bytes();
     body.put_u16(u16::try_from(key.len()).expect("a key is much shorter"));
     body.put_slice(key);
 }
 
-fn take_key(body: &mut Bytes) -> Result<TreeKey, DecodeError> {
+pub(super) fn take_key(body: &mut Bytes) -> Result<TreeKey, DecodeError> {
     let len = split(body, size_of::<u16>() as u32)?.get_u16();
     key_of(split(body, len.into())?)
 }

@@ -8,7 +8,7 @@ use crate::message::{ControlMessage, HelloRefusal};
 use crate::node::Standing;
 use crate::ring::RingView;
 use crate::storage::MetaKey;
-use crate::types::{BatchNumber, Generation, NodeId};
+use crate::types::{BatchNumber, Generation, NodeId, NodeRun};
 
 /// A connection to a peer, as the driver numbers it. The dialer asks, the other side answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,8 +53,8 @@ pub enum ControlInput {
 pub enum Route {
     /// The peer has welcomed this node on a link that this node dialed: open the shards' lanes on it.
     Up {
-        /// Who.
-        node: NodeId,
+        /// Who, in which run.
+        peer: NodeRun,
         /// By which link.
         link: LinkId,
     },
@@ -100,7 +100,9 @@ pub struct ControlEffects {
     /// To be said on a link's control lane; the number is the request's id.
     pub sends: Vec<(LinkId, u64, ControlMessage)>,
     /// Peers whose shards may open lanes on a link that they dialed.
-    pub admit: Vec<(LinkId, NodeId)>,
+    pub admit: Vec<(LinkId, NodeRun)>,
+    /// The latest runs that this node has granted, for the shards; each before its shards' lanes are let in.
+    pub met: Vec<NodeRun>,
     /// Links to be closed after the sends, and why.
     pub close: Vec<(LinkId, String)>,
     /// Changes of reachability, for the shards.

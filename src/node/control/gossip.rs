@@ -36,7 +36,7 @@ impl Control {
     /// two halves which hold one another for dead find together again.
     fn gossip(&mut self, fx: &mut ControlEffects) {
         let ready = self.links.iter().filter(|(_, link)| link.dialed.is_some());
-        let ready = ready.filter_map(|(id, link)| Some((*id, link.peer?)));
+        let ready = ready.filter_map(|(id, link)| Some((*id, link.node()?)));
         let (convicted, living): (Vec<_>, Vec<_>) = ready.partition(|(_, peer)| self.detector.is_convicted(*peer));
         let seldom = convicted.len() as f64 / (convicted.len() + living.len()).max(1) as f64;
         let mut partners: Vec<LinkId> = living.sample(&mut self.rng, PARTNERS).map(|(link, _)| *link).collect();
@@ -74,7 +74,7 @@ impl Control {
     }
 
     pub(super) fn on_pong(&mut self, link: LinkId, number: u64, fx: &mut ControlEffects) {
-        let peer = self.links.get(&link).and_then(|link| link.peer);
+        let peer = self.links.get(&link).and_then(super::Link::node);
         fx.verdicts.extend(peer.and_then(|node| self.detector.pong(self.now, node, number)));
     }
 
@@ -85,7 +85,7 @@ impl Control {
 
     /// A link on which a peer can be spoken to; one that this node dialed, if there is one.
     fn link_to(&self, node: NodeId) -> Option<LinkId> {
-        let accepted = || self.links.iter().find(|(_, link)| link.peer == Some(node)).map(|(id, _)| *id);
+        let accepted = || self.links.iter().find(|(_, link)| link.node() == Some(node)).map(|(id, _)| *id);
         self.route_to(node).or_else(accepted)
     }
 

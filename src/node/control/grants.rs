@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::gossip::MemberState;
 use crate::message::{Hello, HelloRefusal};
 use crate::node::startup::Grant;
-use crate::types::{BatchNumber, Generation, NodeId};
+use crate::types::{BatchNumber, Generation, NodeId, NodeRun};
 
 /// The grants that this node has made, as its directory holds them.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,11 @@ impl Grants {
     /// The last grant to a node.
     pub fn get(&self, node: NodeId) -> Option<Grant> {
         self.granted.get(&node).copied()
+    }
+
+    /// The latest run of each node that was ever granted one.
+    pub fn runs(&self) -> impl Iterator<Item = NodeRun> {
+        self.granted.iter().map(|(node, grant)| NodeRun { node: *node, generation: grant.generation })
     }
 
     /// Remembers, until the next grant stores it, how much a node says to have on its disk. The word of another disk says

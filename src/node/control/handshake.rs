@@ -7,7 +7,7 @@ use super::{Control, ControlEffects, Fatal, LinkId, Route};
 use crate::message::{ControlMessage, Hello, HelloAnswer, HelloRefusal, PROTOCOL};
 use crate::node::startup::grant_record;
 use crate::ring::RingView;
-use crate::types::{Generation, NodeId};
+use crate::types::{Generation, NodeId, NodeRun};
 
 /// How long a seed is not dialed at which somebody has answered who is no member. Members have addresses of their own.
 const SHUNNED_FOR: Duration = Duration::from_secs(5);
@@ -89,21 +89,34 @@ impl Control {
         if let Some(state) = self.members.get(hello.node) {
             self.grants.saw(state);
         }
-        known.peer = Some(hello.node);
-        fx.admit.push((link, hello.node));
+        let run = NodeRun { node: hello.node, generation: hello.generation };
+        known.peer = Some(run);
+        fx.met.push(run);
+        fx.admit.push((link, run));
+        self.part_from_earlier(run, fx);
         self.met(hello.node, fx);
         Ok(())
+    }
+
+    /// Closes links with earlier runs of a node: nobody listens to those any more.
+    fn part_from_earlier(&self, run: NodeRun, fx: &mut ControlEffects) {
+        let is_earlier = |peer: NodeRun| peer.node == run.node && peer.generation < run.generation;
+        let earlier = self.links.iter().filter(|(_, link)| link.peer.is_some_and(is_earlier));
+        fx.close.extend(earlier.map(|(link, _)| (*link, "a later run of the node has said hello".into())));
     }
 
     /// A peer that this node has dialed answers.
     pub(super) fn on_hello_answer(&mut self, link: LinkId, answer: HelloAnswer, fx: &mut ControlEffects) {
         match answer {
-            HelloAnswer::Welcome { node, name, rebuilding, .. } => self.on_welcome(link, node, &name, rebuilding, fx),
+            HelloAnswer::Welcome { node, name, generation, rebuilding, .. } => {
+                self.on_welcome(link, NodeRun { node, generation }, &name, rebuilding, fx);
+            }
             HelloAnswer::Refused(refusal) => self.on_refused(link, refusal, fx),
         }
     }
 
-    fn on_welcome(&mut self, link: LinkId, node: NodeId, name: &str, rebuilding: bool, fx: &mut ControlEffects) {
+    fn on_welcome(&mut self, link: LinkId, run: NodeRun, name: &str, rebuilding: bool, fx: &mut ControlEffects) {
+        let node = run.node;
         let already = self.route_to(node).is_some();
         let own = self.node();
         let known = self.links.get_mut(&link).expect("messages are handled on known links only");
@@ -134,12 +147,16 @@ impl Control {
             fx.close.push((link, format!("{name:?} has not learnt its identity yet")));
             return;
         }
+        if self.grants.get(node).is_some_and(|grant| grant.generation > run.generation) {
+            fx.close.push((link, format!("a later run of {name:?} has said hello")));
+            return;
+        }
         let known = self.links.get_mut(&link).expect("messages are handled on known links only");
         self.refusals.remove(&known.certified);
-        known.peer = Some(node);
+        known.peer = Some(run);
         let granted = if rebuilding { &mut self.granted_by_rebuilding } else { &mut self.granted_by };
         granted.insert(node);
-        fx.routes.push(Route::Up { node, link });
+        fx.routes.push(Route::Up { peer: run, link });
         self.met(node, fx);
         // at once: both have news after a cut, and have heard nothing of one another for as long as it lasted
         self.ask(link, fx);

@@ -7,7 +7,7 @@
 //!                 |   Control   |   members (gossip), liveness, grants, birth, layout
 //!                 +------+------+
 //!                        |
-//!    persist, then: sends, admit, close, routes, dial, ring, standing, verdicts, fatal     (ControlEffects)
+//!    persist, then: met, admit, sends, close, routes, dial, ring, standing, verdicts, fatal     (ControlEffects)
 //! ```
 
 mod birth;
@@ -35,7 +35,7 @@ use crate::message::{ControlMessage, HelloRefusal, Ping, Pong};
 use crate::node::Standing;
 use crate::node::startup::{Start, layout_record, vote_record};
 use crate::ring::{Layout, RingView};
-use crate::types::{BatchNumber, ClusterId, Generation, NodeId, Now, Time};
+use crate::types::{BatchNumber, ClusterId, Generation, NodeId, NodeRun, Now, Time};
 use crate::version::Trust;
 
 /// What Control is told about the node at its start.
@@ -65,7 +65,13 @@ struct Link {
     /// The peer's name by its certificate.
     certified: String,
     /// The peer, once the handshake is through.
-    peer: Option<NodeId>,
+    peer: Option<NodeRun>,
+}
+
+impl Link {
+    fn node(&self) -> Option<NodeId> {
+        self.peer.map(|peer| peer.node)
+    }
 }
 
 /// See the module.
@@ -206,15 +212,15 @@ impl Control {
     }
 
     fn handle_link_down(&mut self, link: LinkId, fx: &mut ControlEffects) {
-        let Some(Link { dialed: Some(_), peer: Some(node), .. }) = self.links.remove(&link) else { return };
-        if self.route_to(node).is_none() {
-            fx.routes.push(Route::Down { node });
+        let Some(Link { dialed: Some(_), peer: Some(peer), .. }) = self.links.remove(&link) else { return };
+        if self.route_to(peer.node).is_none() {
+            fx.routes.push(Route::Down { node: peer.node });
         }
     }
 
     /// The link by which this node's shards reach a peer.
     fn route_to(&self, node: NodeId) -> Option<LinkId> {
-        self.links.iter().find(|(_, link)| link.dialed.is_some() && link.peer == Some(node)).map(|(id, _)| *id)
+        self.links.iter().find(|(_, link)| link.dialed.is_some() && link.node() == Some(node)).map(|(id, _)| *id)
     }
 
     fn handle_message(&mut self, link: LinkId, id: u64, message: ControlMessage, fx: &mut ControlEffects) {
@@ -285,7 +291,7 @@ impl Control {
         self.members.retain(|node| view.layout().member(node).is_some());
         self.grants.retain(|node| view.layout().member(node).is_some());
         // Before the birth anybody who waited for it was a peer, and had a say in whether this node belongs.
-        let stranger = |link: &&Link| link.peer.is_some_and(|peer| view.layout().member(peer).is_none());
+        let stranger = |link: &&Link| link.node().is_some_and(|peer| view.layout().member(peer).is_none());
         let strangers: Vec<LinkId> =
             self.links.iter().filter(|(_, link)| stranger(link)).map(|(link, _)| *link).collect();
         for link in strangers {
@@ -352,6 +358,8 @@ impl Control {
             && self.told != Some(standing)
         {
             if self.told.is_none() {
+                // Before the ring there were no shards to be told.
+                fx.met = self.grants.runs().collect();
                 fx.ring = Some(view.clone());
             }
             let others = view.layout().members().iter().map(|member| member.id).filter(|node| *node != standing.node);

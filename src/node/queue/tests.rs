@@ -11,7 +11,7 @@ use crate::message::{
 use crate::node::{ClientRef, PeerRef};
 use crate::storage::merkle::TreeId;
 use crate::storage::{Page, PageItem};
-use crate::types::{Bucket, Key, NodeId, PartitionId, RingVersion, Round, Time, WriteId};
+use crate::types::{Bucket, Generation, Key, NodeId, NodeRun, PartitionId, RingVersion, Round, Time, WriteId};
 use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
 
 fn address() -> Address {
@@ -26,7 +26,12 @@ fn client(id: u64, bytes: usize) -> ShardInput {
 }
 
 fn peer(id: u64, request: PeerRequest) -> ShardInput {
-    ShardInput::Peer { from: PeerRef { node: NodeId(1), lane: 2, id }, arrived: None, request }
+    ShardInput::Peer {
+        from: PeerRef { node: NodeId(1), lane: 2, id },
+        generation: Generation(1),
+        arrived: None,
+        request,
+    }
 }
 
 fn object() -> Object {
@@ -74,7 +79,7 @@ fn answer(id: u64) -> ShardInput {
 }
 
 fn answer_of(id: u64, answer: PeerAnswer) -> ShardInput {
-    ShardInput::Answer { from: NodeId(1), id, answer }
+    ShardInput::Answer { from: NodeRun { node: NodeId(1), generation: Generation(1) }, id, answer }
 }
 
 fn fetched(id: u64, found: Found) -> ShardInput {

@@ -67,7 +67,7 @@ impl Shard {
         Ok(())
     }
 
-    fn check_ring(&self, ring: RingVersion) -> Result<(), Refusal> {
+    pub(super) fn check_ring(&self, ring: RingVersion) -> Result<(), Refusal> {
         let view = self.serving_view().ok_or(Refusal::NotReady)?;
         if view.version() == ring { Ok(()) } else { Err(Refusal::Ring(view.version())) }
     }
@@ -86,7 +86,7 @@ impl Shard {
     }
 
     /// Whether this shard has the tree's partition.
-    fn has_tree(&self, tree: TreeId) -> bool {
+    pub(super) fn has_tree(&self, tree: TreeId) -> bool {
         tree.partition.0 % self.config.shards.max(1) == self.config.shard
     }
 

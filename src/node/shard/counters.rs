@@ -51,8 +51,20 @@ pub struct ShardCounters {
     pub scans_timed_out: u64,
     /// Answers that came after the client's.
     pub late_answers: u64,
+    /// Reaping rounds that have come to their end.
+    pub reaping_rounds: u64,
+    /// Reaping rounds that somebody was in the way of.
+    pub reaping_rounds_given_up: u64,
+    /// Tombstones that all members were told to delete.
+    pub tombstones_reaped: u64,
+    /// Tombstones left to later rounds.
+    pub tombstones_left: u64,
+    /// Tombstones deleted here.
+    pub reaped_here: u64,
     /// Answers to nothing that is known any more.
     pub stray_answers: u64,
+    /// What earlier runs of nodes have said than the latest that was granted here; it was not listened to.
+    pub outdated: u64,
     /// Requests sent to a replica once more.
     pub resent: u64,
     /// Requests to replicas not sent, as a peer had too many or did not answer.
@@ -107,6 +119,8 @@ pub struct ShardCounters {
     pub stretches_wiped: u64,
     /// Leaves of trees whose sums were not those of their data.
     pub leaves_corrected: u64,
+    /// Entries of the index of tombstones that were not what their records say.
+    pub tombstones_reindexed: u64,
     /// Times that the scrub met a disk that failed to answer.
     pub scrubs_failed: u64,
     /// Partitions to be read by order, or to be counted before their trees say what they hold.

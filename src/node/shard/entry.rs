@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::transfer::TransferEntry;
 use crate::antientropy::{JobId, Step};
 use crate::api::{self, Ack, HintKept, Holding};
-use crate::message::{Address, ExchangeRequest, Range};
+use crate::message::{Address, AskRounds, ExchangeRequest, Range, Reaping};
 use crate::node::effects::Lack;
 use crate::node::{ClientRef, PeerRef};
 use crate::quorum::{Get, Put, Scan};
@@ -184,6 +184,23 @@ pub(super) struct AskEntry {
     pub trees: Vec<TreeId>,
 }
 
+/// What a member is asked in a reaping round.
+#[derive(Debug)]
+pub(super) struct MemberEntry {
+    /// Of the reaper.
+    pub step: Step,
+    pub member: NodeId,
+    pub request: Reaping,
+}
+
+/// What a new disk asks a member.
+#[derive(Debug)]
+pub(super) struct RoundsEntry {
+    pub peer: NodeId,
+    /// Without what it has told.
+    pub request: AskRounds,
+}
+
 #[derive(Debug)]
 pub(super) enum Work {
     Put(Box<PutEntry>),
@@ -194,6 +211,8 @@ pub(super) enum Work {
     Hint(Box<HandoffEntry>),
     Ask(Box<AskEntry>),
     Transfer(Box<TransferEntry>),
+    Member(Box<MemberEntry>),
+    Rounds(Box<RoundsEntry>),
 }
 
 /// A request under way.

@@ -21,7 +21,8 @@ const WANT_TIMEOUTS: u32 = 2;
 
 impl Shard {
     pub(super) fn exchange_timeout(&self) -> Option<Time> {
-        self.exchange.poll_timeout().into_iter().chain(self.scrub.poll_timeout()).chain(self.load_at).min()
+        let machines = [self.exchange.poll_timeout(), self.scrub.poll_timeout(), self.reaper.poll_timeout()];
+        machines.into_iter().flatten().chain(self.load_at).min()
     }
 
     /// Lets the exchange act, and carries out what it says.
@@ -220,6 +221,7 @@ impl Shard {
         self.tell_load(now, fx);
         self.exchange(now, fx, |exchange, out| exchange.on_timer(now, out));
         self.scrub(fx, |scrub, out| scrub.on_timer(now, out));
+        self.reap(now, fx, |reaper, out| reaper.on_timer(now, out));
     }
 
     /// A client's request has its turn.
@@ -234,6 +236,7 @@ impl Shard {
         self.load_at = again;
         self.exchange(now, fx, |exchange, out| exchange.on_load(now, busy, out));
         self.scrub(fx, |scrub, out| scrub.on_load(now, busy, out));
+        self.reap(now, fx, |reaper, out| reaper.on_load(now, busy, out));
     }
 
     pub(super) fn exchange_counters(&self, others: ShardCounters) -> ShardCounters {
@@ -260,13 +263,19 @@ impl Shard {
             }
             RepairOrder::Pause => exchange.pause(now, out),
             RepairOrder::Resume => exchange.resume(now, out),
-            RepairOrder::Scrub { .. } => {}
+            RepairOrder::Scrub { .. } | RepairOrder::Reap { .. } => {}
         });
         self.scrub(fx, |scrub, out| match order {
             RepairOrder::Scrub { partition } => scrub.start(now, partition, out),
             RepairOrder::Pause => scrub.pause(),
             RepairOrder::Resume => scrub.resume(now, out),
-            RepairOrder::Start { .. } => {}
+            RepairOrder::Start { .. } | RepairOrder::Reap { .. } => {}
+        });
+        self.reap(now, fx, |reaper, out| match order {
+            RepairOrder::Pause => reaper.pause(),
+            RepairOrder::Resume => reaper.resume(now, out),
+            RepairOrder::Reap { partition } => reaper.start(now, partition, out),
+            RepairOrder::Start { .. } | RepairOrder::Scrub { .. } => {}
         });
     }
 
@@ -304,6 +313,7 @@ impl Shard {
         self.exchange.set_node(self.node);
         let Some(view) = self.serving_view().cloned() else { return };
         self.exchange(now, fx, |exchange, out| exchange.on_ring(now, view, out));
+        self.see_to_joining(now, fx);
         self.see_to_rebuilding(now, fx);
     }
 }

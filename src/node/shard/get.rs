@@ -29,6 +29,19 @@ impl Shard {
     ) -> Result<(), ApiError> {
         let place = self.place(&get.bucket, &get.key)?;
         let terms = self.terms_of(now, &get, &place)?;
+        self.begin_get(now, client, place, terms, deadline, fx);
+        Ok(())
+    }
+
+    fn begin_get(
+        &mut self,
+        now: Now,
+        client: ClientRef,
+        place: Place,
+        terms: GetTerms,
+        deadline: Time,
+        fx: &mut Effects,
+    ) {
         let machine = Get::new(terms, &place.slots);
         let (own, key) = (place.own, place.key.clone());
         let (attempt, hedge) = (self.config.attempt_timeout, self.reply_times.hedge_after());
@@ -45,7 +58,6 @@ impl Shard {
         } else {
             self.drive_get(now, entry, fx);
         }
-        Ok(())
     }
 
     /// What a get asks of the replicas, and in which order: this node first, then whoever answers fastest. Who is less than
@@ -66,14 +78,19 @@ impl Shard {
         });
         let sloppy = self.config.sloppy && !get.strict;
         let stand_ins = if sloppy { self.stand_ins_of(place) } else { &[] };
+        // Whoever has seen something is told that it is gone only once everybody has been asked.
+        let most = if after.is_some() { usize::MAX } else { MOST_STAND_INS };
+        let everybody = sloppy || !self.config.sloppy;
         Ok(GetTerms {
             quorum,
             order,
             own: place.own.map(|_| self.node),
-            stand_ins: stand_ins.iter().copied().take(MOST_STAND_INS).collect(),
+            stand_ins: stand_ins.iter().copied().take(most).collect(),
             all: self.rng.random_bool(self.config.read_repair_chance),
             blocking: get.blocking_repair,
             after,
+            everybody,
+            second: false,
         })
     }
 
@@ -96,8 +113,10 @@ impl Shard {
         for ask in asks {
             self.ask(now, entry, ask, fx);
         }
-        if let Some(verdict) = verdict {
-            self.tell_get(entry, verdict, fx);
+        match verdict {
+            Some(GetVerdict::LookAgain) => return self.look_again(now, entry, fx),
+            Some(verdict) => self.tell_get(entry, verdict, fx),
+            None => {}
         }
         for repair in repairs {
             self.repair(now, entry, repair, fx);
@@ -236,6 +255,16 @@ impl Shard {
         }
     }
 
+    /// A read has met nothing where its reader has seen something: all primaries are asked once more.
+    fn look_again(&mut self, now: Now, entry: u64, fx: &mut Effects) {
+        let deadline = self.entries.get(&entry).map(|known| known.deadline);
+        let (Some(deadline), Some(Work::Get(get))) = (deadline, self.take_out(entry)) else { return };
+        self.waiting -= 1;
+        let GetEntry { client, place, machine, .. } = *get;
+        let terms = machine.terms_to_look_again();
+        self.begin_get(now, client, place, terms, deadline, fx);
+    }
+
     fn tell_get(&mut self, entry: u64, verdict: GetVerdict, fx: &mut Effects) {
         let response = self.get_response(entry, verdict);
         let Some(Entry { work: Work::Get(get), .. }) = self.entries.get(&entry) else { return };
@@ -290,6 +319,7 @@ impl Shard {
                 let detail = format!("{kind}{}", reasons.collect::<Vec<_>>().join("; "));
                 Response::error(ApiError::Unavailable { able, wanted, detail })
             }
+            GetVerdict::LookAgain => unreachable!("nobody is told to wait"),
             GetVerdict::Stale => Response::error(ApiError::Stale { detail: missing() }),
             GetVerdict::Unrepaired { durable, wanted } => {
                 let detail =

@@ -137,6 +137,7 @@ impl Shard {
         let reached = self.is_heard_of(node);
         self.hand_off(now, fx, |shard, out| shard.handoff.on_reach(now, node, reached, out));
         self.exchange(now, fx, |exchange, out| exchange.on_reach(now, node, reached, out));
+        self.reap(now, fx, |reaper, out| reaper.on_reach(now, node, reached, out));
     }
 
     /// The ring has become known, or who this node is.

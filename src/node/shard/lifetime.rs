@@ -113,6 +113,9 @@ impl Shard {
                 Work::Forward(_) => self.take_back(now, entry, true, fx),
                 // The next pass meets it again.
                 Work::Hint(_) => {}
+                // It is asked anew when its time is over.
+                Work::Rounds(_) => {}
+                Work::Member(_) => self.send_to_member(entry, true, fx),
                 Work::Ask(_) => self.send_ask(entry, true, fx),
                 Work::Transfer(_) => self.send_transfer(entry, None, fx),
             }
@@ -129,6 +132,8 @@ impl Shard {
             Some(Work::Hint(_)) => self.on_hint_deadline(now, entry, fx),
             Some(Work::Ask(_)) => return self.on_ask_deadline(now, entry, fx),
             Some(Work::Transfer(_)) => return self.on_transfer_deadline(now, entry, fx),
+            Some(Work::Member(_)) => return self.on_member_deadline(now, entry, fx),
+            Some(Work::Rounds(_)) => return self.on_rounds_deadline(now, entry, fx),
             None => {}
         }
         self.end(entry);

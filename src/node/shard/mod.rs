@@ -24,21 +24,26 @@ mod explain;
 mod forward;
 mod get;
 mod hints;
+mod join;
 mod lifetime;
 mod load;
 mod memory;
+mod notices;
 mod outcome;
 mod page;
 mod peers;
 mod put;
+mod reap;
 mod rebuild;
 mod repair;
 mod replica;
 mod replicate;
 mod request;
 mod scrub;
+mod tombstones;
 mod trace;
 mod transfer;
+mod vouch;
 mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -57,13 +62,16 @@ use self::peers::Peers;
 pub use self::rebuild::Rebuilt;
 pub use self::trace::Step;
 use self::trace::Tracer;
-use super::effects::{Effects, Feedback, Output, Purpose, ShardInput, Standing};
-use crate::antientropy::{Exchange, ExchangeSettings, Handoff, MAX_WINDOW, Scrub, ScrubSettings, Settings};
+use super::effects::{Effects, Feedback, Output, PeerRef, Purpose, ShardInput, Standing, TombstonePurpose};
+use crate::antientropy::{
+    Exchange, ExchangeSettings, Handoff, MAX_WINDOW, Reaper, ReaperSettings, Scrub, ScrubSettings, Settings,
+};
+use crate::api::TombstoneOrder;
 use crate::message::{PeerAnswer, PeerRequest, Refusal};
 use crate::quorum::ReplyTimes;
 use crate::ring::{RingView, Slot};
 use crate::storage::{OpFailure, Outcome, Task};
-use crate::types::{Generation, NodeId, Now, PartitionId, Time};
+use crate::types::{Generation, NodeId, NodeRun, Now, PartitionId, Time};
 use crate::version::{Actor, ContextSealer, Trust};
 
 /// Write ids remembered at most, whatever their age.
@@ -84,6 +92,8 @@ pub struct Shard {
     standing: Standing,
     read_only: Option<String>,
     draining: bool,
+    /// The latest run of each other node that was granted here.
+    runs: BTreeMap<NodeId, Generation>,
     reachable: BTreeSet<NodeId>,
     /// Members that this node holds for dead.
     convicted: BTreeSet<NodeId>,
@@ -129,6 +139,12 @@ pub struct Shard {
     rebuild: rebuild::Rebuild,
     /// Reads what this node holds.
     scrub: Scrub,
+    reaper: Reaper,
+    /// What runners wait for, by numbers of entries.
+    answering: BTreeMap<u64, vouch::Answering>,
+    join: join::Join,
+    /// The count of tombstones that is under way.
+    tombstone_walk: Option<tombstones::Walk>,
     /// Partitions that an earlier run has left to be counted.
     uncounted: BTreeSet<PartitionId>,
     load: load::Load,
@@ -167,6 +183,8 @@ impl Shard {
         };
         let scrubs =
             ScrubSettings { shard: config.shard, shards: config.shards, leaves, config: config.antientropy.clone() };
+        let interval = config.antientropy.reap_interval;
+        let reaps = ReaperSettings { node, shard: config.shard, shards: config.shards, interval };
         Shard {
             exchange: Exchange::new(compares, rng.random()),
             exchanging: 0,
@@ -174,6 +192,10 @@ impl Shard {
             transfer_bytes: 0,
             rebuild: rebuild::Rebuild::default(),
             scrub: Scrub::new(scrubs, rng.random()),
+            reaper: Reaper::new(reaps, rng.random()),
+            answering: BTreeMap::new(),
+            join: join::Join::default(),
+            tombstone_walk: None,
             uncounted: BTreeSet::new(),
             load: load::Load::default(),
             load_at: None,
@@ -191,6 +213,7 @@ impl Shard {
             standing: Standing { node, trust: nothing, rebuilding: false },
             read_only: None,
             draining: false,
+            runs: BTreeMap::new(),
             reachable: BTreeSet::new(),
             convicted: BTreeSet::new(),
             entries: BTreeMap::new(),
@@ -229,7 +252,7 @@ impl Shard {
             lingering: self.entries.len().saturating_sub(self.waiting + self.handing_off + self.exchanging) as u64,
             hints_under_way: self.handing_off as u64,
             exchanges_under_way: self.exchanging as u64,
-            ..self.scrub_counters(self.exchange_counters(self.hint_counters()))
+            ..self.reaper_counters(self.scrub_counters(self.exchange_counters(self.hint_counters())))
         }
     }
 
@@ -252,44 +275,31 @@ impl Shard {
                 self.note_load(now, arrived, fx);
                 self.handle_client(now, from, arrived, request, fx);
             }
-            ShardInput::Peer { from, arrived, request } => self.handle_peer(now, from, arrived, request, fx),
-            ShardInput::Answer { from, id, answer } => self.handle_answer(now, from, id, answer, fx),
-            ShardInput::Link { node, up } => {
-                if up {
-                    self.reachable.insert(node);
-                    self.peers.on_link(node);
-                } else {
-                    self.reachable.remove(&node);
-                }
-                self.on_usability(now, node, fx);
+            ShardInput::Peer { from: PeerRef { node, .. }, generation, .. }
+                if self.is_outdated(NodeRun { node, generation }) =>
+            {
+                self.counters.outdated += 1;
             }
+            ShardInput::Answer { from, .. } if self.is_outdated(from) => self.counters.outdated += 1,
+            ShardInput::Peer { from, arrived, request, .. } => self.handle_peer(now, from, arrived, request, fx),
+            ShardInput::Answer { from, id, answer } => self.handle_answer(now, from.node, id, answer, fx),
+            ShardInput::Met(run) => self.on_met(run),
+            ShardInput::Link { node, up } => self.on_link(now, node, up, fx),
             ShardInput::Ring(view) => {
                 self.view = Some(view);
-                self.on_hints_ring(now, fx);
-                self.on_exchange_ring(now, fx);
-                self.on_scrub_ring(now, fx);
+                self.on_place(now, fx);
             }
-            ShardInput::Verdict { node, convicted } => {
-                if convicted && !mutant!(VerdictKeptFromShards) {
-                    self.convicted.insert(node);
-                } else {
-                    self.convicted.remove(&node);
-                }
-                self.on_usability(now, node, fx);
-            }
+            ShardInput::Verdict { node, convicted } => self.on_verdict(now, node, convicted, fx),
             ShardInput::Standing(standing) => {
                 self.node = standing.node;
                 self.standing = standing;
-                self.on_hints_ring(now, fx);
-                self.on_exchange_ring(now, fx);
-                self.on_scrub_ring(now, fx);
+                self.on_place(now, fx);
             }
             ShardInput::ReadOnly(reason) => self.read_only = reason,
             ShardInput::Drain => {
                 self.draining = true;
-                self.handoff.stop();
-                self.exchange.stop();
-                self.scrub.stop();
+                self.stop_background();
+                self.stop_tombstone_walk(fx);
             }
             ShardInput::Timer => {
                 self.handle_timer(now, fx);
@@ -301,8 +311,16 @@ impl Shard {
                 self.note_unreadable(now, partition, page.as_ref().err(), fx);
                 self.on_items_read(now, purpose, page, fx);
             }
+            ShardInput::TombstonesRead { purpose, partition, page } => {
+                self.note_unreadable(now, partition, page.as_ref().err(), fx);
+                match purpose {
+                    TombstonePurpose::Find(step) => self.on_tombstones_found(now, step, page, fx),
+                    TombstonePurpose::Stats => self.on_tombstones_read(page, fx),
+                }
+            }
             ShardInput::Hints(order) => self.on_hint_order(now, order, fx),
             ShardInput::Repair(order) => self.on_repair_order(now, order, fx),
+            ShardInput::Tombstones { from, order: TombstoneOrder::Stats } => self.count_tombstones(now, from, fx),
             ShardInput::Fetched { .. } | ShardInput::Paged { .. } | ShardInput::Counted { .. } => {
                 debug_assert!(false, "the drain takes what the disk has read");
             }
@@ -316,6 +334,7 @@ impl Shard {
             Feedback::Done((purpose, result)) => self.on_done(now, purpose, result, fx),
             Feedback::Gathered => self.start_waiting_reads(now, fx),
             Feedback::Trees(purpose, reply) => self.on_trees_told(now, purpose, reply, fx),
+            Feedback::Rounds(asker, rounds) => self.tell_rounds(asker, rounds, fx),
             Feedback::Wiped(wiped) => self.on_wiped(now, &wiped, fx),
             Feedback::Hinted(changes) => self.on_hinted(now, changes, fx),
             Feedback::Committed { synced } => {
@@ -327,9 +346,8 @@ impl Shard {
             Feedback::WriteFailed => {
                 self.drains += 1;
                 self.unwritten_repairs.clear();
-                self.handoff.stop();
-                self.exchange.stop();
-                self.scrub.stop();
+                self.stop_background();
+                self.forget_runners();
                 self.on_write_failed(fx);
             }
         }
@@ -354,6 +372,7 @@ impl Shard {
             Purpose::Merge { asker, sync } => self.on_merged(now, asker, sync, result, fx),
             Purpose::Fetch { asker, known, place } => self.on_fetched(asker, known, place, result, fx),
             Purpose::Transfer { entry, slot } => self.on_transfer_read(now, entry, slot, result, fx),
+            Purpose::Candidate { of, nth } => self.on_candidate_done(now, of, nth, result, fx),
             Purpose::Hint(job) => self.on_hint_found(now, job, result, fx),
             Purpose::HintEnd(job) => self.on_hint_dropped(now, job, result, fx),
             Purpose::Page(_) | Purpose::Range { .. } => debug_assert!(false, "pages are no operations of the store"),
@@ -367,10 +386,14 @@ impl Shard {
         outputs.retain(|output| match output {
             // An asynchronous repair; or what it is for has ended in this drain, and nobody would ever strike it off.
             Output::Request { node, id, .. } if !entries.contains_key(&(*id >> 8)) => {
-                peers.on_sent_untracked(*node, now.time)
+                peers.on_sent_untracked(*node, now.time, rng)
             }
             // Its answer may take as long as the peer's disk does: that is no silence.
-            Output::Request { node, request: PeerRequest::Exchange(_), .. } => peers.on_sent_untracked(*node, now.time),
+            Output::Request {
+                node,
+                request: PeerRequest::Exchange(_) | PeerRequest::Reaping(_) | PeerRequest::Rounds(_),
+                ..
+            } => peers.on_sent_untracked(*node, now.time, rng),
             Output::Request { node, id, .. } => peers.on_sent(*node, *id, now.time, rng),
             Output::Answer { .. } | Output::Respond { .. } => true,
         });
@@ -407,6 +430,8 @@ impl Shard {
             (Work::Hint(_), PeerAnswer::Replicated(replicated)) => {
                 self.on_hint_answer(now, entry, slot, from, &replicated.outcome, fx);
             }
+            (Work::Member(_), PeerAnswer::Reaping(said)) => self.on_member_answer(now, entry, from, said, fx),
+            (Work::Rounds(_), PeerAnswer::Rounds(told)) => self.on_rounds_told(entry, from, told, fx),
             (Work::Ask(_), PeerAnswer::Exchange(answer)) => self.on_exchange_answer(now, entry, from, answer, fx),
             (Work::Transfer(_), PeerAnswer::Replicated(replicated)) => {
                 self.on_transferred(now, entry, slot, from, replicated.outcome, fx);
@@ -419,27 +444,6 @@ impl Shard {
     /// for one of this run.
     fn serving_view(&self) -> Option<&Arc<RingView>> {
         self.view.as_ref().filter(|_| self.standing.trust.generation > Generation(0))
-    }
-
-    /// Whether there is a lane to this node, and nobody holds it for dead.
-    fn is_heard_of(&self, node: NodeId) -> bool {
-        self.reachable.contains(&node) && !self.convicted.contains(&node)
-    }
-
-    /// Whether a request to this node is likely to be answered: it is heard of, and it has not been silent.
-    fn is_usable(&self, node: NodeId) -> bool {
-        node == self.node || self.is_heard_of(node) && !self.peers.is_silent(node, self.time)
-    }
-
-    /// The same for a request that may have been sent there: what probes a silent node does not give up on it for that.
-    fn is_usable_to(&self, entry: u64, node: NodeId) -> bool {
-        self.is_usable(node) || self.is_heard_of(node) && self.peers.is_asked(entry, node)
-    }
-
-    /// The name of a node, for people.
-    fn name_of(&self, node: NodeId) -> String {
-        let member = self.view.as_ref().and_then(|view| view.layout().member(node));
-        member.map_or_else(|| node.to_string(), |member| member.name.clone())
     }
 
     fn fresh_actor(&mut self) -> Actor {

@@ -123,7 +123,9 @@ impl Peers {
     }
 
     /// The same for a request whose answer nobody waits for: silence on it says nothing.
-    pub(super) fn on_sent_untracked(&mut self, node: NodeId, now: Time) -> bool {
+    pub(super) fn on_sent_untracked(&mut self, node: NodeId, now: Time, rng: &mut StdRng) -> bool {
+        // A probe may have failed long ago, and nobody else may have anything to say to the node.
+        self.judge(node, now, rng);
         let lets = self.may_send(node, now);
         self.withheld += u64::from(!lets);
         lets
@@ -345,6 +347,20 @@ mod tests {
         bench.answer(A, entries[0]);
         entries.iter().for_each(|entry| bench.time_out(*entry, 350));
         assert!(!bench.is_silent(A), "it has answered since");
+    }
+
+    /// Nobody waits for the answers, so nobody notices that a probe has failed.
+    #[test]
+    fn a_failed_probe_does_not_hold_up_what_nobody_waits_for() {
+        let mut bench = Bench::new(100);
+        let entry = bench.send(A, 0).unwrap();
+        bench.time_out(entry, 300);
+        let until = bench.rests_until(A, 300);
+        let probe = bench.send(A, until).unwrap();
+        bench.peers.on_ended(probe);
+        let Bench { peers, rng, .. } = &mut bench;
+        assert!(!peers.on_sent_untracked(A, at(until + 50), rng), "the probe is out");
+        assert!((0..100).any(|s| peers.on_sent_untracked(A, at(until + 100 + s * 100), rng)));
     }
 
     #[test]

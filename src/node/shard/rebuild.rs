@@ -59,7 +59,7 @@ impl Rebuild {
 pub struct Rebuilt {
     /// So many,
     pub done: u64,
-    /// of so many.
+    /// of so many, and of partitions whose reaping rounds this node has yet to learn.
     pub of: u64,
 }
 
@@ -81,7 +81,8 @@ impl Shard {
     /// How far this shard is; `None` if the node has its disk, or does not know yet what it had.
     pub fn rebuilt(&self) -> Option<Rebuilt> {
         let whole = self.rebuild.whole.as_ref().filter(|_| self.standing.rebuilding)?;
-        Some(Rebuilt { done: self.rebuild.of - whole.len() as u64, of: self.rebuild.of })
+        // A partition whose round is not known may take nothing in: that is something to be waited for too.
+        Some(Rebuilt { done: self.rebuild.of - whole.len() as u64, of: self.rebuild.of + self.unjoined() as u64 })
     }
 
     /// Leaves that lack a record which had rotted.

@@ -25,8 +25,10 @@ impl Shard {
             self.counters.repairs_sent += to.len() as u64;
         }
         let mut refused = false;
+        let Some(Entry { work: Work::Get(get), .. }) = self.entries.get(&entry) else { return };
+        let is_unwilling = self.read_only.is_some() || !self.is_joined(get.place.address.partition);
         for (slot, node) in to {
-            if node == self.node && self.read_only.is_some() {
+            if node == self.node && is_unwilling {
                 let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
                 get.machine.on_unrepaired(slot, node, false);
                 refused = true;

@@ -9,7 +9,7 @@ use crate::message::{
     Address, Coordinate, Fetch, Fetched, Found, Held, PeerAnswer, PeerRequest, Range, Ranged, Refusal, Replicate,
     Replicated,
 };
-use crate::node::effects::{Effects, Lack, Output, PeerRef, Purpose};
+use crate::node::effects::{Asker, Effects, Lack, Output, PeerRef, Purpose};
 use crate::ring::PreferenceList;
 use crate::storage::merkle::Place;
 use crate::storage::{NewHint, Op, OpFailure, Outcome, Page, Task, object_key};
@@ -42,6 +42,8 @@ impl Shard {
             },
             PeerRequest::Range(range) => self.on_range(from, &range, fx),
             PeerRequest::Exchange(request) => self.on_exchange_request(now, from, request, fx),
+            PeerRequest::Reaping(request) => self.on_reaping(now, Asker::Peer(from), &request, fx),
+            PeerRequest::Rounds(asked) => self.on_ask_rounds(from, &asked, fx),
         }
     }
 
@@ -76,6 +78,7 @@ impl Shard {
         let Replicate { to, sync, object, round, hint_for, .. } = replicate;
         match self.locate(&to, hint_for) {
             Ok(_) if self.read_only.is_some() => self.refuse_replicate(asker, Refusal::ReadOnly, fx),
+            Ok(_) if !self.is_joined(to.partition) => self.refuse_replicate(asker, Refusal::NotReady, fx),
             Ok(key) => {
                 let hint_for = hint_for.filter(|_| !mutant!(StandInKeepsNoHint));
                 let hints = hint_for.map(|target| NewHint::counted(target, self.wall_ms)).into_iter().collect();

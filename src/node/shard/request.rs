@@ -83,7 +83,7 @@ impl Shard {
                 self.start_where(now, from, whereabouts, deadline, fx)?;
             }
             Request::Explain(explain) => self.explain(now, from, &explain, fx)?,
-            Request::Ring | Request::Status | Request::Hints(_) | Request::Repair(_) => {
+            Request::Ring | Request::Status | Request::Hints(_) | Request::Repair(_) | Request::Tombstones(_) => {
                 return Err(ApiError::BadRequest { reason: "a question for the node, not for a shard".into() });
             }
         }

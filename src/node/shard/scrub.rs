@@ -12,9 +12,16 @@ use crate::storage::{Op, OpFailure, Scrubbed, Task, Wiped};
 use crate::types::{NodeId, Now, PartitionId};
 
 impl Shard {
-    /// What an earlier run has left: leaves that lack what was wiped, and partitions that have to be counted.
-    pub fn restore(&mut self, lacking: impl Iterator<Item = Place>, uncounted: BTreeSet<PartitionId>) {
+    /// What an earlier run has left: leaves that lack what was wiped, partitions that have to be counted, and those with a reaping
+    /// round.
+    pub fn restore(
+        &mut self,
+        lacking: impl Iterator<Item = Place>,
+        uncounted: BTreeSet<PartitionId>,
+        rounds: impl Iterator<Item = PartitionId>,
+    ) {
         self.restore_lacking(lacking);
+        self.restore_rounds(rounds);
         // Nothing is begun before the ring is known, which tells the time too.
         self.uncounted = uncounted;
     }
@@ -103,6 +110,7 @@ impl Shard {
             records_hopeless: done.hopeless,
             stretches_wiped: done.stretches,
             leaves_corrected: done.corrected,
+            tombstones_reindexed: done.reindexed,
             scrubs_failed: done.failed,
             scrubs_left: self.scrub.left(),
             leaves_lacking: self.lacking(),

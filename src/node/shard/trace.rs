@@ -254,7 +254,11 @@ impl Shard {
                     match answer {
                         PeerAnswer::Replicated(replicated) => replicated.timing = timing,
                         PeerAnswer::Fetched(fetched) => fetched.timing = timing,
-                        PeerAnswer::Coordinated(_) | PeerAnswer::Ranged(_) | PeerAnswer::Exchange(_) => {}
+                        PeerAnswer::Coordinated(_)
+                        | PeerAnswer::Ranged(_)
+                        | PeerAnswer::Exchange(_)
+                        | PeerAnswer::Reaping(_)
+                        | PeerAnswer::Rounds(_) => {}
                     }
                 }
                 Output::Respond { to, response } => {
@@ -365,7 +369,9 @@ impl Log {
                 self.sent_us = Some(asked_us);
                 (Why::Coordinate, None)
             }
-            PeerRequest::Range(_) | PeerRequest::Exchange(_) => return,
+            PeerRequest::Range(_) | PeerRequest::Exchange(_) | PeerRequest::Reaping(_) | PeerRequest::Rounds(_) => {
+                return;
+            }
         };
         let repair = why == Why::Repair;
         let coordinate = why == Why::Coordinate;
@@ -425,7 +431,7 @@ impl Log {
                 };
                 (None, outcome)
             }
-            PeerAnswer::Ranged(_) | PeerAnswer::Exchange(_) => return,
+            PeerAnswer::Ranged(_) | PeerAnswer::Exchange(_) | PeerAnswer::Reaping(_) | PeerAnswer::Rounds(_) => return,
         };
         // A repeated answer says nothing new, unless the first was a refusal.
         if span.answered_us.is_none() || matches!(span.outcome, Some(SpanOutcome::Refused { .. })) {

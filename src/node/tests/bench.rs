@@ -9,14 +9,17 @@ use std::time::Duration;
 use crate::antientropy::config::{ExchangeConfig, HintsConfig};
 use crate::api::{self, Deadline, Put, PutHeader, Request, Response, Trace};
 use crate::message::{
-    Address, Fetch, Fetched, Found, Held, PeerAnswer, PeerRequest, Reason, Refusal, Replicate, Replicated,
+    Address, Fetch, Fetched, Found, Held, PeerAnswer, PeerRequest, Reaping, ReapingStep, Reason, Refusal, Replicate,
+    Replicated, TreeKey,
 };
 use crate::node::{ClientRef, ColdRead, Core, Host, Output, PeerRef, ShardConfig, ShardCounters, ShardInput, Standing};
 use crate::quorum::{HedgeAfter, Level};
-use crate::ring::{Layout, Member, Partitions, PreferenceList, RingView, Weight};
-use crate::storage::merkle::Forest;
-use crate::storage::{Engine, Family, MemoryConfig, MemoryEngine, OpFailure, Rounds, ScanLimit, StorageError};
-use crate::types::{BatchNumber, Bucket, Generation, Key, NodeId, Now, PartitionId, Round, Time, WriteId};
+use crate::ring::{Layout, Member, Partitions, PreferenceList, RingView, Weight, token_of};
+use crate::storage::merkle::{Forest, TreeId};
+use crate::storage::{
+    Engine, Family, MemoryConfig, MemoryEngine, OpFailure, Rounds, ScanLimit, StorageError, object_key,
+};
+use crate::types::{BatchNumber, Bucket, Generation, Key, NodeId, NodeRun, Now, PartitionId, Round, Time, WriteId};
 use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling, Trust};
 
 /// The node whose shard it is, of five.
@@ -257,7 +260,16 @@ impl Bench {
     fn peer(&mut self, request: PeerRequest) -> Vec<String> {
         self.next += 1;
         let from = PeerRef { node: NodeId(2), lane: 2, id: self.next };
-        self.input(ShardInput::Peer { from, arrived: None, request })
+        self.input(ShardInput::Peer { from, generation: Generation(1), arrived: None, request })
+    }
+
+    /// A runner asks about this tombstone.
+    pub fn reaping(&mut self, step: ReapingStep, dead: &Object) -> Vec<String> {
+        let Address { ring, partition, bucket, key } = &self.to;
+        let token = token_of(bucket, key.as_bytes());
+        let whole = object_key(*partition, token, bucket, key).into();
+        let (tree, candidates) = (TreeId { partition: *partition, n: 3 }, vec![(TreeKey::of(&whole), dead.digest())]);
+        self.peer(PeerRequest::Reaping(Reaping { ring: *ring, tree, step, candidates }))
     }
 
     /// A peer sends what it has read in that round.
@@ -347,7 +359,7 @@ impl Bench {
     /// What is on its way from a peer: the answer to what it was asked last, or to what `asked` was.
     pub fn answer_of(&self, from: &str, asked: &str, answer: PeerAnswer) -> ShardInput {
         let (id, _) = &self.asked[&self.node(asked)];
-        ShardInput::Answer { from: self.node(from), id: *id, answer }
+        ShardInput::Answer { from: NodeRun { node: self.node(from), generation: Generation(1) }, id: *id, answer }
     }
 
     pub fn answer(&mut self, from: &str, answer: PeerAnswer) -> Vec<String> {
@@ -475,6 +487,7 @@ fn config() -> ShardConfig {
         antientropy: ExchangeConfig {
             interval: Duration::ZERO,
             scrub_interval: Duration::ZERO,
+            reap_interval: Duration::ZERO,
             ..ExchangeConfig::default()
         },
         hints: HintsConfig::default(),

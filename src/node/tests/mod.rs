@@ -6,8 +6,12 @@ mod forwarding;
 mod puts;
 mod reads;
 mod repairs;
+mod runs;
+
 mod slowness;
 mod spans;
+mod tombstones;
+mod vouching;
 mod whereabouts;
 
 use self::bench::Bench;

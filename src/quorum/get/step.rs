@@ -36,6 +36,10 @@ pub struct GetTerms {
     pub blocking: bool,
     /// The result must cover this.
     pub after: Option<CausalContext>,
+    /// The stand-ins are all members that are no primaries.
+    pub everybody: bool,
+    /// A look again, after [`GetVerdict::LookAgain`]: that no primary holds anything is an answer.
+    pub second: bool,
 }
 
 /// A node that is to be asked what it holds.
@@ -98,6 +102,9 @@ pub enum GetVerdict {
     },
     /// Enough have answered, and what they hold is older than what the reader has seen.
     Stale,
+    /// Nobody holds anything of what the reader has seen, and it may have been reaped: that is known once all primaries are asked once
+    /// more.
+    LookAgain,
     /// Enough have answered, and too few primaries hold the result on their disks.
     Unrepaired {
         /// How many do.

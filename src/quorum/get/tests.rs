@@ -21,6 +21,8 @@ fn terms(r: u8) -> GetTerms {
         all: false,
         blocking: false,
         after: None,
+        everybody: true,
+        second: false,
     }
 }
 
@@ -379,6 +381,45 @@ fn nothing_anywhere_is_no_answer_to_a_token() {
         get.on_reply(Slot(2), NodeId(3), Found::Nothing, Round::default(), rebuilding);
         assert_eq!(step(&mut get), told(GetVerdict::Stale));
     }
+}
+
+/// With a round met, it may have been reaped: once all others have been asked too, all primaries are asked once more.
+#[test]
+fn nothing_anywhere_may_have_been_reaped_and_is_looked_for_again() {
+    let after = Some(object(7).context().clone());
+    let pass = |by_stand_in: Found, everybody: bool, round: u64, rebuilding: bool| {
+        let stand_ins = vec![NodeId(4)];
+        let mut get = get(GetTerms { after: after.clone(), stand_ins, everybody, ..terms(1) });
+        reply(&mut get, 0, Found::Nothing);
+        step(&mut get);
+        reply(&mut get, 1, Found::Nothing);
+        get.on_reply(Slot(2), NodeId(3), Found::Nothing, Round(round), false);
+        assert_eq!(step(&mut get), asks(&[stand_in(0, NodeId(4))]));
+        get.on_reply(Slot(0), NodeId(4), by_stand_in, Round::default(), rebuilding);
+        (step(&mut get), get)
+    };
+    let told_by = |found: Found| pass(found, true, 1, false).0;
+    assert_eq!(told_by(Found::Nothing), told(GetVerdict::LookAgain));
+    assert_eq!(told_by(found(&object(6))), told(GetVerdict::Stale), "a stand-in has something");
+    assert_eq!(pass(Found::Nothing, false, 1, false).0, told(GetVerdict::Stale), "others were not asked");
+    assert_eq!(pass(Found::Nothing, true, 0, false).0, told(GetVerdict::Stale), "nothing was ever reaped");
+    assert_eq!(pass(Found::Nothing, true, 1, true).0, told(GetVerdict::Stale), "the stand-in has lost its disk");
+    let again = pass(Found::Nothing, true, 1, false).1.terms_to_look_again();
+    for (rebuilding, verdict) in [(false, answer(None, &[0, 1, 2], &[])), (true, GetVerdict::Stale)] {
+        let mut get = get(again.clone());
+        reply(&mut get, 0, Found::Nothing);
+        step(&mut get);
+        reply(&mut get, 1, Found::Nothing);
+        assert_eq!(step(&mut get).verdict, None, "one has not been heard");
+        get.on_reply(Slot(2), NodeId(3), Found::Nothing, Round::default(), rebuilding);
+        assert_eq!(step(&mut get), told(verdict));
+    }
+    let mut get = get(again);
+    reply(&mut get, 0, Found::Nothing);
+    step(&mut get);
+    reply(&mut get, 1, Found::Nothing);
+    reply(&mut get, 2, found(&object(6)));
+    assert_eq!(step(&mut get).verdict, Some(GetVerdict::Stale), "one has something older by now");
 }
 
 #[cfg(feature = "mutants")]

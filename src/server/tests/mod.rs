@@ -6,6 +6,7 @@ mod faults;
 mod hints;
 mod lifecycle;
 mod repair;
+mod tombstones;
 mod trace;
 
 use std::future::Future;

@@ -108,13 +108,13 @@ impl Disk for RocksDisk {
         }
     }
 
-    fn survey(&self) -> Vec<(Bytes, Bytes)> {
+    fn survey_of(&self, family: Family) -> Vec<(Bytes, Bytes)> {
         let mut all = Vec::new();
         let mut visit = |key: &[u8], record: &[u8]| {
             all.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(record)));
             ControlFlow::Continue(())
         };
-        let scanned = self.engine().scan(Family::Objects, &[], None, ScanLimit::NONE, &mut visit);
+        let scanned = self.engine().scan(family, &[], None, ScanLimit::NONE, &mut visit);
         scanned.unwrap_or_else(|error| panic!("a sound disk is read: {error}"));
         all
     }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::gossip::MemberState;
-use crate::message::{GossipDelta, HelloAnswer, HelloRefusal};
-use crate::types::{ClusterId, RingVersion};
+use crate::message::{GossipDelta, Hello, HelloAnswer, HelloRefusal, PROTOCOL};
+use crate::types::{BatchNumber, ClusterId, Generation, Nonce, RingVersion};
 
 fn settled(seed: u64, nodes: usize, loss: f64) -> GossipWorld {
     let mut world = GossipWorld::new(seed, nodes, GossipConfig::default());
@@ -161,6 +161,50 @@ fn whoever_is_no_member_is_turned_away_though_it_welcomes() {
         control.handle(now, ControlInput::LinkDown { link }, &mut fx);
         assert!(fx.routes.is_empty(), "there was none");
     }
+}
+
+/// An old process of a disk that was taken for lost wakes up: whoever has granted its successor neither keeps its link nor dials it.
+#[test]
+fn links_with_earlier_runs_are_closed_and_none_are_made() {
+    let mut world = settled(10, 3, 0.0);
+    let now = Now { time: world.now, wall_ms: 0 };
+    let control = world.nodes[0].control.as_mut().unwrap();
+    let node = id_of(1);
+    let hello = |generation: u64, disk: u64, stored: u64| {
+        ControlMessage::Hello(Hello {
+            protocol: PROTOCOL,
+            cluster: None,
+            node,
+            name: name_of(1),
+            disk: DiskId(disk),
+            stored: Generation(stored),
+            generation: Generation(generation),
+            nonce: Nonce(generation),
+            recovered: BatchNumber(0),
+            rebuilding: disk > 1,
+            took_over: Generation(if disk > 1 { generation } else { 0 }),
+        })
+    };
+    let welcome = |generation: u64| {
+        let (name, disk, generation) = (name_of(1), DiskId(1), Generation(generation));
+        ControlMessage::HelloAnswer(HelloAnswer::Welcome { node, name, disk, generation, rebuilding: false })
+    };
+    let mut say = |link: u64, dialed: bool, message: ControlMessage| {
+        let (link, mut fx) = (LinkId(link), ControlEffects::default());
+        let dialed = dialed.then(|| "10.9.9.9:7400".to_owned());
+        control.handle(now, ControlInput::LinkUp { link, dialed, certified: name_of(1) }, &mut fx);
+        let mut fx = ControlEffects::default();
+        control.handle(now, ControlInput::Message { link, id: 0, message }, &mut fx);
+        let closed: Vec<u64> = fx.close.iter().map(|(link, _)| link.0).collect();
+        let met: Vec<u64> = fx.met.iter().map(|run| run.generation.0).collect();
+        (fx.admit.len(), met, closed)
+    };
+    let (admitted, met, before) = say(901, false, hello(100, 7, 0));
+    assert_eq!((admitted, met, before.len()), (1, vec![100], 2), "both had dialed");
+    let (admitted, met, closed) = say(902, false, hello(105, 8, 0));
+    assert_eq!((admitted, met, closed), (1, vec![105], [&before[..], &[901]].concat()), "its successor says hello");
+    let (_, _, closed) = say(903, true, welcome(100));
+    assert_eq!(closed, [903], "the old process answers where it was");
 }
 
 /// The first node dials somebody who refuses it: whether it ends, and how many strangers it has met.

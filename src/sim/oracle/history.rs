@@ -152,6 +152,13 @@ pub enum Event {
         /// The key.
         key: KeyId,
     },
+    /// Tombstones are deleted, and with them the last trace of what they replaced: a reader may be shown nothing of it from now on.
+    Reaped {
+        /// The key.
+        key: KeyId,
+        /// The tombstones.
+        tombstones: Vec<Shown>,
+    },
     /// A fault became active; several may be at once.
     FaultBegan,
     /// One of the active faults ended.
@@ -160,7 +167,7 @@ pub enum Event {
     Final {
         /// The key.
         key: KeyId,
-        /// All siblings and tombstones, those tombstones included that were reaped and that nothing else here replaced.
+        /// All siblings and tombstones.
         siblings: Vec<Shown>,
     },
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::history::{Conflict, Event, History, Holder, KeyId, Label, OpId, Shown};
-use super::ledger::{Ack, Answer, Clash, Fate, Ledger, Write};
+use super::ledger::{Ack, Answer, Clash, Fate, Ledger, Reaped, Write};
 use super::losses::Losses;
 use super::past::{EffectId, EffectSet};
 use super::sight::{Body, Id, List, Seconds, Sight};
@@ -101,6 +101,7 @@ impl<'h> Judge<'h> {
                 let before = self.ledger.key_mut(*key).end.replace((sight, answer));
                 assert!(before.is_none(), "key {} ends twice", key.0);
             }
+            Event::Reaped { key, tombstones } => self.on_reaped(index, *key, tombstones)?,
             Event::Settled { op, replicas } => self.ledger.on_settled(self.now, *op, *replicas),
             Event::Wiped { node } => self.losses.on_wiped(*node, self.now),
             Event::PowerLost { node } => self.losses.on_power_lost(*node, self.now),
@@ -120,7 +121,51 @@ impl<'h> Judge<'h> {
         self.ledger.on_sight(sight);
         let seen = self.check_antichain(sight, &effects)?;
         self.check_twins(sight)?;
+        self.check_reaped(sight, &effects)?;
         Ok(Answer { siblings: sight.siblings.len(), seen })
+    }
+
+    /// Tombstones are deleted for good.
+    fn on_reaped(&mut self, index: usize, key: KeyId, tombstones: &'h [Shown]) -> Result<(), Breach> {
+        let sight = Sight { read: None, at: self.now, event: index, key, siblings: tombstones };
+        let effects = self.check_labels(sight)?;
+        self.check_written(sight)?;
+        let mut replaced = EffectSet::default();
+        tombstones.iter().for_each(|shown| replaced.merge(&self.begun(shown).past));
+        let mut gone = replaced.clone();
+        effects.iter().for_each(|effect| gone.insert(*effect));
+        self.ledger.key_mut(key).reaped.push(Reaped { at: self.now, replaced, gone });
+        Ok(())
+    }
+
+    /// No resurrection: what a reaped tombstone had replaced is not shown again.
+    fn check_reaped(&self, sight: Sight<'h>, effects: &[EffectId]) -> Result<(), Breach> {
+        let (since, reach) = sight.read.map_or((sight.at, 1), |op| self.ledger.read_reach(op));
+        // A page of a scan was begun before it is told of.
+        if reach == 0 {
+            return Ok(());
+        }
+        let reaped = self.ledger.key(sight.key).reaped.iter().filter(|reaped| reaped.at <= since);
+        for reaped in reaped {
+            let back = sight.siblings.iter().zip(effects).find(|(_, effect)| reaped.replaced.contains(**effect));
+            if let Some((shown, _)) = back {
+                let why = format!("what had replaced {} was reaped at {}", self.begun(shown), Seconds(reaped.at));
+                return Err(Breach {
+                    invariant: Invariant::NoResurrection,
+                    key: sight.key,
+                    writes: vec![shown.write],
+                    evidence: format!("on key {}, {sight}; {why}", sight.key.0),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The writes of what a reader was shown, and of what has been reaped, which nobody is shown any more.
+    fn accounted(&self, key: KeyId, seen: &EffectSet) -> BTreeSet<WriteId> {
+        let record = self.ledger.key(key);
+        let gone = record.reaped.iter().flat_map(|reaped| reaped.gone.iter());
+        seen.iter().chain(gone).map(|effect| record.effects.write_of(effect)).collect()
     }
 
     /// Dot uniqueness. The effects that the labels name, in the order of the siblings.
@@ -237,7 +282,8 @@ impl<'h> Judge<'h> {
     fn check_lost(&self) -> Result<(), Breach> {
         let mut kept = BTreeSet::new();
         for key in self.ledger.keys() {
-            for effect in key.end.iter().flat_map(|(_, end)| end.seen.iter()) {
+            let gone = key.reaped.iter().flat_map(|reaped| reaped.gone.iter());
+            for effect in key.end.iter().flat_map(|(_, end)| end.seen.iter()).chain(gone) {
                 kept.insert(key.effects.write_of(effect));
             }
         }
@@ -260,13 +306,12 @@ impl<'h> Judge<'h> {
         Ok(())
     }
 
-    /// Whether something of the end was not replaced by the write.
+    /// Whether something of the end, or that was reaped, was not replaced by the write.
     fn is_newer(&self, end: &Sight<'h>, write: &Write<'h>) -> bool {
         let key = self.ledger.key(end.key);
-        end.siblings.iter().any(|shown| {
-            let effect = key.effects.known(shown.label);
-            effect.is_some_and(|effect| !write.past.contains(effect))
-        })
+        let left = end.siblings.iter().filter_map(|shown| key.effects.known(shown.label));
+        let gone = key.reaped.iter().flat_map(|reaped| reaped.gone.iter());
+        left.chain(gone).any(|effect| !write.past.contains(effect))
     }
 
     /// Whether every holder of every acknowledgement of `write` lost its copy since.
@@ -274,6 +319,11 @@ impl<'h> Judge<'h> {
         // an acknowledgement that nobody stands for excuses nothing
         let any = write.acks.iter().any(|ack| !ack.by.is_empty());
         any && write.acks.iter().all(|ack| ack.by.iter().all(|holder| self.has_lost(write, ack, *holder)))
+    }
+
+    /// Whether a write may be on no disk any more: all who acknowledged it have lost it; of one that nobody acknowledged, anybody.
+    fn may_be_lost(&self, write: &Write<'h>) -> bool {
+        self.is_excused(write) || write.acks.is_empty() && self.losses.any(write.key, write.begun)
     }
 
     /// Whether a holder lost its copy since it acknowledged it.
@@ -289,8 +339,12 @@ impl<'h> Judge<'h> {
         let writes = |effects: &EffectSet| -> BTreeSet<WriteId> {
             effects.iter().map(|effect| record.effects.write_of(effect)).collect()
         };
-        let (Some(demand), seen) = (demand, writes(&answer.seen)) else { return Ok(()) };
-        match writes(demand).difference(&seen).next() {
+        let (Some(demand), seen) = (demand, self.accounted(sight.key, &answer.seen)) else { return Ok(()) };
+        // That there is nothing may be said where something was reaped: what was lost with it is not told apart.
+        let is_answer = sight.siblings.is_empty() && !record.reaped.is_empty();
+        let may_miss =
+            |write: &WriteId| is_answer && self.ledger.write(*write).is_some_and(|write| self.may_be_lost(write));
+        match writes(demand).difference(&seen).find(|write| !may_miss(write)) {
             None => Ok(()),
             Some(&missed) => Err(Breach {
                 invariant: Invariant::Sessions,
@@ -307,7 +361,7 @@ impl<'h> Judge<'h> {
         let (begun, asked) = self.ledger.read_reach(op);
         let reach = asked.saturating_sub(stood_in);
         let record = self.ledger.key(sight.key);
-        let seen: BTreeSet<WriteId> = answer.seen.iter().map(|effect| record.effects.write_of(effect)).collect();
+        let seen = self.accounted(sight.key, &answer.seen);
         for settled in self.ledger.settled(sight.key) {
             let meets = settled.at <= begun && settled.replicas + reach > self.replicas;
             if !meets || record.conflict == Conflict::LastWriteWins || self.losses.any_disk(sight.key, settled.at) {
@@ -337,7 +391,7 @@ impl<'h> Judge<'h> {
         if reach == 0 || record.conflict == Conflict::LastWriteWins {
             return Ok(());
         }
-        let seen: BTreeSet<WriteId> = answer.seen.iter().map(|effect| record.effects.write_of(effect)).collect();
+        let seen = self.accounted(sight.key, &answer.seen);
         for write in self.ledger.acked(sight.key).filter(|write| !seen.contains(&write.id)) {
             let before = write.acks.iter().filter(|ack| ack.at <= begun);
             let holders: BTreeSet<u16> = before

@@ -93,6 +93,8 @@ pub(super) struct Record<'h> {
     pub(super) conflict: Conflict,
     pub(super) effects: Effects,
     pub(super) end: Option<(Sight<'h>, Answer)>,
+    /// What has been reaped: tombstones, and with them what they had replaced.
+    pub(super) reaped: Vec<Reaped>,
     /// Its acknowledged writes, by their places in the ledger.
     acked: Vec<usize>,
 }
@@ -109,6 +111,16 @@ pub(super) struct Ledger<'h> {
     demands: BTreeMap<OpId, EffectSet>,
     /// What is on many disks, by key, the newest last.
     settled: BTreeMap<KeyId, Vec<Settled>>,
+}
+
+/// Tombstones that were deleted.
+#[derive(Clone, Debug)]
+pub(super) struct Reaped {
+    pub(super) at: Time,
+    /// What they had replaced.
+    pub(super) replaced: EffectSet,
+    /// That, and they themselves.
+    pub(super) gone: EffectSet,
 }
 
 /// What a read showed when that was on the disks of so many replicas.
@@ -128,6 +140,7 @@ impl<'h> Ledger<'h> {
             conflict: *conflict,
             effects: Effects::default(),
             end: None,
+            reaped: Vec::new(),
             acked: Vec::new(),
         };
         let keys = history.keys.iter().map(record).collect();

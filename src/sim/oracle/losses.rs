@@ -32,6 +32,11 @@ impl Losses {
         self.wiped.values().chain(rotten).any(|at| *at >= since)
     }
 
+    /// Whether any node lost anything of `key`, on its disk or on its way there, at `since` or later.
+    pub(super) fn any(&self, key: KeyId, since: Time) -> bool {
+        self.any_disk(key, since) || self.power_lost.values().any(|at| *at >= since)
+    }
+
     /// Whether `holder`, or its heir, lost what it may have held of `key` at `since` or later. What an heir has taken over
     /// is on its disk.
     pub(super) fn excuse(&self, holder: Holder, key: KeyId, since: Time) -> bool {

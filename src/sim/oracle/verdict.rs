@@ -22,11 +22,13 @@ pub enum Invariant {
     DotUniqueness,
     /// A read that demands what a session has seen shows it, or what replaced it.
     Sessions,
+    /// What a tombstone had replaced is shown by no read that began after it was reaped, and is nowhere at the end.
+    NoResurrection,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 7] = [
+    pub const ALL: [Invariant; 8] = [
         Invariant::NoLostWrite,
         Invariant::QuorumRead,
         Invariant::NoPhantom,
@@ -34,6 +36,7 @@ impl Invariant {
         Invariant::SiblingBound,
         Invariant::DotUniqueness,
         Invariant::Sessions,
+        Invariant::NoResurrection,
     ];
 }
 
@@ -44,6 +47,7 @@ impl Invariant {
             Invariant::NoLostWrite | Invariant::QuorumRead => 1,
             Invariant::NoPhantom => 2,
             Invariant::Antichain => 3,
+            Invariant::NoResurrection => 5,
             Invariant::Sessions => 6,
             Invariant::SiblingBound => 7,
             Invariant::DotUniqueness => 8,
@@ -60,6 +64,7 @@ impl Invariant {
             Invariant::SiblingBound => "sibling bound",
             Invariant::DotUniqueness => "dot uniqueness",
             Invariant::Sessions => "sessions",
+            Invariant::NoResurrection => "no resurrection",
         }
     }
 }

@@ -21,7 +21,7 @@ pub(super) const CAPACITY_BYTES: u64 = 1 << 40;
 pub(super) struct Disk {
     pub(super) config: MemoryConfig,
     rng: Xoshiro256PlusPlus,
-    pub(super) families: [BTreeMap<Bytes, Bytes>; 4],
+    pub(super) families: [BTreeMap<Bytes, Bytes>; Family::ALL.len()],
     /// Writes in the log, as RocksDB counts them: one for each operation of a batch.
     pub(super) number: u64,
     /// How to take each unsynced batch back, oldest first.
@@ -33,7 +33,7 @@ pub(super) struct Disk {
     pub(super) armed: Armed,
     /// What cannot be read.
     pub(super) rot: Rot,
-    resident: [Resident; 4],
+    resident: [Resident; Family::ALL.len()],
     pub(super) free_bytes: u64,
     pub(super) failures: Failures,
 }

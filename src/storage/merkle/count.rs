@@ -3,6 +3,7 @@
 //! A [`Watch`] begins when everything written before is in the engine. What a write changes from then on is noted: of each
 //! key the newest item. A scan that begins later sees everything that is not noted as it still is, so the true sum is that of
 //! the scanned items that were not touched and of the newest of those that were. Nothing is locked, and nothing is tried again.
+//! The index of tombstones is held against the same records (`index.rs`).
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow, Range};
@@ -10,9 +11,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::index::{Mend, mends};
 use super::{ItemHash, ItemHasher, Leaves, Stretch, TreeId, TreeShape};
 use crate::storage::keys::token_of;
-use crate::storage::{Engine, Family, OpFailure, Record, ScanLimit, StorageError};
+use crate::storage::{Engine, Family, OpFailure, Record, ScanLimit, StorageError, TombstoneEntry};
 use crate::types::PartitionId;
 
 /// Leaves that are counted at a time, at most.
@@ -55,6 +57,12 @@ pub struct Counted {
     pub rotten: Vec<(Bytes, Place)>,
     /// Where nothing could be read.
     pub unreadable: Vec<Stretch>,
+    /// Entries of the index of tombstones that are not what these records say.
+    pub mends: Vec<Mend>,
+    /// Where the index could not be read: what it has there goes, and what it has to say is in `mends`.
+    pub lost_index: Option<Stretch>,
+    /// The disk has failed to answer about the index.
+    pub index_failed: bool,
     /// Records that were looked at.
     pub records: u64,
     /// Their bytes.
@@ -89,13 +97,15 @@ pub fn count_leaves(engine: &dyn Engine, spec: CountSpec) -> Result<Counted, OpF
             }
         }
     }
-    Ok(reader.finish())
+    Ok(reader.finish(engine))
 }
 
 /// What has been read so far.
 struct Reader {
     spec: CountSpec,
     counted: Counted,
+    /// Records with nothing but tombstones, and what the index is to say of them.
+    sole: BTreeMap<Bytes, TombstoneEntry>,
     /// The leaf that is being read: those before it are whole.
     leaf: u32,
     /// The key that was read last, since the scan began.
@@ -104,10 +114,9 @@ struct Reader {
 
 impl Reader {
     fn new(spec: CountSpec) -> Reader {
-        let (partition, of, leaf) = (spec.partition, spec.of.clone(), spec.of.start);
-        let (items, rotten, unreadable) = (Vec::new(), Vec::new(), Vec::new());
-        let counted = Counted { partition, of, items, rotten, unreadable, records: 0, bytes: 0 };
-        Reader { spec, counted, leaf, last: None }
+        let counted = Counted::nothing(spec.partition, spec.of.clone());
+        let leaf = spec.of.start;
+        Reader { spec, counted, sole: BTreeMap::new(), leaf, last: None }
     }
 
     fn read(&mut self, engine: &dyn Engine, from: &[u8], end: &[u8]) -> Result<(), StorageError> {
@@ -116,7 +125,7 @@ impl Reader {
     }
 
     fn take(&mut self, key: &[u8], record: &[u8]) -> ControlFlow<()> {
-        let Reader { spec, counted, leaf, last } = self;
+        let Reader { spec, counted, sole, leaf, last } = self;
         let key = Bytes::copy_from_slice(key);
         *last = Some(key.clone());
         let Some((tree, token)) = spec.shape.place(&key) else { return ControlFlow::Continue(()) };
@@ -131,6 +140,7 @@ impl Reader {
         match Record::decode(Bytes::copy_from_slice(record)) {
             Ok(record) => {
                 let hash = spec.hasher.hash(&key, &record.object);
+                sole.extend(TombstoneEntry::of(&record).map(|entry| (key.clone(), entry)));
                 counted.items.push((key, (tree, at), hash));
             }
             Err(_) => counted.rotten.push((key, (tree, at))),
@@ -159,12 +169,48 @@ impl Reader {
         counted.of.end = leaf + 1;
     }
 
-    fn finish(self) -> Counted {
-        let Reader { spec, mut counted, .. } = self;
+    /// Holds the index of tombstones against what was read.
+    fn finish(self, engine: &dyn Engine) -> Counted {
+        let Reader { spec, mut counted, mut sole, .. } = self;
         let unreadable = std::mem::take(&mut counted.unreadable).into_iter();
         counted.unreadable = unreadable.filter_map(|stretch| stretch.within(&spec, counted.of.end)).collect();
+        let (_, end) = spec.shape.leaf_bounds(spec.partition, counted.of.end - 1, spec.leaves);
+        sole.retain(|key, _| key[..] < end[..]);
+        let found = mends(engine, &spec.shape, spec.leaves, &counted, sole);
+        (counted.mends, counted.lost_index, counted.index_failed) = (found.mends, found.lost, found.failed);
         counted
     }
+}
+
+impl Counted {
+    fn nothing(partition: PartitionId, of: Range<u32>) -> Counted {
+        Counted {
+            partition,
+            of,
+            items: Vec::new(),
+            rotten: Vec::new(),
+            unreadable: Vec::new(),
+            mends: Vec::new(),
+            lost_index: None,
+            index_failed: false,
+            records: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Whether it cannot be told what stands under a key, in the leaves that were counted.
+    pub(super) fn is_unknown(&self, key: &[u8]) -> bool {
+        self.rotten.binary_search_by(|(rotten, _)| rotten[..].cmp(key)).is_ok()
+            || self.unreadable.iter().any(|stretch| stretch.start[..] <= *key && *key < stretch.end[..])
+    }
+}
+
+/// What stands under a key that was written since: its leaf, its item, and what the index of tombstones is to say.
+#[derive(Debug)]
+struct Touched {
+    place: Place,
+    item: Option<ItemHash>,
+    entry: Option<TombstoneEntry>,
 }
 
 /// Notes what changes in some leaves of a partition while they are counted.
@@ -172,7 +218,7 @@ impl Reader {
 pub(super) struct Watch {
     partition: PartitionId,
     of: Range<u32>,
-    touched: BTreeMap<Bytes, (Place, Option<ItemHash>)>,
+    touched: BTreeMap<Bytes, Touched>,
     most: usize,
 }
 
@@ -182,9 +228,10 @@ impl Watch {
     }
 
     /// What stands under a key from now on; `None`: nothing.
-    pub fn note(&mut self, key: &[u8], place: Place, item: Option<ItemHash>) {
+    pub fn note(&mut self, key: &[u8], place: Place, item: Option<ItemHash>, record: Option<&Record>) {
         if place.0.partition == self.partition && self.of.contains(&place.1) && self.touched.len() <= self.most {
-            self.touched.insert(Bytes::copy_from_slice(key), (place, item));
+            let entry = record.and_then(TombstoneEntry::of);
+            self.touched.insert(Bytes::copy_from_slice(key), Touched { place, item, entry });
         }
     }
 
@@ -196,12 +243,27 @@ impl Watch {
         let mut sums: BTreeMap<Place, u128> = BTreeMap::new();
         let scanned = counted.items.iter().filter(|(key, ..)| !self.touched.contains_key(key));
         let scanned = scanned.map(|(_, place, hash)| (*place, *hash));
-        let touched = self.touched.values().filter_map(|(place, item)| Some((*place, (*item)?)));
+        let touched = self.touched.values().filter_map(|touched| Some((touched.place, touched.item?)));
         for (place, hash) in scanned.chain(touched.filter(|((_, leaf), _)| counted.of.contains(leaf))) {
             let sum = sums.entry(place).or_default();
             *sum = sum.wrapping_add(hash.0);
         }
         Some(sums)
+    }
+
+    /// What the index of tombstones is to say of a key that was written since; `None`: it was not.
+    pub fn newest_entry(&self, key: &[u8]) -> Option<Option<TombstoneEntry>> {
+        self.touched.get(key).map(|touched| touched.entry)
+    }
+
+    /// Keys in `[start, end)` that were written since and hold nothing but tombstones.
+    pub fn entries_within<'a>(
+        &'a self,
+        start: &'a Bytes,
+        end: &'a Bytes,
+    ) -> impl Iterator<Item = (&'a Bytes, TombstoneEntry)> {
+        let range = (Bound::Included(start), Bound::Excluded(end));
+        self.touched.range::<Bytes, _>(range).filter_map(|(key, touched)| Some((key, touched.entry?)))
     }
 
     /// Keys that were rotten, and that nothing has been written under since.

@@ -10,6 +10,7 @@ use super::count::{COUNTED_LEAVES, CountSpec, Counted, Place, Watch};
 use super::disk::{
     CHECKPOINT, DIFFERENCE, Difference, UNKNOWN, batch_key, encode_checkpoint, encode_differences, tree_key,
 };
+use super::index::mend_index;
 use super::marks::Marks;
 use super::{Forest, ItemHash, ItemHasher, Leaves, SumsSpec, Tree, TreeId, TreeShape};
 use crate::storage::{Batch, Family, Record};
@@ -38,6 +39,8 @@ struct Counting {
 pub struct Settled {
     /// Leaves whose sums were wrong.
     pub corrected: u64,
+    /// Entries of the index of tombstones that were not what the records say.
+    pub reindexed: u64,
     /// Whether it was of use: not if too much has changed meanwhile.
     pub exact: bool,
 }
@@ -147,9 +150,9 @@ impl Trees {
         };
         let leaf = shape.leaf_of(token, self.leaves);
         let mut hash = |record: Option<&Record>| record.map(|record| self.hasher.hash(key, &record.object));
-        let (old, new) = (hash(old), hash(new));
+        let (old, record, new) = (hash(old), new, hash(new));
         if let Some(watch) = &mut self.watch {
-            watch.note(key, (tree, leaf), new);
+            watch.note(key, (tree, leaf), new, record);
         }
         let sum = |item: Option<ItemHash>| item.map_or(0, |item| item.0);
         let difference = sum(new).wrapping_sub(sum(old));
@@ -179,7 +182,7 @@ impl Trees {
         let leaf = self.shape.as_ref()?.leaf_of(token, self.leaves);
         let place = (tree, leaf);
         if let Some(watch) = &mut self.watch {
-            watch.note(key, place, None);
+            watch.note(key, place, None, None);
         }
         self.mark_wiped(place, lacks, batch);
         Some(place)
@@ -270,6 +273,7 @@ impl Trees {
     ) -> Settled {
         let Some(watch) = self.watch.take().filter(|_| !self.failed) else { return Settled::default() };
         let (Some(sums), Some(shape)) = (watch.sums(counted), self.shape.clone()) else { return Settled::default() };
+        let reindexed = mend_index(counted, &watch, batch);
         let rotten: BTreeSet<Place> = watch.rotten(counted).map(|(_, place)| *place).collect();
         let mut corrected = 0;
         for tree in shape.trees_of(counted.partition) {
@@ -295,7 +299,7 @@ impl Trees {
                 self.marks.set(place, |mark| mark.uncounted = false, self.leaves, batch);
             }
         }
-        Settled { corrected, exact: true }
+        Settled { corrected, reindexed, exact: true }
     }
 
     fn go_on_counting(&mut self, tree: TreeId, counted: &Counted, sum: impl Fn(u32) -> u128, batch: &mut Batch) {

@@ -15,7 +15,7 @@ pub struct RocksConfig {
     /// How tables are compressed.
     pub compression: Compression,
     /// Bytes of one memtable of objects; the other families' are a quarter. Up to three of a family exist while two
-    /// are being flushed, so 5.25 times this is the most that they take. Larger ones mean fewer compactions and
+    /// are being flushed, so six times this is the most that they take. Larger ones mean fewer compactions and
     /// a longer replay at start.
     pub write_buffer_bytes: usize,
     /// Threads for flushes and compactions, at least 2. Too few, and writes stall.
@@ -46,8 +46,8 @@ impl Default for RocksConfig {
 impl RocksConfig {
     /// Bytes that all memtables take at most.
     pub fn memtable_bytes(&self) -> u64 {
-        // three of objects, and three of a quarter for each of the three other families
-        (self.write_buffer_bytes as u64).saturating_mul(21) / 4
+        // three of objects, and three of a quarter for each of the four other families
+        (self.write_buffer_bytes as u64).saturating_mul(6)
     }
 
     /// Options of the database as a whole.
@@ -87,7 +87,7 @@ impl RocksConfig {
         options.set_max_write_buffer_number(3);
         options.set_write_buffer_size(match family {
             Family::Objects => self.write_buffer_bytes,
-            Family::Hints | Family::Merkle | Family::Meta => self.write_buffer_bytes / 4,
+            Family::Hints | Family::Merkle | Family::Meta | Family::Tombstones => self.write_buffer_bytes / 4,
         });
         options.set_compression_type(match self.compression {
             Compression::None => DBCompressionType::None,

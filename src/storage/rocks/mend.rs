@@ -24,6 +24,9 @@
 //! That each deletion ends where something can be read again matters: an iterator skips what a deletion hides by seeking to its end, in
 //! the damaged table too.
 //!
+//! The index of tombstones needs no quarantine: where it cannot be read it is emptied, and whoever is told has it filled again from
+//! the records. Until then, what it lacks is reaped later, and nothing else.
+//!
 //! What RocksDB makes impossible: a table of level 0 goes by compaction only, which has to read it. What cannot be read of it goes into quarantine
 //! as well, so that reads and writes go on; but flushes pile up behind it, and in the end RocksDB takes no more writes. The
 //! bindings offer neither to drop such a table nor to resume after a background error; hence the database is opened so that a failed
@@ -86,6 +89,11 @@ fn table_names(text: &str) -> impl Iterator<Item = String> {
     })
 }
 
+/// Whether a family's keys are those of objects.
+fn has_object_keys(family: Family) -> bool {
+    matches!(family, Family::Objects | Family::Tombstones)
+}
+
 /// How far a table is.
 enum Step {
     /// There is more to be covered.
@@ -142,8 +150,8 @@ impl RocksEngine {
                 continue;
             };
             let (Some(start), Some(last)) = (&table.start_key, &table.end_key) else { continue };
-            // Of objects it is told what exactly cannot be read, once that is known.
-            if !std::mem::replace(&mut suspect.told, true) && family != Family::Objects {
+            // Of objects and of their tombstones it is told what exactly cannot be read, once that is known.
+            if !std::mem::replace(&mut suspect.told, true) && !has_object_keys(family) {
                 mending.unreadable.push(Unreadable { family, start: start.clone(), last: last.clone() });
             }
             if suspect.stuck {
@@ -226,10 +234,14 @@ impl RocksEngine {
         let scanned = self.scan_database(family, from, Some(end), limit, &mut visit);
         let (sound, next) = match scanned {
             Ok(next) => (next.clone().unwrap_or_else(|| end.to_vec()), next),
-            Err(StorageError::Corrupt { .. }) if family == Family::Objects => {
+            Err(StorageError::Corrupt { .. }) if has_object_keys(family) => {
                 let bad = records.last().map_or_else(|| from.to_vec(), |(key, _)| [&key[..], &[0]].concat());
-                let readable = self.first_readable(&bad, end);
-                self.put_in_quarantine(&bad, &readable)?;
+                let readable = self.first_readable(family, &bad, end);
+                if family == Family::Objects {
+                    self.put_in_quarantine(&bad, &readable)?;
+                } else {
+                    self.empty(family, &bad, &readable)?;
+                }
                 mending.unreadable.push(Unreadable { family, start: bad.clone(), last: readable.clone() });
                 (bad, (*readable < *end).then_some(readable))
             }
@@ -244,9 +256,16 @@ impl RocksEngine {
         Ok(next)
     }
 
+    /// Deletes a range of which nothing can be read. The caller lets nobody commit meanwhile.
+    fn empty(&self, family: Family, start: &[u8], end: &[u8]) -> Result<(), StorageError> {
+        let mut batch = Batch::new();
+        batch.delete_range(family, start, end);
+        self.write(&batch).inspect_err(|error| drop(self.stopped.set(error.clone())))
+    }
+
     /// A key behind `bad`, at which reading fails, from which on something can be read: found by doubling steps, and then by halves, over the
     /// first bytes of keys, which are spread evenly. If nothing can be read before `end`, one behind that.
-    fn first_readable(&self, bad: &[u8], end: &[u8]) -> Vec<u8> {
+    fn first_readable(&self, family: Family, bad: &[u8], end: &[u8]) -> Vec<u8> {
         let number = |key: &[u8]| {
             let mut bytes = [0; 16];
             let len = key.len().min(SPREAD);
@@ -256,7 +275,7 @@ impl RocksEngine {
         let key = |number: u128| number.to_be_bytes()[16 - SPREAD..].to_vec();
         let can_read = |number: u128| {
             let mut visit = |_: &[u8], _: &[u8]| ControlFlow::Break(());
-            self.scan_database(Family::Objects, &key(number), None, ScanLimit::entries(1), &mut visit).is_ok()
+            self.scan_database(family, &key(number), None, ScanLimit::entries(1), &mut visit).is_ok()
         };
         let (mut low, beyond, mut step) = (number(bad), number(end) + 1, 1);
         let mut high = loop {

@@ -10,8 +10,8 @@ use rand::rngs::StdRng;
 use super::*;
 use crate::storage::merkle::Trees;
 use crate::storage::{
-    Fault, HintDrop, Lookup, MemoryConfig, MemoryEngine, NewHint, Op, OpFailure, Outcome, ReadTier, Record, Store,
-    StoreLimits, Task, Update, object_key,
+    Done, Fault, HintDrop, Holds, Lookup, MemoryConfig, MemoryEngine, NewHint, Op, OpFailure, Outcome, ReadTier,
+    Record, Store, StoreLimits, Task, Update, object_key,
 };
 use crate::types::{Bucket, Generation, Key, NodeId, Token, WriteId};
 use crate::version::{Actor, Body, CausalContext, Digest, Dot, Object, Sibling, Trust};
@@ -71,8 +71,23 @@ fn adopt(round: u64) -> Op {
 }
 
 fn fence(store: &mut TestStore, round: u64, candidates: &[(u8, Digest)]) -> Vec<bool> {
-    let candidates: Vec<_> = candidates.iter().map(|(nth, digest)| (key(*nth), *digest)).collect();
-    store.fence(PARTITION, Round(round), &candidates).unwrap()
+    let mut done = Vec::new();
+    assert_eq!(store.fence(PARTITION, Round(round), inspections(candidates), &mut done), [""; 0], "all is in memory");
+    vouches(done)
+}
+
+fn inspections(candidates: &[(u8, Digest)]) -> Vec<Task<()>> {
+    let inspect =
+        |(nth, digest): &(u8, Digest)| Task { purpose: (), key: key(*nth), op: Op::Inspect { digest: *digest } };
+    candidates.iter().map(inspect).collect()
+}
+
+fn vouches(done: Vec<Done<()>>) -> Vec<bool> {
+    let vouch = |(_, outcome)| match outcome {
+        Ok(Outcome::Inspected { holds, .. }) => holds != Holds::Other,
+        other => panic!("{other:?}"),
+    };
+    done.into_iter().map(vouch).collect()
 }
 
 #[test]
@@ -101,6 +116,24 @@ fn a_round_is_never_lowered_and_an_adopted_one_is_written_once() {
     assert!(store.commit().unwrap().is_some());
     assert_eq!(run(&mut store, 1, adopt(5)), read(None, 5));
     assert_eq!(store.commit().unwrap(), None, "it is there already");
+}
+
+/// A coordinator gives its hints once its put has missed somebody: that a round has passed it by takes none of them away.
+#[test]
+fn hints_for_what_stands_here_pass_the_fence() {
+    let (mut store, old) = (store(), value(1));
+    run(&mut store, 0, merge(&old, 0));
+    run(&mut store, 0, adopt(2));
+    let hinted = |object: &Arc<Object>| Op::Merge {
+        object: object.clone(),
+        round: Round(0),
+        hints: vec![NewHint::counted(NodeId(5), 1)],
+    };
+    assert_eq!(run(&mut store, 0, hinted(&value(2))), Outcome::Fenced { round: Round(2) }, "it is not here");
+    assert_eq!(run(&mut store, 1, hinted(&old)), Outcome::Fenced { round: Round(2) }, "nothing is here");
+    assert_eq!(run(&mut store, 0, hinted(&old)), merged(&old));
+    let Outcome::Hint(Some(_)) = run(&mut store, 0, Op::ReadHint { target: NodeId(5) }) else { panic!("no hint") };
+    assert_eq!(run(&mut store, 0, merge(&old, 0)), Outcome::Fenced { round: Round(2) }, "without hints it is no news");
 }
 
 #[test]
@@ -150,7 +183,10 @@ fn a_member_vouches_only_for_a_key_that_holds_nothing_else() {
     assert_eq!(fence(&mut store, 1, &all), [true, false, true, false, false, false]);
     assert_eq!(fence(&mut store, 1, &all), [false; 6], "the round was raised before");
     let elsewhere = object_key(PartitionId(1), Token(0), &Bucket::default(), &Key::new("k").unwrap()).into();
-    assert_eq!(store.fence(PARTITION, Round(2), &[(elsewhere, dead.digest())]), Ok(vec![false]), "another's key");
+    let inspection = Task { purpose: (), key: elsewhere, op: Op::Inspect { digest: dead.digest() } };
+    let mut done = Vec::new();
+    store.fence(PARTITION, Round(2), vec![inspection], &mut done);
+    assert_eq!(vouches(done), [false], "another's key");
 }
 
 /// A yes would speak for what was sent in this round before it was asked.
@@ -172,14 +208,35 @@ fn a_member_does_not_vouch_for_a_key_that_operations_wait_for() {
     let mut store = open(Arc::new(engine));
     let v = value(1);
     let dead = tombstone(&v).digest();
-    assert_eq!(fence(&mut store, 1, &[(0, dead)]), [false], "it is not in memory");
     let mut done = Vec::new();
     assert_eq!(store.submit(Task { purpose: (), key: key(0), op: merge(&v, 1) }, &mut done), Some(key(0)));
-    assert_eq!(TestStore::read(store.engine(), &key(0)).unwrap(), None);
-    assert_eq!(fence(&mut store, 2, &[(0, dead)]), [false], "it is in memory, and waits");
+    assert_eq!(fence(&mut store, 2, &[(0, dead)]), [false], "it waits");
     store.resume(&key(0), Ok(None), &mut done);
     assert_eq!(done.pop().unwrap().1, Ok(Outcome::Fenced { round: Round(2) }), "fenced as it is run");
-    assert_eq!(fence(&mut store, 3, &[(0, dead)]), [true], "it has been read");
+}
+
+/// It is read from the disk, and nothing is done to it before it has been inspected.
+#[test]
+fn a_member_vouches_for_what_stood_when_the_round_was_raised() {
+    let engine = MemoryEngine::new(MemoryConfig { miss_probability: 1.0, resident_keys: 0, ..Default::default() });
+    let mut store = open(Arc::new(engine));
+    let (v, mut done) = (value(1), Vec::new());
+    let dead = tombstone(&v);
+    for (nth, stood, vouched) in [(0, &dead, true), (1, &v, false)] {
+        assert_eq!(store.submit(Task { purpose: (), key: key(nth), op: merge(stood, 9) }, &mut done), Some(key(nth)));
+        store.resume(&key(nth), Ok(None), &mut done);
+        store.commit().unwrap();
+        done.clear();
+        let round = Round(1 + u64::from(nth));
+        let cold = store.fence(PARTITION, round, inspections(&[(nth, dead.digest())]), &mut done);
+        assert_eq!((cold, done.len()), (vec![key(nth)], 0));
+        let other = if vouched { &v } else { &dead };
+        assert_eq!(store.submit(Task { purpose: (), key: key(nth), op: merge(other, 9) }, &mut done), None);
+        let read = TestStore::read(store.engine(), &key(nth)).unwrap();
+        store.resume(&key(nth), Ok(read), &mut done);
+        done.truncate(1);
+        assert_eq!(vouches(std::mem::take(&mut done)), [vouched]);
+    }
 }
 
 #[test]
@@ -196,7 +253,7 @@ fn only_what_all_were_asked_about_is_reaped() {
     run(&mut store, 3, Op::Merge { object: dead.clone(), round: Round(0), hints });
     for (nth, reaped) in [(0, true), (1, false), (2, false), (3, false), (4, false)] {
         let before = run(&mut store, nth, Op::Read);
-        assert_eq!(run(&mut store, nth, reap()), Outcome::Reaped(reaped), "{nth}");
+        assert_eq!(run(&mut store, nth, reap()), Outcome::Reaped(reaped.then(|| dead.clone())), "{nth}");
         let (Outcome::Read { object: before, .. }, Outcome::Read { object, round }) =
             (before, run(&mut store, nth, Op::Read))
         else {
@@ -210,7 +267,7 @@ fn only_what_all_were_asked_about_is_reaped() {
     assert_eq!(run(&mut store, 0, merge(&v, 0)), Outcome::Fenced { round: Round(1) }, "the round went with the batch");
     let drop = Op::DropHint { target: NodeId(5), digest: dead.digest(), sent: dead.digest(), keep_object: true };
     assert_eq!(run(&mut store, 3, drop), Outcome::HintDropped(HintDrop::Dropped));
-    assert_eq!(run(&mut store, 3, reap()), Outcome::Reaped(true));
+    assert_eq!(run(&mut store, 3, reap()), Outcome::Reaped(Some(dead)));
 }
 
 #[test]
@@ -230,8 +287,9 @@ fn a_batch_that_failed_has_raised_nothing_and_nothing_is_raised_after_it() {
         } else {
             store.engine().arm(Fault::Commit { in_log: true });
             assert!(store.commit().is_err());
-            assert_eq!(store.fence(PARTITION, Round(3), &[]), Err(OpFailure::Stopped));
             let mut done = Vec::new();
+            store.fence(PARTITION, Round(3), inspections(&[(0, value(1).digest())]), &mut done);
+            assert_eq!(vouches(std::mem::take(&mut done)), [false]);
             store.submit(Task { purpose: (), key: key(0), op: adopt(3) }, &mut done);
             assert_eq!(done.pop().unwrap().1, Err(OpFailure::Stopped));
         }

@@ -1,7 +1,7 @@
 //! Stretches of keys that the engine cannot read: no record of them can be told from the others, so all of them are wiped.
 //!
 //! A scan meets them, and a record's own checksum does not help: what the engine cannot read is a part of one of its files. The range
-//! goes in one batch with the index of its hints and the marks on its leaves, which from then on say nothing of their keys until all
+//! goes in one batch with the indexes of its hints and of its tombstones, and with the marks on its leaves, which from then on say nothing of their keys until all
 //! replicas agree, as for a single rotten record. A newer record of one of its keys may be readable by itself; it goes too, and
 //! comes back with the rest.
 
@@ -46,11 +46,6 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         found
     }
 
-    /// Whether the drain has wiped the stretch in which this key lies.
-    pub(super) fn is_voided(&self, key: &Bytes) -> bool {
-        self.voided.iter().any(|(start, end)| start <= key && key < end)
-    }
-
     /// Whether nothing in the stretch has changed since the count began, is about to, or is being read.
     fn is_at_rest(&self, Stretch { start, end, .. }: &Stretch) -> bool {
         let (start, end) = (start.clone(), end.clone());
@@ -75,7 +70,9 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             self.batch.delete_range(Family::Hints, &hint_key(target, &start), &hint_key(target, &end));
         }
         self.batch.delete_range(Family::Objects, &start, &end);
-        self.voided.push((start, end));
+        // Which of them were tombstones, nobody can tell any more.
+        self.batch.delete_range(Family::Tombstones, &start, &end);
+        self.voided.insert(start, end);
         let shared = &self.healing.shared;
         let lacks = |tree: TreeId| shared.contains(&tree);
         let places = self.trees.on_stretch_wiped(counted.partition, leaves.clone(), lacks, &mut self.batch);

@@ -1,6 +1,9 @@
 //! Operators' orders, and what becomes of them.
 
-use dynkv::api::{HintOrder, HintsOrdered, Rebuilding, RepairOrder, RepairOrdered, RunningRepair, ScrubStatus};
+use dynkv::api::{
+    HintOrder, HintsOrdered, ReaperStatus, Rebuilding, RepairOrder, RepairOrdered, RunnerShare, RunningRepair,
+    ScrubStatus, TombstoneOrder, TombstoneStats, TombstoneWait,
+};
 
 use super::*;
 
@@ -15,10 +18,13 @@ pub fn order() -> impl Strategy<Value = Request> {
             .prop_map(|partition| RepairOrder::Start { partition: partition.map(PartitionId) }),
         proptest::option::of(any::<u16>())
             .prop_map(|partition| RepairOrder::Scrub { partition: partition.map(PartitionId) }),
+        proptest::option::of(any::<u16>())
+            .prop_map(|partition| RepairOrder::Reap { partition: partition.map(PartitionId) }),
         Just(RepairOrder::Pause),
         Just(RepairOrder::Resume),
     ];
-    prop_oneof![order.prop_map(Request::Hints), repair.prop_map(Request::Repair)]
+    let tombstones = Just(Request::Tombstones(TombstoneOrder::Stats));
+    prop_oneof![order.prop_map(Request::Hints), repair.prop_map(Request::Repair), tombstones]
 }
 
 pub fn ordered() -> impl Strategy<Value = Response> {
@@ -26,7 +32,23 @@ pub fn ordered() -> impl Strategy<Value = Response> {
         .prop_map(|(hints, counted, bytes)| Response::plain(Reply::Hints(HintsOrdered { hints, counted, bytes })));
     let repair = any::<(u64, bool)>()
         .prop_map(|(trees, paused)| Response::plain(Reply::Repair(RepairOrdered { trees, paused })));
-    prop_oneof![hints, repair]
+    let tombstones = tombstones().prop_map(|stats| Response::plain(Reply::Tombstones(Box::new(stats))));
+    prop_oneof![hints, repair, tombstones]
+}
+
+fn tombstones() -> impl Strategy<Value = TombstoneStats> {
+    let words = || proptest::option::of(".{0,8}");
+    let runner = (any::<(u64, bool, u64, u64)>(), ".{0,8}").prop_map(|((node, is_asked, partitions, count), name)| {
+        RunnerShare { node: NodeId(node), name, is_asked, partitions, count }
+    });
+    let wait = (".{0,8}", any::<u64>()).prop_map(|(reason, count)| TombstoneWait { reason, count });
+    let lists = (proptest::collection::vec(runner, 0..3), proptest::collection::vec(wait, 0..3));
+    let numbers = any::<(u64, [u64; 5], Option<u64>, u64)>();
+    (numbers, lists, words(), words()).prop_map(|(numbers, (runners, waits), waiting, incomplete)| {
+        let (count, ages, oldest_ms, unreadable) = numbers;
+        let reaper = ReaperStatus { waiting };
+        TombstoneStats { count, ages, oldest_ms, runners, unreadable, reaper, waits, incomplete }
+    })
 }
 
 pub fn repair() -> impl Strategy<Value = RepairStatus> {

@@ -59,16 +59,13 @@ impl World {
             }
             Letter::Meet => {
                 let round = self.members[to].store.rounds().of(partition);
-                if self.is_joined(to) || self.members.iter().all(|member| member.met.len() < MEMBERS - 1) {
+                if self.is_joined(to) || self.members.iter().all(|member| !member.joined) {
                     self.send(to, from, Letter::Met(round));
                 }
             }
             Letter::Met(round) => {
-                self.members[to].met.insert(from, round);
-                if self.is_joined(to) {
-                    let greatest = self.members[to].met.values().copied().max().unwrap_or_default();
-                    self.run(to, Op::Adopt { round: greatest });
-                }
+                self.members[to].joined = true;
+                self.run(to, Op::Adopt { round });
             }
             Letter::Command(command) => self.obey(from, to, command),
             Letter::Inquired(step, said) => {
@@ -81,6 +78,16 @@ impl World {
                 self.tell(|reaper, now, node, out| reaper.on_reaped(now, step, node, true, out), from);
             }
         }
+    }
+
+    /// Which runs of others a member listens to.
+    fn met(&self, who: usize) -> Vec<NodeRun> {
+        let others = (0..MEMBERS).filter(|of| *of != who);
+        let run = |of: usize| match self.drops(Rule::AllHaveMet) {
+            true => self.members[of].generation,
+            false => self.members[who].runs[of],
+        };
+        others.map(|of| NodeRun { node: self.nodes[of], generation: Generation(run(of)) }).collect()
     }
 
     /// A member does what the runner asks.
@@ -101,7 +108,8 @@ impl World {
                     holds => holds,
                 });
                 let may_lack = !self.is_joined(who);
-                Letter::Inquired(step, Inquired { generation, ring, round, may_lack, holds: holds.collect() })
+                let holds = holds.collect();
+                Letter::Inquired(step, Inquired { generation, ring, round, may_lack, met: self.met(who), holds })
             }
             ReaperCommand::Fence { step, candidates, .. } if self.drops(Rule::AllMembers) && who == PRIMARIES => {
                 Letter::Vouched(step, Vouched { generation, ring, yes: vec![true; candidates.len()] })
@@ -112,7 +120,11 @@ impl World {
                 }
                 let member = &mut self.members[who];
                 let was_there = member.store.rounds().of(partition) >= round;
-                let mut yes = member.store.fence(partition, round, &candidates).unwrap();
+                let inspect = |(key, digest)| Task { purpose: (), key, op: Op::Inspect { digest } };
+                let (inspections, mut done) = (candidates.into_iter().map(inspect).collect(), Vec::new());
+                assert!(member.store.fence(partition, round, inspections, &mut done).is_empty(), "all is in memory");
+                let vouches = |end: &Outcome| !matches!(end, Outcome::Inspected { holds: Holds::Other, .. });
+                let mut yes: Vec<bool> = done.into_iter().map(|((), end)| vouches(&end.unwrap())).collect();
                 Self::settle(&mut self.members[who].store, false);
                 if self.drops(Rule::NothingElse) {
                     yes.fill(!was_there);

@@ -43,6 +43,13 @@ pub async fn scrub(context: &Context, args: StartArgs) -> Result<Exit, Failure> 
     carry_out(context, &client, asked, RepairOrder::Scrub { partition }).await
 }
 
+pub async fn reap(context: &Context, args: StartArgs) -> Result<Exit, Failure> {
+    let (client, view) = connect(context).await?;
+    let partition = args.partition.map(PartitionId);
+    let asked = asked(&view, partition, args.only.node.as_deref())?;
+    carry_out(context, &client, asked, RepairOrder::Reap { partition }).await
+}
+
 pub async fn pause(context: &Context, args: NodeArg) -> Result<Exit, Failure> {
     let (client, view) = connect(context).await?;
     carry_out(context, &client, asked(&view, None, args.node.as_deref())?, RepairOrder::Pause).await
@@ -116,6 +123,10 @@ fn what(order: RepairOrder, ordered: RepairOrdered) -> String {
         RepairOrder::Scrub { partition: Some(partition) } => {
             format!("all it holds of partition {} will be read", partition.0)
         }
+        RepairOrder::Reap { .. } if ordered.paused => {
+            "its tombstones will be reaped once `dynkv-cli repair resume` ends its pause".into()
+        }
+        RepairOrder::Reap { .. } => "the tombstones whose rounds it runs will be reaped".into(),
         RepairOrder::Pause => "paused".into(),
         RepairOrder::Resume => "goes on".into(),
     }
@@ -202,6 +213,8 @@ mod tests {
         assert_eq!(says(scrub(None), 96, false), "all it holds will be read");
         assert_eq!(says(scrub(Some(7)), 1, false), "all it holds of partition 7 will be read");
         assert!(says(scrub(None), 96, true).contains("resume"));
+        assert!(says(RepairOrder::Reap { partition: None }, 96, false).contains("will be reaped"));
+        assert!(says(RepairOrder::Reap { partition: None }, 96, true).contains("resume"));
         assert_eq!(says(RepairOrder::Pause, 96, true), "paused");
         assert_eq!(says(RepairOrder::Resume, 96, false), "goes on");
     }

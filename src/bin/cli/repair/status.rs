@@ -331,7 +331,6 @@ mod tests {
             leaves: 4096,
             rotten: 5,
             wiped: 3,
-            stretches: 4,
             hopeless: 2,
             corrected: 1,
             lacking: 1,
@@ -342,7 +341,7 @@ mod tests {
         let lines = [
             "NODE  SCRUB      LEAVES  RECORDS    BYTES  ROTTEN  WIPED  RANGES  HOPELESS  CORRECTED  NEXT PASS",
             "n1    idle      64/4096        9  2.0 KiB       0      0       0         0          0         3h",
-            "n2    ordered  100/1024        0      0 B       5      3       4         2          1          -",
+            "n2    ordered  100/1024        0      0 B       5      3       0         2          1          -",
         ];
         assert_eq!(scrubs(&document.nodes).lines(), lines);
         assert_eq!(notes(&document.nodes[0]), [""; 0]);

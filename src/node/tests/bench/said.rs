@@ -40,6 +40,10 @@ impl Bench {
                     }
                     PeerRequest::Range(_) => ("range", String::new()),
                     PeerRequest::Exchange(request) => ("exchange", format!(" {request:?}")),
+                    PeerRequest::Reaping(reaping) => {
+                        ("reaping", format!(" {:?} {}", reaping.step, reaping.candidates.len()))
+                    }
+                    PeerRequest::Rounds(asked) => ("rounds", format!(" {:?}", asked.partitions)),
                 };
                 let as_slot = if node == format!("p{slot}") { String::new() } else { format!(" for {slot}") };
                 format!("{word} {node}{as_slot}{more}")

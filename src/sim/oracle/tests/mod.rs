@@ -4,6 +4,7 @@ mod enough;
 mod loss;
 mod model;
 mod quorum;
+mod reaped;
 mod recorder;
 mod sessions;
 mod shown;

@@ -1,0 +1,57 @@
+//! A member's side of reaping: what it says, and when it may not.
+
+use super::Bench;
+use super::bench::object;
+use crate::message::ReapingStep;
+use crate::storage::Fault;
+use crate::types::Round;
+
+const FENCE: ReapingStep = ReapingStep::Fence(Round(1));
+
+/// What left, without what it is about.
+#[track_caller]
+fn check(left: &[String], words: &str) {
+    assert!(left.len() == 1 && left[0].contains(words), "{left:?} does not say {words:?}");
+}
+
+#[test]
+fn a_member_vouches_once_for_what_it_has_read() {
+    let mut bench = Bench::cold(true);
+    assert_eq!(bench.reaping(FENCE, &object("v", 7)), [""; 0], "the record is being read");
+    assert_eq!(bench.round(), Round(1), "and nothing older comes in meanwhile");
+    check(&bench.read(None), "yes: [true]");
+    assert_eq!(bench.reaping(FENCE, &object("v", 7)).len(), 1);
+    let mut other = Bench::new();
+    other.holds(&object("v", 7));
+    check(&other.reaping(FENCE, &object("v", 7)), "yes: [false]");
+}
+
+/// The round is not on the disk, and a restart will not know it.
+#[test]
+fn a_member_whose_disk_has_not_taken_the_round_vouches_for_nothing() {
+    let mut bench = Bench::cold(true);
+    bench.engine.arm(Fault::Commit { in_log: false });
+    assert_eq!(bench.reaping(FENCE, &object("v", 7)), [""; 0]);
+    assert_eq!(bench.read(None), [""; 0], "it has told nobody");
+    assert_eq!(bench.round(), Round(0));
+}
+
+#[test]
+fn a_member_that_has_lost_its_disk_vouches_for_nothing() {
+    let mut bench = Bench::new();
+    bench.stand(true);
+    check(&bench.reaping(FENCE, &object("v", 7)), "NotReady");
+    check(&bench.reaping(ReapingStep::Reap(Round(1)), &object("v", 7)), "NotReady");
+    check(&bench.reaping(ReapingStep::Inquire, &object("v", 7)), "may_lack: true");
+    assert_eq!(bench.round(), Round(0));
+}
+
+/// So that no round is raised in vain everywhere else.
+#[test]
+fn a_member_that_takes_no_writes_says_so_before_any_round_is_raised() {
+    let mut bench = Bench::new();
+    check(&bench.reaping(ReapingStep::Inquire, &object("v", 7)), "may_lack: false");
+    bench.input(crate::node::ShardInput::ReadOnly(Some("full".into())));
+    check(&bench.reaping(ReapingStep::Inquire, &object("v", 7)), "may_lack: true");
+    check(&bench.reaping(FENCE, &object("v", 7)), "ReadOnly");
+}

@@ -1,0 +1,132 @@
+//! Tombstones that are deleted: nobody is shown them any more, nor what they had replaced.
+
+use super::*;
+
+/// A write, a delete that replaces it, and the end of the tombstone.
+fn reaped() -> Story {
+    let mut story = Story::siblings();
+    let written = story.put(1, 1, None);
+    story.put(2, 2, Some(written));
+    let key = story.key;
+    story.event(Event::Reaped { key, tombstones: effects(&[(2, 2)]) });
+    story
+}
+
+#[test]
+fn nothing_is_shown_of_what_was_reaped_and_nothing_is_lost() {
+    let mut story = reaped();
+    story.read(&[]);
+    story.read_from(3, effects(&[]));
+    story.end(&[]).holds();
+}
+
+#[test]
+fn without_the_reaping_it_is_lost() {
+    let mut story = Story::siblings();
+    let written = story.put(1, 1, None);
+    story.put(2, 2, Some(written));
+    story.end(&[]).breaks(Invariant::NoLostWrite, &[1]);
+}
+
+#[test]
+fn what_was_replaced_is_shown_to_nobody_again_and_is_nowhere_at_the_end() {
+    let mut story = reaped();
+    story.read_from(1, effects(&[(1, 1)]));
+    let evidence = story.end(&[]).breaks(Invariant::NoResurrection, &[1]);
+    assert!(evidence.contains("was reaped at"), "{evidence}");
+    reaped().end(&[(1, 1)]).breaks(Invariant::NoResurrection, &[1]);
+}
+
+/// Its page was read before it was told of.
+#[test]
+fn a_scan_may_show_it_still() {
+    let mut story = reaped();
+    story.read_from(0, effects(&[(1, 1)]));
+    story.end(&[]).holds();
+}
+
+/// The tombstone itself may be back, since a disk has lost its end: it will be reaped again.
+#[test]
+fn the_tombstone_may_come_back() {
+    let mut story = reaped();
+    story.read(&[(2, 2)]);
+    story.end(&[(2, 2)]).holds();
+}
+
+/// It had been fetched before.
+#[test]
+fn a_read_that_began_before_may_show_it_still() {
+    let mut story = Story::siblings();
+    let written = story.put(1, 1, None);
+    story.put(2, 2, Some(written));
+    let (op, key) = (story.op(), story.key);
+    story.event(Event::Read { op, key, replicas: 1 });
+    story.event(Event::Reaped { key, tombstones: effects(&[(2, 2)]) });
+    story.event(Event::Answered { op, siblings: effects(&[(1, 1)]), stood_in: 0 });
+    story.end(&[]).holds();
+}
+
+#[test]
+fn what_the_tombstone_had_not_seen_stays() {
+    let story = |end: &[(u128, u64)]| {
+        let mut story = Story::siblings();
+        let written = story.put(1, 1, None);
+        story.put(3, 3, None);
+        story.put(2, 2, Some(written));
+        let key = story.key;
+        story.event(Event::Reaped { key, tombstones: effects(&[(2, 2)]) });
+        story.end(end);
+        story
+    };
+    story(&[(3, 3)]).holds();
+    story(&[]).breaks(Invariant::NoLostWrite, &[3]);
+}
+
+#[test]
+fn a_session_is_content_with_nothing() {
+    let mut story = Story::siblings();
+    let written = story.put(1, 1, None);
+    let deleted = story.put(2, 2, Some(written));
+    let key = story.key;
+    story.event(Event::Reaped { key, tombstones: effects(&[(2, 2)]) });
+    let op = story.op();
+    story.event(Event::Read { op, key, replicas: 1 });
+    story.event(Event::Demanded { op, after: deleted });
+    story.event(Event::Answered { op, siblings: Vec::new(), stood_in: 0 });
+    story.end(&[]).holds();
+}
+
+/// What the session had seen besides was lost with the power, and where something was reaped nobody can tell; but it is not excused by
+/// anything less.
+#[test]
+fn a_session_is_content_with_nothing_of_what_was_lost() {
+    let story = |lost: bool| {
+        let mut story = Story::siblings();
+        let written = story.put(1, 1, None);
+        story.put(2, 2, Some(written));
+        let other = story.put_at(3, 3, None, &[unsynced(1)]);
+        let key = story.key;
+        if lost {
+            story.event(Event::PowerLost { node: 1 });
+        }
+        story.event(Event::Reaped { key, tombstones: effects(&[(2, 2)]) });
+        let op = story.op();
+        story.event(Event::Read { op, key, replicas: 1 });
+        story.event(Event::Demanded { op, after: other });
+        story.event(Event::Answered { op, siblings: Vec::new(), stood_in: 0 });
+        story.end(if lost { &[] } else { &[(3, 3)] });
+        story
+    };
+    story(true).holds();
+    story(false).breaks(Invariant::Sessions, &[3]);
+}
+
+#[test]
+fn where_the_last_write_wins_a_reaped_tombstone_was_one() {
+    let mut story = Story::last_write_wins();
+    story.put(1, 1, None);
+    story.put(2, 2, None);
+    let key = story.key;
+    story.event(Event::Reaped { key, tombstones: effects(&[(2, 2)]) });
+    story.end(&[]).holds();
+}
