@@ -134,9 +134,9 @@ impl Bench {
     }
 
     /// Whether the node has lost its disk.
-    pub fn stand(&mut self, rebuilding: bool) {
+    pub fn stand(&mut self, rebuilding: bool) -> Vec<String> {
         let trust = Trust { generation: Generation(1), trusted_since: Generation(1), granted: true };
-        self.input(ShardInput::Standing(Standing { node: ME, trust, rebuilding }));
+        self.input(ShardInput::Standing(Standing { node: ME, trust, rebuilding }))
     }
 
     pub fn node(&self, name: &str) -> NodeId {
@@ -167,6 +167,8 @@ impl Bench {
         let mut texts: Vec<String> = left.iter().map(|output| self.text(output)).collect();
         for output in left {
             match output {
+                // Nobody here waits for what an exchange asks.
+                Output::Request { request: PeerRequest::Exchange(_), .. } => {}
                 Output::Request { node, id, request } => {
                     self.asked.insert(node, (id, request));
                 }

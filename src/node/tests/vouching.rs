@@ -2,7 +2,7 @@
 
 use super::Bench;
 use super::bench::object;
-use crate::message::ReapingStep;
+use crate::message::{PeerAnswer, ReapingStep};
 use crate::storage::Fault;
 use crate::types::Round;
 
@@ -54,4 +54,37 @@ fn a_member_that_takes_no_writes_says_so_before_any_round_is_raised() {
     bench.input(crate::node::ShardInput::ReadOnly(Some("full".into())));
     check(&bench.reaping(ReapingStep::Inquire, &object("v", 7)), "may_lack: true");
     check(&bench.reaping(FENCE, &object("v", 7)), "ReadOnly");
+}
+
+/// What a new disk asks everybody, and what one of them tells.
+fn told(bench: &Bench, round: Option<u64>) -> PeerAnswer {
+    PeerAnswer::Rounds(Ok(vec![(bench.partition(), round.map(Round))]))
+}
+
+#[test]
+fn a_new_disk_takes_nothing_in_before_it_has_a_round() {
+    let mut bench = Bench::new();
+    let asked = bench.stand(true);
+    assert_eq!(asked.iter().filter(|said| said.starts_with("rounds ")).count(), 4, "all others: {asked:?}");
+    let refused = ["answer: it does not serve"];
+    assert_eq!(bench.sends(&object("v", 7), 9), refused);
+    bench.answer("p1", told(&bench, None));
+    assert_eq!(bench.sends(&object("v", 7), 9), refused, "that one has lost its disk too");
+    bench.answer("p2", told(&bench, Some(3)));
+    assert_eq!(bench.round(), Round(3));
+    check(&bench.sends(&object("v", 7), 2), "reaping round 3");
+    assert_eq!(bench.sends(&object("v", 7), 3), ["answer: written"]);
+}
+
+/// Nobody has a disk of before: there is nothing that could come back.
+#[test]
+fn a_new_disk_begins_at_zero_once_nobody_has_a_round() {
+    let mut bench = Bench::new();
+    bench.stand(true);
+    for name in ["p1", "p2", "s0"] {
+        bench.answer(name, told(&bench, None));
+        assert_eq!(bench.sends(&object("v", 7), 0), ["answer: it does not serve"], "{name}");
+    }
+    bench.answer("s1", told(&bench, None));
+    assert_eq!(bench.sends(&object("v", 7), 0), ["answer: written"]);
 }
