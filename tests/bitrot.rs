@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 
 use self::nodes::{Nodes, settings};
 
-const FAMILIES: [&str; 5] = ["default", "objects", "hints", "merkle", "meta"];
+const FAMILIES: [&str; 6] = ["default", "objects", "hints", "merkle", "tombstones", "meta"];
 /// The node whose disk rots.
 const LAST: usize = 2;
 const KEYS: u64 = 12_000;
