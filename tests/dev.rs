@@ -81,6 +81,7 @@ fn a_cluster_starts_resumes_and_stops() -> Result<()> {
     }
     let dev = start_dev(dir.path(), base_port)?;
     let kept = cli(dir.path(), &["-o", "raw", "get", "kept"])?;
-    assert_eq!(String::from_utf8_lossy(&kept.stdout), "across a restart");
+    let said = String::from_utf8_lossy(&kept.stderr);
+    assert_eq!(String::from_utf8_lossy(&kept.stdout), "across a restart", "{said}");
     stop(dev)
 }
