@@ -1,9 +1,11 @@
 //! `dynkv dev`: a local cluster of real processes, resumed on its data, stopped as a whole.
 #![allow(clippy::disallowed_methods, reason = "a driver of real processes")]
 
+use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -18,21 +20,27 @@ fn free_base_port() -> Result<u16> {
     bases.find(|base| (0..3).chain(80..83).all(|offset| is_free(base + offset))).context("no free ports")
 }
 
+/// Starts it and waits until it says that the cluster is ready.
 fn start_dev(dir: &Path, base_port: u16) -> Result<Child> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_dynkv"))
         .args(["dev", "--nodes", "3", "--base-port", &base_port.to_string(), "--dir"])
         .arg(dir)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()?;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while cli(dir, &["put", "probe", "v", "-w", "all", "--timeout", "1s"]).is_ok_and(|said| !said.status.success()) {
-        if let Some(status) = child.try_wait()? {
-            bail!("dynkv dev ended with {status}");
+    let said = BufReader::new(child.stdout.take().context("its output")?);
+    let (sender, ready) = mpsc::channel();
+    std::thread::spawn(move || {
+        // to the end, so that the output never fills up; nobody listens after the first
+        for _ in said.lines().map_while(Result::ok).filter(|line| line.starts_with("ready:")) {
+            let _ = sender.send(());
         }
-        ensure!(Instant::now() < deadline, "no cluster within 30 s");
-        std::thread::sleep(Duration::from_millis(100));
+    });
+    if ready.recv_timeout(Duration::from_secs(30)).is_err() {
+        let status = child.try_wait()?;
+        stop(child)?;
+        bail!("no cluster within 30 s, or the end of `dynkv dev`: {status:?}");
     }
     Ok(child)
 }
@@ -80,6 +88,8 @@ fn a_cluster_starts_resumes_and_stops() -> Result<()> {
         assert!(test_kill_process(pid(node.pid)?).is_err(), "{} outlives dynkv dev", node.name);
     }
     let dev = start_dev(dir.path(), base_port)?;
+    let probe = cli(dir.path(), &["put", "probe", "v", "-w", "all"])?;
+    assert!(probe.status.success(), "it is ready when it says so: {}", String::from_utf8_lossy(&probe.stderr));
     let kept = cli(dir.path(), &["-o", "raw", "get", "kept"])?;
     let said = String::from_utf8_lossy(&kept.stderr);
     assert_eq!(String::from_utf8_lossy(&kept.stdout), "across a restart", "{said}");

@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::children::{Children, Ended};
-use self::plan::plan;
+use self::plan::{CLUSTER_FILE, LAST_CLUSTER_FILE, plan};
 
 /// A local cluster: its size, place and ports.
 #[derive(Args)]
@@ -68,7 +68,7 @@ fn lock(dir: &Path) -> Result<File> {
 async fn supervise(dir: &Path, mut file: ClusterFile) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
-    remove_cluster_file(dir)?;
+    put_cluster_file_aside(dir)?;
     let mut children = Children::start(&mut file)?;
     let starting = async {
         tokio::select! {
@@ -108,12 +108,13 @@ fn report(ended: &Ended) {
     eprintln!("{}\nto start it again: dynkv --config {}", ended.explain(), ended.node.config.display());
 }
 
-/// The one of an earlier run names processes that are gone.
-fn remove_cluster_file(dir: &Path) -> Result<()> {
-    let path = dir.join("cluster.json");
-    match std::fs::remove_file(&path) {
+/// The one of an earlier run names processes that are gone, but also what the cluster consists of: should this run be
+/// cut short too, the next one reads it there.
+fn put_cluster_file_aside(dir: &Path) -> Result<()> {
+    let path = dir.join(CLUSTER_FILE);
+    match std::fs::rename(&path, dir.join(LAST_CLUSTER_FILE)) {
         Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
-            Err(err).with_context(|| format!("removing {}", path.display()))
+            Err(err).with_context(|| format!("renaming {}", path.display()))
         }
         _ => Ok(()),
     }
@@ -121,7 +122,7 @@ fn remove_cluster_file(dir: &Path) -> Result<()> {
 
 /// Whole or not at all: other programs read it at any time.
 fn write_cluster_file(dir: &Path, file: &ClusterFile) -> Result<()> {
-    let (new, path) = (dir.join("cluster.json.new"), dir.join("cluster.json"));
+    let (new, path) = (dir.join("cluster.json.new"), dir.join(CLUSTER_FILE));
     std::fs::write(&new, file.to_json())
         .and_then(|()| std::fs::rename(&new, &path))
         .with_context(|| format!("writing {}", path.display()))
@@ -136,7 +137,7 @@ fn print_table(dir: &Path, file: &ClusterFile) -> Result<()> {
     for node in &file.nodes {
         table.add_row([&node.name, &node.pid.to_string(), &node.quic.to_string(), &node.http.to_string()]);
     }
-    let path = dir.join("cluster.json");
+    let path = dir.join(CLUSTER_FILE);
     let text = format!("{table}\nready: export DYNKV_CLUSTER={}\n", path.display());
     std::io::stdout().write_all(text.as_bytes()).context("writing to the standard output")
 }

@@ -98,9 +98,11 @@ impl Children {
     /// Stops all, in order, and waits for them; kills those that take too long.
     pub async fn stop(&mut self) {
         self.signal(Signal::TERM);
-        let nodes = &self.nodes;
+        let Children { nodes, ends } = self;
         let gone = async {
-            while nodes.iter().any(|node| running(node).is_some() || is_ours(node.pid, &node.config)) {
+            // Told by their ends, not by their command lines: what nobody has waited for has none and is still there.
+            while ends.recv().await.is_some() {}
+            while nodes.iter().any(|node| running(node).is_some()) {
                 sleep(LOOK).await;
             }
         };

@@ -9,6 +9,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use dynkv::client::cluster_file::{ClusterFile, ClusterNode};
 use dynkv::local::{Founder, Site};
 
+/// What clients read while the cluster is up.
+pub const CLUSTER_FILE: &str = "cluster.json";
+/// The same of the run before, from a start until the cluster is ready.
+pub const LAST_CLUSTER_FILE: &str = "cluster.json.last";
 const CLUSTER: &str = "dev";
 const NODES: u16 = 5;
 const MAX_NODES: u16 = 80;
@@ -18,10 +22,10 @@ const HTTP_OFFSET: u16 = 80;
 
 /// The cluster of `dir`: the one that is there, or a new one.
 pub fn plan(dir: &Path, nodes: Option<u16>, base_port: Option<u16>) -> Result<ClusterFile> {
-    let path = dir.join("cluster.json");
-    if !path.exists() {
+    let files = [CLUSTER_FILE, LAST_CLUSTER_FILE].map(|name| dir.join(name));
+    let Some(path) = files.into_iter().find(|path| path.exists()) else {
         return make(dir, nodes.unwrap_or(NODES), base_port.unwrap_or(BASE_PORT));
-    }
+    };
     let file = ClusterFile::load(&path)?;
     let has = u16::try_from(file.nodes.len()).unwrap_or(u16::MAX);
     let port = file.nodes.first().map_or(0, |node| node.quic.port());
@@ -104,7 +108,11 @@ mod tests {
     fn a_run_that_was_cut_short_is_gone_on_with() {
         let dir = tempfile::tempdir().unwrap();
         plan(dir.path(), Some(2), None).unwrap();
-        assert_eq!(plan(dir.path(), Some(3), None).unwrap().nodes.len(), 3);
+        let made = plan(dir.path(), Some(3), None).unwrap();
+        assert_eq!(made.nodes.len(), 3);
+        // this one was up once, and is cut short while it resumes
+        fs::write(dir.path().join(LAST_CLUSTER_FILE), made.to_json()).unwrap();
+        assert_eq!(plan(dir.path(), None, None).unwrap(), made);
     }
 
     #[test]
