@@ -103,8 +103,15 @@ fn object_bytes() -> u64 {
 async fn repairs(nodes: &Nodes, client: &Client) -> Result<Vec<RepairStatus>> {
     let mut all = Vec::new();
     for node in &nodes.nodes {
-        let status = client.status(&node.endpoint).await?;
-        all.push(status.repair.context("a node that serves tells of its repairs")?);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        all.push(loop {
+            // a node serves a moment before all of its shards do
+            match client.status(&node.endpoint).await?.repair {
+                Some(repair) => break repair,
+                None => ensure!(Instant::now() < deadline, "a node that serves tells of its repairs"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        });
     }
     Ok(all)
 }

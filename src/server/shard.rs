@@ -121,16 +121,13 @@ impl Shards {
         self.shards.iter().all(|shard| shard.hints_counted.load(Ordering::Acquire))
     }
 
-    /// How far they have come with their repairs together; `None` until one of them has begun.
+    /// How far they have come with their repairs together; `None` until all of them have begun: a part is not the node.
     pub fn repair(&self) -> Option<RepairStatus> {
-        let mut whole: Option<RepairStatus> = None;
-        for part in self.shards.iter().filter_map(|shard| shard.repair()) {
-            match &mut whole {
-                Some(whole) => whole.join(part),
-                None => whole = Some(part),
-            }
-        }
-        whole
+        let parts: Option<Vec<RepairStatus>> = self.shards.iter().map(|shard| shard.repair()).collect();
+        parts?.into_iter().reduce(|mut whole, part| {
+            whole.join(part);
+            whole
+        })
     }
 
     /// Whether the node had lost its disk, and all have filled their trees again.
@@ -256,8 +253,9 @@ impl ShardThread {
 
     fn show_repair(&mut self, now: Now) {
         let repair = self.core.repair_status(now);
+        // Nothing to show is shown for no longer than it is true.
+        self.repair = Shown { at: repair.is_some().then_some(now.time), stale: false };
         *self.shard.repair.lock().expect("a panic ends the process before the lock is met again") = repair;
-        self.repair = Shown { at: Some(now.time), stale: false };
     }
 
     fn publish(&mut self) {
@@ -281,14 +279,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_shows_the_repairs_of_all_its_shards_that_have_begun() {
+    fn a_node_shows_the_repairs_of_its_shards_once_all_have_begun() {
         let shards = Shards::new(3, 64, 1 << 20);
         assert_eq!(shards.repair(), None);
         let part = |due| RepairStatus { due, of: 4, ..RepairStatus::default() };
-        for (index, due) in [(0, 5), (2, 7)] {
+        for (index, due) in [(0, 5), (2, 7), (1, 1)] {
+            assert_eq!(shards.repair(), None);
             *shards.all()[index].repair.lock().unwrap() = Some(part(due));
         }
-        assert_eq!(shards.repair(), Some(RepairStatus { of: 8, ..part(12) }));
+        assert_eq!(shards.repair(), Some(RepairStatus { of: 12, ..part(13) }));
     }
 
     #[test]
