@@ -17,6 +17,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::error::NetError;
 use super::identity::{PeerIdentity, Role};
 use super::secret::{read_private, read_public};
+use super::transport::ResetState;
 use super::verify::PeerVerifier;
 
 /// *ring*, for TLS and for every random byte of this module.
@@ -40,6 +41,7 @@ pub struct TlsFiles {
 pub struct Tls {
     files: TlsFiles,
     identity: PeerIdentity,
+    reset: ResetState,
     server: Arc<QuicServerConfig>,
     as_node: Arc<QuicClientConfig>,
     as_client: Arc<QuicClientConfig>,
@@ -55,6 +57,7 @@ impl Tls {
         let chain = certificates(&files.cert)?;
         let key = PrivateKeyDer::from_pem_slice(&read_private(&files.key)?)
             .map_err(|err| bad_file(&files.key, format!("not a private key in PEM: {err}")))?;
+        let reset = ResetState::of_secret(key.secret_der());
         let identity = PeerIdentity::of_certificate(&chain[0])
             .map_err(|reason| bad_file(&files.cert, format!("not a certificate that `dynkv certs` made: {reason}")))?;
 
@@ -70,6 +73,7 @@ impl Tls {
         Ok(Tls {
             files: files.clone(),
             identity,
+            reset,
             server: settings.server().map_err(bad_pair)?,
             as_node: settings.client(Role::Node).map_err(bad_pair)?,
             as_client: settings.client(Role::Client).map_err(bad_pair)?,
@@ -87,6 +91,11 @@ impl Tls {
     /// Whom the own certificate names.
     pub fn identity(&self) -> &PeerIdentity {
         &self.identity
+    }
+
+    /// What an endpoint of this certificate's key begins with: a process whose directory was lost is known by it.
+    pub fn reset_state(&self) -> ResetState {
+        self.reset.clone()
     }
 
     pub(super) fn server(&self) -> Arc<QuicServerConfig> {

@@ -117,8 +117,8 @@ impl Limits {
     }
 }
 
-/// What makes a restarted endpoint recognisable to the peers of the process before it. Draw it once at random, keep it in
-/// the data directory, readable for the owner only: who knows the key can break links.
+/// What makes a restarted endpoint recognisable to the peers of the process before it. Keep it in the data directory,
+/// readable for the owner only: who knows the key can break links.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ResetState {
     /// Keys the tokens of stateless resets.
@@ -134,6 +134,16 @@ impl fmt::Debug for ResetState {
 }
 
 impl ResetState {
+    /// That of whoever has this secret, the same after everything else is lost. It tells nothing of the secret.
+    pub(super) fn of_secret(secret: &[u8]) -> ResetState {
+        let mut bytes =
+            blake3::Hasher::new_derive_key("dynkv reset state of a certificate's key v1").update(secret).finalize_xof();
+        let (mut reset_key, mut cid_seed) = ([0; 64], [0; 8]);
+        bytes.fill(&mut reset_key);
+        bytes.fill(&mut cid_seed);
+        ResetState { reset_key, cid_seed: u64::from_be_bytes(cid_seed) }
+    }
+
     pub(super) fn endpoint(&self) -> EndpointConfig {
         let key = blake3::derive_key("dynkv stateless reset token key v1", &self.reset_key);
         let mut config = EndpointConfig::new(Arc::new(ResetKey(key)));

@@ -5,8 +5,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rand::RngExt;
-
 use super::ServerError;
 use crate::net::ResetState;
 
@@ -30,12 +28,13 @@ pub fn make_dir(dir: &Path) -> Result<(), ServerError> {
     fs::create_dir_all(dir).map_err(failed("create", dir))
 }
 
-/// Reads the reset state, or draws and keeps one. A file of another length is replaced: the price is that peers notice
-/// this one restart by their idle timeout.
+/// Reads the reset state, or keeps `first` as the one from now on, as it does for a file of another length. What the file
+/// says outlives a change of the certificate, and a certificate outlives a lost directory: only after both peers notice
+/// one restart by their idle timeout.
 ///
 /// # Errors
 /// [`ServerError::File`].
-pub fn reset_state(dir: &Path) -> Result<ResetState, ServerError> {
+pub fn reset_state(dir: &Path, first: ResetState) -> Result<ResetState, ServerError> {
     let path = dir.join(RESET_FILE);
     match fs::read(&path) {
         Ok(bytes) => {
@@ -46,10 +45,9 @@ pub fn reset_state(dir: &Path) -> Result<ResetState, ServerError> {
         Err(err) if err.kind() == io::ErrorKind::NotFound => {}
         Err(err) => return Err(failed("read", &path)(err)),
     }
-    let mut bytes = [0; KEY_LEN + 8];
-    rand::rng().fill(&mut bytes);
+    let bytes = [&first.reset_key[..], &first.cid_seed.to_be_bytes()].concat();
     write_private(&path, &bytes).map_err(failed("write", &path))?;
-    Ok(decode(&bytes).expect("it has the right length"))
+    Ok(first)
 }
 
 fn decode(bytes: &[u8]) -> Option<ResetState> {
@@ -100,14 +98,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reset_state_is_drawn_once_and_private() {
+    fn the_reset_state_is_kept_and_private() {
         let dir = tempfile::tempdir().unwrap();
-        let first = reset_state(dir.path()).unwrap();
-        assert!(reset_state(dir.path()).unwrap() == first);
+        let of = |byte| ResetState { reset_key: [byte; KEY_LEN], cid_seed: u64::from(byte) };
+        assert!(reset_state(dir.path(), of(1)).unwrap() == of(1));
+        assert!(reset_state(dir.path(), of(2)).unwrap() == of(1), "another certificate changes nothing");
         let mode = fs::metadata(dir.path().join(RESET_FILE)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
         fs::write(dir.path().join(RESET_FILE), b"short").unwrap();
-        assert!(reset_state(dir.path()).unwrap() != first, "a damaged one is replaced");
+        assert!(reset_state(dir.path(), of(2)).unwrap() == of(2), "a damaged one is replaced");
+        assert!(reset_state(dir.path(), of(3)).unwrap() == of(2));
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl Sockets {
     async fn bind(config: &Config) -> Result<Sockets, ServerError> {
         let tls = load_tls(config)?;
         make_dir(&config.node.data_dir)?;
-        let reset = reset_state(&config.node.data_dir)?;
+        let reset = reset_state(&config.node.data_dir, tls.reset_state())?;
         let endpoint = Endpoint::bind(config.net.listen, Some(&tls), &sizes::limits(config), Some(reset))?;
         let quic = endpoint.local_addr()?;
         let http = Http::bind(config.http.listen).await?;

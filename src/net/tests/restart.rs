@@ -125,6 +125,13 @@ async fn a_sending_peer_notices_a_restart_at_once() {
     fixture.up().await;
 }
 
+#[test]
+fn a_key_has_a_reset_state_of_its_own() {
+    let of = ResetState::of_secret;
+    assert!(of(b"one") == of(b"one") && of(b"one") != of(b"two"));
+    assert!(of(b"one").reset_key != of(b"two").reset_key && of(b"one").cid_seed != of(b"two").cid_seed);
+}
+
 #[tokio::test]
 async fn both_the_key_and_the_seed_must_outlive_the_process() {
     let quick = Limits {
