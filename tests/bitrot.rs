@@ -4,6 +4,9 @@
 #[path = "processes/nodes.rs"]
 #[allow(dead_code, reason = "shared by tests that need different parts of it")]
 mod nodes;
+#[path = "processes/tables.rs"]
+#[allow(dead_code, reason = "shared by tests that need different parts of it")]
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -15,19 +18,15 @@ use bytes::Bytes;
 use dynkv::api::{RepairOrder, RepairStatus};
 use dynkv::client::{Client, GetOptions, PutOptions};
 use dynkv::quorum::Level;
-use dynkv::storage::{
-    Batch, Engine, Family, Lookup, Mending, ReadTier, Record, RocksConfig, RocksEngine, ScanLimit, StorageError,
-};
+use dynkv::storage::{Engine, Family, Record, RocksConfig, RocksEngine, ScanLimit};
 use dynkv::types::{Bucket, Key, NodeId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rocksdb::{ColumnFamilyDescriptor, DB, Options, WaitForCompactOptions};
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use self::nodes::{Nodes, settings};
+use self::tables::{compact, tables};
 
-const FAMILIES: [&str; 6] = ["default", "objects", "hints", "merkle", "tombstones", "meta"];
 /// The node whose disk rots.
 const LAST: usize = 2;
 const KEYS: u64 = 12_000;
@@ -36,37 +35,6 @@ const AT_ONCE: usize = 128;
 /// One read in so many asks all three replicas, and fails if one of them may lack the key.
 const FEW: u64 = 20;
 const MENDED_WITHIN: Duration = Duration::from_secs(60);
-
-/// Opens a database that no node has open, with tables so small that there are many. `levels`: what was flushed goes to the first level at once,
-/// and no further; without, nothing moves by itself.
-fn offline(dir: &Path, levels: bool) -> Result<DB> {
-    let options = || {
-        let mut options = Options::default();
-        options.set_target_file_size_base(512 << 10);
-        options.set_level_compaction_dynamic_level_bytes(!levels);
-        options.set_disable_auto_compactions(!levels);
-        options.set_level_zero_file_num_compaction_trigger(1);
-        options
-    };
-    let families = FAMILIES.map(|family| ColumnFamilyDescriptor::new(family, options()));
-    Ok(DB::open_cf_descriptors(&options(), dir, families)?)
-}
-
-/// Moves everything to the lowest level.
-fn compact(dir: &Path) -> Result<()> {
-    let db = offline(dir, false)?;
-    for family in FAMILIES {
-        db.compact_range_cf(db.cf_handle(family).unwrap(), None::<&[u8]>, None::<&[u8]>);
-    }
-    Ok(())
-}
-
-/// The tables of these families, with their levels.
-fn tables(dir: &Path, families: &[&str]) -> Result<Vec<(PathBuf, i32)>> {
-    let live = offline(dir, false)?.live_files()?;
-    let wanted = live.into_iter().filter(|table| families.contains(&table.column_family_name.as_str()));
-    Ok(wanted.map(|table| (dir.join(table.name.trim_start_matches('/')), table.level)).collect())
-}
 
 /// Turns bits at random places of these files, taken together.
 fn flip(files: &[PathBuf], bits: usize, seed: u64) -> Result<BTreeSet<PathBuf>> {
@@ -88,153 +56,6 @@ fn flip(files: &[PathBuf], bits: usize, seed: u64) -> Result<BTreeSet<PathBuf>> 
         std::fs::write(file, bytes)?;
     }
     Ok(hit)
-}
-
-/// What an engine says of a key; `None`: it cannot be read.
-fn read(engine: &RocksEngine, key: &[u8]) -> Option<Option<Bytes>> {
-    match engine.get(Family::Objects, key, ReadTier::Disk) {
-        Ok(Lookup::Found(value)) => Some(Some(value)),
-        Ok(Lookup::Absent | Lookup::Miss) => Some(None),
-        Err(StorageError::Corrupt { .. }) => None,
-        Err(error) => panic!("{error}"),
-    }
-}
-
-/// Keys of the database below.
-const NUMBERS: u32 = 20_000;
-
-/// A database in whose upper tables newer values, and deletions, lie above older values in lower ones.
-struct Layered {
-    dir: TempDir,
-    /// What stands there.
-    newest: BTreeMap<u32, Option<Bytes>>,
-    /// The upper tables.
-    upper: Vec<PathBuf>,
-}
-
-impl Layered {
-    fn key(number: u32) -> Vec<u8> {
-        [&[0, 1][..], &number.to_be_bytes(), b"........"].concat()
-    }
-
-    fn value(byte: u8, number: u32) -> Bytes {
-        [&[byte; 100][..], &number.to_be_bytes()].concat().into()
-    }
-
-    fn new() -> Result<Layered> {
-        let newest = (0..NUMBERS).map(|number| match number % 4 {
-            0 => (number, None),
-            2 => (number, Some(Layered::value(b'n', number))),
-            _ => (number, Some(Layered::value(b'o', number))),
-        });
-        let mut layered = Layered { dir: TempDir::new()?, newest: newest.collect(), upper: Vec::new() };
-        layered.write(|number| Some(Layered::value(b'o', number)), 1)?;
-        compact(layered.dir.path())?;
-        let newest = layered.newest.clone();
-        layered.write(|number| newest[&number].clone(), 2)?;
-        // The log becomes a table of level 0, and that one of level 1, above the old values.
-        offline(layered.dir.path(), true)?.wait_for_compact(&WaitForCompactOptions::default())?;
-        let tables = tables(layered.dir.path(), &["objects"])?.into_iter();
-        layered.upper = tables.filter(|(_, level)| *level < 6).map(|(path, _)| path).collect();
-        ensure!(!layered.upper.is_empty(), "newer values lie above older ones");
-        Ok(layered)
-    }
-
-    fn open(&self) -> Result<RocksEngine> {
-        let config = RocksConfig { block_cache_bytes: 4 << 20, ..RocksConfig::default() };
-        Ok(RocksEngine::open(self.dir.path(), &config)?)
-    }
-
-    fn write(&self, value: impl Fn(u32) -> Option<Bytes>, step: usize) -> Result<()> {
-        let (engine, mut batch) = (self.open()?, Batch::new());
-        for number in (0..NUMBERS).step_by(step) {
-            match value(number) {
-                Some(value) => batch.put(Family::Objects, &Layered::key(number), &value),
-                None => batch.delete(Family::Objects, &Layered::key(number)),
-            }
-        }
-        engine.commit(&mut batch)?;
-        Ok(())
-    }
-
-    /// Whether reading from here on begins with something that can be read.
-    fn can_scan(engine: &RocksEngine, number: u32) -> bool {
-        let mut visit = |_: &[u8], _: &[u8]| ControlFlow::Continue(());
-        engine.scan(Family::Objects, &Layered::key(number), None, ScanLimit::entries(1), &mut visit).is_ok()
-    }
-
-    /// Each key is what it was, but for these, of which `instead` is said.
-    fn check(&self, engine: &RocksEngine, but: &[u32], instead: &Option<Option<Bytes>>) -> Result<()> {
-        for (number, newest) in &self.newest {
-            let (found, is_but) = (read(engine, &Layered::key(*number)), but.contains(number));
-            let expected = if is_but { instead } else { &Some(newest.clone()) };
-            ensure!(found == *expected, "key {number} is {found:?}, in the range: {is_but}");
-        }
-        Ok(())
-    }
-}
-
-/// Mends until a table has gone.
-fn expel(engine: &RocksEngine) -> Result<Vec<Mending>> {
-    let mut all = Vec::new();
-    for _ in 0..1000 {
-        let mending = engine.mend(&mut || engine.sync())?;
-        let pause = !mending.goes_on;
-        all.push(mending);
-        if all.iter().any(|mending| !mending.dropped.is_empty()) {
-            return Ok(all);
-        }
-        if pause {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-    anyhow::bail!("the table stays: {:?}", all.last())
-}
-
-/// Below a damaged table lie older values, and values that were deleted: none of them is seen when it goes.
-#[test]
-fn a_damaged_table_goes_and_nothing_older_comes_back() -> Result<()> {
-    let layered = Layered::new()?;
-    // A bit of a block in the middle of the first of them.
-    let mut bytes = std::fs::read(&layered.upper[0])?;
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&layered.upper[0], bytes)?;
-
-    let engine = layered.open()?;
-    let met = (0..NUMBERS).find(|number| read(&engine, &Layered::key(*number)).is_none());
-    ensure!(met.is_some(), "a block cannot be read");
-    let mended = expel(&engine)?;
-    ensure!(
-        mended.iter().map(|mending| mending.unreadable.len()).sum::<usize>() == 1,
-        "it is told of once: {mended:?}"
-    );
-    let unread: Vec<u32> = (0..NUMBERS).filter(|number| read(&engine, &Layered::key(*number)).is_none()).collect();
-    println!("{} keys cannot be read", unread.len());
-    ensure!(unread.len() < 2_000 && unread.contains(&met.unwrap()), "{} keys cannot be read", unread.len());
-    layered.check(&engine, &unread, &None)?;
-    drop(engine);
-    ensure!(!layered.upper[0].exists(), "its file is gone");
-
-    // What it held is still known to be unknown, until it is written again, or given up.
-    let engine = layered.open()?;
-    layered.check(&engine, &unread, &None)?;
-    ensure!(engine.mend(&mut || engine.sync())?.unreadable.len() == 1, "a new run tells of it again");
-    let mut batch = Batch::new();
-    batch.put(Family::Objects, &Layered::key(unread[1]), b"new");
-    engine.commit(&mut batch)?;
-    ensure!(read(&engine, &Layered::key(unread[1])) == Some(Some(Bytes::from_static(b"new"))));
-    let from = (0..unread[0]).rev().find(|number| Layered::can_scan(&engine, *number)).map_or(0, |sound| sound + 1);
-    let to = (unread[0]..NUMBERS).find(|number| Layered::can_scan(&engine, *number)).unwrap_or(NUMBERS);
-    ensure!(to > unread[unread.len() - 1], "a scan does not pass it either");
-    batch.delete_range(Family::Objects, &Layered::key(from), &Layered::key(to));
-    engine.commit(&mut batch)?;
-    let gone: Vec<u32> = (from..to).collect();
-    layered.check(&engine, &gone, &Some(None))?;
-    engine.scan(Family::Objects, &[], None, ScanLimit::NONE, &mut |_, _| ControlFlow::Continue(()))?;
-    drop(engine);
-    compact(layered.dir.path())?;
-    layered.check(&layered.open()?, &gone, &Some(None))
 }
 
 fn key(number: u64) -> Key {

@@ -10,6 +10,7 @@ use super::disk::Disk;
 use super::shard::Shards;
 use crate::api::{Phase, StatusReply};
 use crate::ring::RingView;
+use crate::types::NodeId;
 
 /// What control knows at one moment.
 #[derive(Clone, Debug)]
@@ -55,6 +56,11 @@ impl Board {
     /// The shards have this ring.
     pub fn set_ring(&self, ring: Arc<RingView>) {
         self.ring.store(Some(ring));
+    }
+
+    /// The node itself.
+    pub fn node(&self) -> NodeId {
+        self.view.load().status.node
     }
 
     /// Control has something new to tell.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::storage::{Batch, Engine, EngineStats, Family, Lookup, Mending, ReadTier, ScanLimit, StorageError, Visit};
+use crate::storage::{
+    Batch, Engine, EngineStats, Family, Lookup, MendWith, Mending, ReadTier, ScanLimit, StorageError, Visit,
+};
 use crate::types::BatchNumber;
 
 /// An engine whose kind is known at run time only, so that one server serves RocksDB and, in tests, memory.
@@ -33,8 +35,8 @@ impl Engine for AnyEngine {
         self.0.scan(family, start, end, limit, visit)
     }
 
-    fn mend(&self, sync: &mut dyn FnMut() -> Result<(), StorageError>) -> Result<Mending, StorageError> {
-        self.0.mend(sync)
+    fn mend(&self, with: &mut MendWith<'_>) -> Result<Mending, StorageError> {
+        self.0.mend(with)
     }
 
     fn latest(&self) -> BatchNumber {

@@ -83,7 +83,7 @@ impl Host for ShardHost {
 
     fn hopeless(&mut self, keys: &[Bytes]) {
         for ((partition, bucket), records) in by_bucket(keys) {
-            warn!(partition, %bucket, records, "records that cannot be read stay, since no other node holds them: restore them from a backup, or delete their keys");
+            warn!(partition, %bucket, records, "records that cannot be read stay, since no other node holds them: write their keys anew in a directory that was wiped, from a backup");
         }
     }
 

@@ -1,39 +1,48 @@
-//! Has tables mended that cannot be read: what they hold is looked for by the scrub, and wiped; then they can go.
+//! Has tables mended that cannot be read: what they held is looked for by the scrub, and wiped, so that it comes back from others.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
+use super::board::Board;
 use super::disk::Disk;
 use super::shard::Shards;
+use crate::antientropy::{healing, tree_shape};
 use crate::api::RepairOrder;
 use crate::node::ShardInput;
-use crate::storage::{Engine, Family, Mending, Unreadable};
-use crate::types::PartitionId;
+use crate::ring::RingView;
+use crate::storage::{Engine, Family, MendWith, Mending, ScanLimit, Unreadable};
+use crate::types::{NodeId, PartitionId};
 
 /// Failures of background work after which everything is read: the first, and then every so many. RocksDB does not say which table it was,
 /// and tries again each second.
 const FAILURES: u64 = 600;
 /// More partitions than this are read in one order.
 const SINGLY: usize = 32;
+/// What the scrub does not read.
+const SMALL: [Family; 3] = [Family::Hints, Family::Merkle, Family::Meta];
 
 /// See the module.
 pub struct Mender {
     disk: Arc<Disk>,
     shards: Arc<Shards>,
+    board: Arc<Board>,
     failures: u64,
 }
 
 impl Mender {
     /// One that has met nothing yet.
-    pub fn new(disk: Arc<Disk>, shards: Arc<Shards>) -> Mender {
-        Mender { disk, shards, failures: 0 }
+    pub fn new(disk: Arc<Disk>, shards: Arc<Shards>, board: Arc<Board>) -> Mender {
+        Mender { disk, shards, board, failures: 0 }
     }
 
-    /// Looks once; for as long as there is something to be done, unless `stopping` says so.
+    /// Looks once, unless `stopping` says so. Not before the shards know the ring: until then nobody can say what others hold, and
+    /// orders to read would be lost.
     pub fn look(&mut self, stopping: impl Fn() -> bool) {
-        while self.mend() && !stopping() {}
+        let Some(ring) = self.board.ring() else { return };
+        self.mend(&ring, &stopping);
         let failures = self.disk.stats().background_errors;
         if failures / FAILURES != self.failures / FAILURES || self.failures == 0 && failures > 0 {
             warn!(
@@ -41,25 +50,29 @@ impl Mender {
                 "work in the background of the storage engine fails: everything is read, to see whether it can be"
             );
             self.read(None);
+            self.read_small();
         }
         self.failures = failures;
     }
 
-    /// Whether there is more to be done at once.
-    fn mend(&self) -> bool {
-        let mending = match self.disk.engine().mend(&mut || self.disk.sync_all()) {
+    fn mend(&self, ring: &RingView, stopping: &dyn Fn() -> bool) {
+        let node = self.board.node();
+        let mut sync = || self.disk.sync_all();
+        let may_go = |start: &[u8], end: &[u8]| may_go(ring, node, start, end);
+        let mut with = MendWith { may_go: &may_go, sync: &mut sync, stopping };
+        let mending = match self.disk.engine().mend(&mut with) {
             Ok(mending) => mending,
-            Err(err) => {
-                warn!(%err, "a table that cannot be read is not mended");
-                return false;
-            }
+            Err(err) => return warn!(%err, "tables that cannot be read are not mended"),
         };
-        let Mending { unreadable, dropped, stuck, goes_on } = mending;
+        let Mending { unreadable, dropped, stuck, kept, failed } = mending;
         for found in &unreadable {
             self.met(found);
         }
         for table in dropped {
             info!(table, "a table that could not be read is gone");
+        }
+        for (table, err) in failed {
+            warn!(table, %err, "a table that cannot be read is not mended yet");
         }
         for table in stuck {
             error!(
@@ -68,7 +81,24 @@ impl Mender {
                  behind it. When all replicas are up, stop this node, remove its data directory and start it: it fetches what it held from them"
             );
         }
-        goes_on
+        for table in kept {
+            error!(
+                table,
+                "a table cannot be read and is kept: this node may be the only one to hold what is in its range, or it has hints, trees or the \
+                 node's own records. Reads and writes go on until too many tables wait behind it. Restart this node, which makes the \
+                 trees anew; if that does not help, save what can be read (dynkv-cli export), stop the node and remove its data directory"
+            );
+        }
+    }
+
+    /// Reads what the scrub does not, for the engine to note what it cannot read.
+    fn read_small(&self) {
+        for family in SMALL {
+            let mut visit = |_: &[u8], _: &[u8]| ControlFlow::Continue(());
+            if let Err(err) = self.disk.engine().scan(family, &[], None, ScanLimit::NONE, &mut visit) {
+                warn!(family = family.name(), %err, "a part of a table cannot be read");
+            }
+        }
     }
 
     fn met(&self, Unreadable { family, start, last }: &Unreadable) {
@@ -90,6 +120,15 @@ impl Mender {
             None => order(None),
         }
     }
+}
+
+/// Whether all that this node holds of these partitions is held by others too, or for others.
+fn may_go(ring: &RingView, node: NodeId, start: &[u8], end: &[u8]) -> bool {
+    let (shape, healing) = (tree_shape(ring.layout()), healing(ring, node));
+    let all = |partitions: BTreeSet<PartitionId>| {
+        partitions.into_iter().flat_map(|partition| shape.trees_of(partition)).all(|tree| healing.may_go(tree))
+    };
+    partitions(start, end).is_some_and(all)
 }
 
 /// Those of the keys from the first to the last; `None` if they are not object keys.

@@ -240,7 +240,8 @@ impl Parts {
                 }
             });
         })?;
-        let (mut mender, ticks) = (Mender::new(self.disk.clone(), self.switch.shards.clone()), stop.clone());
+        let (mut mender, ticks) =
+            (Mender::new(self.disk.clone(), self.switch.shards.clone(), self.switch.board.clone()), stop.clone());
         supervisor.thread(MENDER_THREAD, OnEnd::StopNode, move || {
             let stopping = || matches!(ticks.try_recv(), Err(TryRecvError::Disconnected));
             every(MEND, &ticks, || mender.look(stopping));

@@ -136,8 +136,20 @@ pub struct Mending {
     pub dropped: Vec<String>,
     /// Files that cannot go: met since the last call.
     pub stuck: Vec<String>,
-    /// There is more to be done at once.
-    pub goes_on: bool,
+    /// Files that may not go, since [`MendWith::may_go`] says so, or since nothing would take their place: met since the last call.
+    pub kept: Vec<String>,
+    /// Files at which an attempt has failed. It is made again.
+    pub failed: Vec<(String, StorageError)>,
+}
+
+/// What an engine needs of others in order to mend.
+pub struct MendWith<'a> {
+    /// Whether what the keys of `[start, end)` say may be lost here: others hold it too.
+    pub may_go: &'a dyn Fn(&[u8], &[u8]) -> bool,
+    /// Puts all that was committed on the disk.
+    pub sync: &'a mut dyn FnMut() -> Result<(), StorageError>,
+    /// Nothing more is to be begun.
+    pub stopping: &'a dyn Fn() -> bool,
 }
 
 /// An ordered store of bytes with atomic batches: what the nodes of a cluster keep their data in.
@@ -189,12 +201,12 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Result<Option<Vec<u8>>, StorageError>;
 
     /// Looks after files that somebody has failed to read: those that hold nothing any more that can be seen are dropped, in small steps
-    /// that no reader and no writer notices. May block; to be called again and again. `sync` puts all that was committed on the disk.
+    /// that no reader and no writer notices. Blocks for seconds; to be called again and again.
     ///
     /// # Errors
-    /// [`StorageError`]: nothing was dropped by this call; what was committed is as it was.
-    fn mend(&self, sync: &mut dyn FnMut() -> Result<(), StorageError>) -> Result<Mending, StorageError> {
-        let _ = sync;
+    /// [`StorageError`]: nothing can be mended any more by this process; what was committed is as it was.
+    fn mend(&self, with: &mut MendWith<'_>) -> Result<Mending, StorageError> {
+        let _ = with;
         Ok(Mending::default())
     }
 

@@ -110,10 +110,16 @@ pub fn hint_key(target: NodeId, object: &[u8]) -> Vec<u8> {
 /// # Errors
 /// [`StorageError::Corrupt`] for bytes that [`hint_key`] cannot have made of an object's key.
 pub fn parse_hint_key(bytes: &[u8]) -> Result<(NodeId, &[u8], ObjectKeyRef<'_>), StorageError> {
-    let Some((target, object)) = bytes.split_first_chunk::<TARGET_LEN>() else {
+    let Some((target, object)) = split_hint_key(bytes) else {
         return Err(StorageError::Corrupt { detail: format!("hint key of {} bytes: no target", bytes.len()) });
     };
-    Ok((NodeId(u64::from_be_bytes(*target)), object, parse_object_key(object)?))
+    Ok((target, object, parse_object_key(object)?))
+}
+
+/// For whom a hint waits, and the object's key; `None` if the bytes are too few.
+pub(super) fn split_hint_key(bytes: &[u8]) -> Option<(NodeId, &[u8])> {
+    let (target, object) = bytes.split_first_chunk::<TARGET_LEN>()?;
+    Some((NodeId(u64::from_be_bytes(*target)), object))
 }
 
 /// The range `[start, end)` of a target's hints; without `end` it reaches to the family's end.

@@ -7,10 +7,10 @@ mod config;
 mod mend;
 mod open;
 mod quarantine;
+mod suspects;
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use rocksdb::properties::{
 use rocksdb::{Cache, ColumnFamily, DB, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
 
 pub use self::config::RocksConfig;
-use self::mend::Suspects;
 use self::quarantine::Quarantine;
+use self::suspects::Suspects;
 use crate::storage::batch::{Batch, Op};
-use crate::storage::engine::{Engine, EngineStats, Family, Lookup, Mending, ReadTier, ScanLimit, Visit};
+use crate::storage::engine::{Engine, EngineStats, Family, Lookup, MendWith, Mending, ReadTier, ScanLimit, Visit};
 use crate::storage::error::StorageError;
 use crate::types::BatchNumber;
 
@@ -50,8 +50,6 @@ pub struct RocksEngine {
     suspects: Mutex<Suspects>,
     /// What was in tables that could not be read.
     quarantine: Quarantine,
-    /// What an earlier run has left there has been told of.
-    told: AtomicBool,
     /// Held while that is given up.
     giving_up: Mutex<()>,
     /// The first failed commit or sync; set once.
@@ -84,13 +82,13 @@ impl RocksEngine {
             commits: RwLock::new(()),
             suspects: Mutex::default(),
             quarantine: Quarantine::default(),
-            told: AtomicBool::new(false),
             giving_up: Mutex::default(),
             stopped: OnceLock::new(),
             syncing: Mutex::new(()),
             dir: lock,
         };
         engine.load_quarantine()?;
+        engine.load_suspects()?;
         Ok(engine)
     }
 
@@ -173,8 +171,12 @@ impl Engine for RocksEngine {
         limit: ScanLimit,
         visit: &mut Visit<'_>,
     ) -> Result<Option<Vec<u8>>, StorageError> {
-        let stops = self.quarantine.stops(family, start, end);
-        let Some(stop) = stops else { return self.scan_database(family, start, end, limit, visit) };
+        let Some(stop) = self.quarantine.stops(family, start, end) else {
+            let next = self.scan_database(family, start, end, limit, visit)?;
+            // Listed before it is hidden: whatever was hidden meanwhile, and passed, is listed now.
+            let passed = self.quarantine.stops(family, start, next.as_deref().or(end));
+            return passed.map_or(Ok(next), |_| Err(unreadable("scan")));
+        };
         if *stop <= *start {
             return Err(unreadable("scan"));
         }
@@ -184,8 +186,8 @@ impl Engine for RocksEngine {
         }
     }
 
-    fn mend(&self, sync: &mut dyn FnMut() -> Result<(), StorageError>) -> Result<Mending, StorageError> {
-        self.mend_tables(sync)
+    fn mend(&self, with: &mut MendWith<'_>) -> Result<Mending, StorageError> {
+        self.mend_tables(with)
     }
 
     fn latest(&self) -> BatchNumber {

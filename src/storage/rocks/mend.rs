@@ -4,22 +4,30 @@
 //! that it has a part in. What it holds cannot be told from outside, and RocksDB has no way to repair it. To let it go is not
 //! as simple either: of each of its keys an older version may lie in a lower level, or a value that it says is deleted, and
 //! these would be seen again. An old version of a record is an old copy of a disk: its actor would be continued, and a dot minted twice.
+//! And what drops it drops every table of all levels but the first that lies within its range: newer ones too.
 //!
-//! So what lies below is *covered* first. From one end of the table's range to the other, a few at a time, all records that stand there are
-//! read and written anew, behind a deletion of the range from the first to the last of them, in one batch; where nothing can be read,
-//! the range up to where something can is deleted, and put in quarantine in the same batch (`quarantine.rs`):
+//! So all that stands in its range is *covered* first, and no compaction of the family runs from before that until the table is gone: what
+//! covers it stays in the memtable and in level 0, which a drop does not touch. From one end of the range to the other, a few at a time, all
+//! records that stand there are read and written anew, behind a deletion of the range from the first to the last of them, in one batch; where
+//! nothing can be read, the range up to where something can is deleted, and put in quarantine in the same batch (`quarantine.rs`):
 //!
 //! ```text
-//!   no commit meanwhile:   read [a, b)         ->  delete_range [a, b), put what was read      for each part of the table's range
-//!                          cannot read [b, c)  ->  delete_range [b, c), list it as unreadable
-//!                          sync
-//!                          delete_file_in_range [first key, last key]
+//!   no compaction begins, and those under way end
+//!     no commit meanwhile:   read [a, b)         ->  delete_range [a, b), put what was read      for each part of the table's range
+//!                            cannot read [b, c)  ->  delete_range [b, c), list it as unreadable
+//!     sync
+//!     delete_file_in_range [first key, last key]
+//!   compactions go on
 //! ```
 //! Each of these batches changes nothing that anybody can see: whoever reads sees the same before and after, or is told that it cannot be
 //! read, since no commit comes between. When all are written, nothing of the range is seen any more that is older than they are, in no level
 //! and by no reader, so tables with nothing but older entries may go. They go in one step, after a sync: never before what takes their place is
-//! on the disk. A process that dies in between leaves a range that is covered in part and a table that is still there; the next run begins
-//! again when somebody meets it. What is in quarantine stays there until the store gives it up: it marks what it lacks then.
+//! on the disk. The table's name is on the disk before the first of the batches: once they have made readers pass the damage by, nobody
+//! would meet it again. A process that dies in between leaves a range that is covered in part and a table that is still there; the next run
+//! begins again. What is in quarantine stays there until the store gives it up: it marks what it lacks then.
+//!
+//! What lies in the quarantined range in other tables, newer records too, is hidden with the rest, but for those that the indexes of hints and of
+//! tombstones name. Hence nothing goes there of which this node is the only one to hold it: such a table stays as it is.
 //!
 //! That each deletion ends where something can be read again matters: an iterator skips what a deletion hides by seeking to its end, in
 //! the damaged table too.
@@ -30,148 +38,141 @@
 //! What RocksDB makes impossible: a table of level 0 goes by compaction only, which has to read it. What cannot be read of it goes into quarantine
 //! as well, so that reads and writes go on; but flushes pile up behind it, and in the end RocksDB takes no more writes. The
 //! bindings offer neither to drop such a table nor to resume after a background error; hence the database is opened so that a failed
-//! compaction is no such error (see `open.rs`).
+//! compaction is no such error (see `open.rs`). Nor is a table mended that holds hints, trees or the node's own records, nor one that the
+//! disk itself refuses to read.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rocksdb::LiveFile;
+use rocksdb::properties::NUM_RUNNING_COMPACTIONS;
 
+use super::suspects::Suspects;
 use super::{RocksEngine, classify};
 use crate::storage::batch::Batch;
-use crate::storage::engine::{Family, Mending, ScanLimit, Unreadable};
+use crate::storage::engine::{Family, MendWith, Mending, ScanLimit, Unreadable};
 use crate::storage::error::StorageError;
 
 /// Bytes of records that are covered at a time; commits wait meanwhile.
 const PART_BYTES: usize = 256 << 10;
-/// Parts that are covered in one call.
-const PARTS: usize = 16;
 /// Bytes of a key in which keys differ: partition and token.
 const SPREAD: usize = 10;
-/// Calls between two attempts, at most, at what cannot be covered or dropped yet.
-const MOST_PAUSE: u32 = 64;
-
-/// Tables that somebody has failed to read, by name as [`LiveFile`] has it.
-#[derive(Debug, Default)]
-pub(super) struct Suspects {
-    tables: BTreeMap<String, Suspect>,
-}
-
-#[derive(Debug, Default)]
-struct Suspect {
-    told: bool,
-    stuck: bool,
-    /// All before this key is covered; `None`: nothing is.
-    covered: Option<Vec<u8>>,
-    /// All is covered and on the disk.
-    is_covered: bool,
-    /// Calls to wait, and how many after the next failure.
-    pause: u32,
-    next_pause: u32,
-}
-
-impl Suspects {
-    /// Notes the tables that an error names.
-    pub fn note(&mut self, text: &str) {
-        for name in table_names(text) {
-            self.tables.entry(name).or_default();
-        }
-    }
-}
-
-/// `/000123.sst` for each table that a text names.
-fn table_names(text: &str) -> impl Iterator<Item = String> {
-    const SUFFIX: &str = ".sst";
-    text.match_indices(SUFFIX).filter_map(|(end, _)| {
-        let digits = text[..end].bytes().rev().take_while(u8::is_ascii_digit).count();
-        (digits > 0).then(|| format!("/{}{SUFFIX}", &text[end - digits..end]))
-    })
-}
+/// How long to wait for the compactions under way.
+const QUIET_WITHIN: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Whether a family's keys are those of objects.
 fn has_object_keys(family: Family) -> bool {
     matches!(family, Family::Objects | Family::Tombstones)
 }
 
-/// How far a table is.
+/// What came of an attempt at a table.
 enum Step {
-    /// There is more to be covered.
-    Covering,
-    /// It cannot be read where there is no quarantine, or a compaction holds the table.
+    /// It is tried again later: a compaction did not end, or the process is about to.
     Waits,
-    /// It stays for ever, and nothing of it is looked at any more that cannot be read.
+    /// It is of level 0. Nothing of it is looked at any more that cannot be read.
     Stays,
+    /// It is left as it is, since nobody else holds what it holds, or since its family cannot be mended.
+    Kept,
     /// It is gone.
     Dropped,
 }
 
-impl RocksEngine {
-    /// Remembers what an error says of tables.
-    pub(super) fn suspect(&self, error: &rocksdb::Error) {
-        self.suspects.lock().expect("nothing panics while it holds them").note(error.as_ref());
-    }
+/// How far a range is covered.
+enum Covered {
+    /// There is more, from this key on.
+    To(Vec<u8>),
+    All,
+    /// There is something in the way that has to stay.
+    Kept,
+}
 
+/// No compaction of the family begins while it lives.
+struct Quiet<'a> {
+    engine: &'a RocksEngine,
+    family: Family,
+}
+
+impl Quiet<'_> {
+    fn set(engine: &RocksEngine, family: Family, quiet: bool) -> Result<(), StorageError> {
+        let value = if quiet { "true" } else { "false" };
+        let set = engine.db.set_options_cf(engine.family(family), &[("disable_auto_compactions", value)]);
+        set.map_err(|error| classify("mend", &error))
+    }
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        if Quiet::set(self.engine, self.family, false).is_err() {
+            // The next table that is mended sets it back, and so does a restart.
+            self.engine.suspects.lock().expect("nothing panics while it holds them").left_quiet = Some(self.family);
+        }
+    }
+}
+
+impl RocksEngine {
     /// See [`Engine::mend`](crate::storage::Engine::mend).
-    pub(super) fn mend_tables(
-        &self,
-        sync: &mut dyn FnMut() -> Result<(), StorageError>,
-    ) -> Result<Mending, StorageError> {
+    pub(super) fn mend_tables(&self, with: &mut MendWith<'_>) -> Result<Mending, StorageError> {
         let mut mending = Mending::default();
-        let mut suspects =
-            std::mem::take(&mut self.suspects.lock().expect("nothing panics while it holds them").tables);
-        let result = self.mend_each(&mut suspects, &mut mending, sync);
+        let mut suspects = std::mem::take(&mut *self.suspects.lock().expect("nothing panics while it holds them"));
+        let result = self.mend_each(&mut suspects, &mut mending, with);
         // Others may have been met meanwhile.
-        let mut now = self.suspects.lock().expect("nothing panics while it holds them");
-        now.tables.extend(suspects);
+        self.suspects.lock().expect("nothing panics while it holds them").join(suspects);
         result.map(|()| mending)
     }
 
     fn mend_each(
         &self,
-        suspects: &mut BTreeMap<String, Suspect>,
+        suspects: &mut Suspects,
         mending: &mut Mending,
-        sync: &mut dyn FnMut() -> Result<(), StorageError>,
+        with: &mut MendWith<'_>,
     ) -> Result<(), StorageError> {
-        if !self.told.swap(true, Ordering::Relaxed) {
+        if !std::mem::replace(&mut suspects.told, true) {
             let left = self.quarantine.ranges().into_iter();
             let family = Family::Objects;
             mending.unreadable.extend(left.map(|(start, last)| Unreadable { family, start, last }));
+        }
+        if let Some(family) = suspects.left_quiet {
+            Quiet::set(self, family, false)?;
+            suspects.left_quiet = None;
         }
         if suspects.is_empty() {
             return Ok(());
         }
         let live = self.db.live_files().map_err(|error| classify("mend", &error))?;
-        // Whatever is not there any more has been compacted or dropped.
-        suspects.retain(|name, _| live.iter().any(|table| table.name == *name));
-        for (name, suspect) in suspects.iter_mut() {
+        self.note_suspects(suspects, &live)?;
+        for (name, suspect) in suspects.tables() {
             let table = live.iter().find(|table| table.name == *name).expect("all others were dropped");
             let Some(family) = Family::ALL.into_iter().find(|family| family.name() == table.column_family_name) else {
                 continue;
             };
             let (Some(start), Some(last)) = (&table.start_key, &table.end_key) else { continue };
             // Of objects and of their tombstones it is told what exactly cannot be read, once that is known.
-            if !std::mem::replace(&mut suspect.told, true) && !has_object_keys(family) {
+            if suspect.is_news() && !has_object_keys(family) {
                 mending.unreadable.push(Unreadable { family, start: start.clone(), last: last.clone() });
             }
-            if suspect.stuck {
+            if !suspect.is_due(table.level) {
                 continue;
             }
-            if suspect.pause > 0 {
-                suspect.pause -= 1;
-                continue;
-            }
-            match self.expel(family, table, (start, last), suspect, mending, sync)? {
-                Step::Covering => mending.goes_on = true,
-                Step::Stays => {
-                    suspect.stuck = true;
-                    mending.stuck.push(name.clone());
+            let step = match self.expel(family, table, (start, last), mending, with) {
+                // Others are tried even so.
+                Err(error) if self.check_running().is_ok() => {
+                    mending.failed.push((name.clone(), error));
+                    Step::Waits
+                }
+                step => step?,
+            };
+            match step {
+                Step::Stays if suspect.stays(table.level) => mending.stuck.push(name.clone()),
+                Step::Stays => {}
+                Step::Kept => {
+                    if suspect.is_kept() {
+                        mending.kept.push(name.clone());
+                    }
+                    suspect.put_off();
                 }
                 Step::Dropped => mending.dropped.push(name.clone()),
-                Step::Waits => {
-                    suspect.next_pause = (suspect.next_pause * 2).clamp(1, MOST_PAUSE);
-                    suspect.pause = suspect.next_pause;
-                }
+                Step::Waits => suspect.put_off(),
             }
         }
         Ok(())
@@ -182,38 +183,48 @@ impl RocksEngine {
         family: Family,
         table: &LiveFile,
         (start, last): (&[u8], &[u8]),
-        suspect: &mut Suspect,
         mending: &mut Mending,
-        sync: &mut dyn FnMut() -> Result<(), StorageError>,
+        with: &mut MendWith<'_>,
     ) -> Result<Step, StorageError> {
-        let mut parts = 0;
-        while !suspect.is_covered {
-            if parts == PARTS {
-                return Ok(Step::Covering);
+        let Some(_quiet) = self.quieten(family, with)? else { return Ok(Step::Waits) };
+        let (mut from, end) = (start.to_vec(), [last, &[0]].concat());
+        loop {
+            if (with.stopping)() {
+                return Ok(Step::Waits);
             }
-            parts += 1;
-            let from = suspect.covered.clone().unwrap_or_else(|| start.to_vec());
-            match self.cover(family, table.level > 0, &from, &[last, &[0]].concat(), mending) {
-                Ok(Some(next)) => suspect.covered = Some(next),
-                Ok(None) => {
-                    sync()?;
-                    suspect.is_covered = true;
-                }
-                Err(StorageError::Corrupt { .. }) => return Ok(Step::Waits),
+            match self.cover(family, table.level > 0, &from, &end, mending, with.may_go) {
+                Ok(Covered::To(next)) => from = next,
+                Ok(Covered::All) => break,
+                Ok(Covered::Kept) | Err(StorageError::Corrupt { .. }) => return Ok(Step::Kept),
                 Err(error) => return Err(error),
             }
         }
+        (with.sync)()?;
         if table.level == 0 {
             return Ok(Step::Stays);
         }
         let dropped = self.db.delete_file_in_range_cf(self.family(family), start, last);
         dropped.map_err(|error| classify("mend", &error))?;
         let live = self.db.live_files().map_err(|error| classify("mend", &error))?;
-        // A compaction that fails again and again may have held it.
         Ok(if live.iter().any(|left| left.name == table.name) { Step::Waits } else { Step::Dropped })
     }
 
-    /// Covers what lies below the first records of `[from, end)`, and what cannot be read behind them; where to go on, if there are more.
+    /// Lets no compaction of a family begin, and waits for the end of those that run; `None` if they take too long.
+    fn quieten(&self, family: Family, with: &MendWith<'_>) -> Result<Option<Quiet<'_>>, StorageError> {
+        Quiet::set(self, family, true)?;
+        let quiet = Quiet { engine: self, family };
+        let mut waited = Duration::ZERO;
+        while self.whole(NUM_RUNNING_COMPACTIONS) > 0 {
+            if (with.stopping)() || waited > QUIET_WITHIN {
+                return Ok(None);
+            }
+            std::thread::sleep(LOOK);
+            waited += LOOK;
+        }
+        Ok(Some(quiet))
+    }
+
+    /// Covers what lies below the first records of `[from, end)`, and what cannot be read behind them.
     /// Without `rewrites`, only the latter.
     fn cover(
         &self,
@@ -222,7 +233,8 @@ impl RocksEngine {
         from: &[u8],
         end: &[u8],
         mending: &mut Mending,
-    ) -> Result<Option<Vec<u8>>, StorageError> {
+        may_go: &dyn Fn(&[u8], &[u8]) -> bool,
+    ) -> Result<Covered, StorageError> {
         let _alone = self.commits.write().expect("nothing panics while it commits");
         self.check_running()?;
         let mut records = Vec::new();
@@ -237,12 +249,15 @@ impl RocksEngine {
             Err(StorageError::Corrupt { .. }) if has_object_keys(family) => {
                 let bad = records.last().map_or_else(|| from.to_vec(), |(key, _)| [&key[..], &[0]].concat());
                 let readable = self.first_readable(family, &bad, end);
-                if family == Family::Objects {
+                let found = Unreadable { family, start: bad.clone(), last: readable.clone() };
+                if family == Family::Tombstones {
+                    self.empty(family, &bad, &readable)?;
+                } else if may_go(&bad, &readable) {
                     self.put_in_quarantine(&bad, &readable)?;
                 } else {
-                    self.empty(family, &bad, &readable)?;
+                    return Ok(Covered::Kept);
                 }
-                mending.unreadable.push(Unreadable { family, start: bad.clone(), last: readable.clone() });
+                mending.unreadable.push(found);
                 (bad, (*readable < *end).then_some(readable))
             }
             Err(error) => return Err(error),
@@ -253,7 +268,7 @@ impl RocksEngine {
             records.iter().for_each(|(key, value)| batch.put(family, key, value));
             self.write(&batch).inspect_err(|error| drop(self.stopped.set(error.clone())))?;
         }
-        Ok(next)
+        Ok(next.map_or(Covered::All, Covered::To))
     }
 
     /// Deletes a range of which nothing can be read. The caller lets nobody commit meanwhile.
@@ -290,19 +305,5 @@ impl RocksEngine {
             if can_read(middle) { high = middle } else { low = middle }
         }
         key(high)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tables_are_known_by_what_errors_say() {
-        let names = |text: &str| table_names(text).collect::<Vec<_>>();
-        let mismatch = "Corruption: block checksum mismatch: stored = 1, computed = 2, type = 4  in /d/db/000123.sst offset 0 size 9";
-        assert_eq!(names(mismatch), ["/000123.sst"]);
-        assert_eq!(names("a.sst in /x/000007.sst and /x/1000008.sst"), ["/000007.sst", "/1000008.sst"]);
-        assert_eq!(names("Corruption: bad entry"), [""; 0]);
     }
 }

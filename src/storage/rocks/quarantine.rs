@@ -4,6 +4,7 @@
 //! deletion that hides what cannot be read, and goes from it with the deletion by which whoever knows what that means gives it up. A key in
 //! such a range can be read if it was written since, and is never absent; no scan passes one.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ use super::RocksEngine;
 use crate::storage::batch::{Batch, Op};
 use crate::storage::engine::{Family, ScanLimit};
 use crate::storage::error::StorageError;
+use crate::storage::keys::{hint_bounds, hint_key, split_hint_key};
 
 /// What the keys of the list begin with, and the first key behind it.
 const LISTED: (&[u8], &[u8]) = (b"unreadable/", b"unreadable0");
@@ -104,16 +106,59 @@ impl RocksEngine {
     }
 
     /// Hides a range of objects that cannot be read, and lists it. The caller lets nobody commit meanwhile.
+    ///
+    /// Newer records of it may be readable, one by one. Nobody can list them, but the indexes name those that may be on no other disk yet,
+    /// or that say of something that it is deleted: these stay.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] as an index cannot be read: nothing is hidden.
     pub(super) fn put_in_quarantine(&self, start: &[u8], end: &[u8]) -> Result<(), StorageError> {
+        let stay = self.read_singly(&self.named_within(start, end)?);
         let before = self.quarantine.ranges();
         let mut after = without(&before, start, end);
         after.push((start.to_vec(), end.to_vec()));
         let mut batch = Batch::new();
         batch.delete_range(Family::Objects, start, end);
+        stay.iter().for_each(|(key, record)| batch.put(Family::Objects, key, record));
         relist(&before, &after, &mut batch);
         // First: nobody may find the range empty.
         self.quarantine.set(after);
         self.write(&batch).inspect_err(|error| drop(self.stopped.set(error.clone())))
+    }
+
+    /// The keys of a range that the indexes of hints and of tombstones name.
+    fn named_within(&self, start: &[u8], end: &[u8]) -> Result<BTreeSet<Vec<u8>>, StorageError> {
+        let mut named = BTreeSet::new();
+        let mut visit = |key: &[u8], _: &[u8]| {
+            named.insert(key.to_vec());
+            ControlFlow::Continue(())
+        };
+        self.scan_database(Family::Tombstones, start, Some(end), ScanLimit::NONE, &mut visit)?;
+        let mut from = Some(Vec::new());
+        while let Some(begin) = from {
+            let mut target = None;
+            let mut visit = |key: &[u8], _: &[u8]| {
+                target = split_hint_key(key).map(|(target, _)| target);
+                ControlFlow::Break(())
+            };
+            self.scan_database(Family::Hints, &begin, None, ScanLimit::entries(1), &mut visit)?;
+            let Some(target) = target else { break };
+            let mut visit = |key: &[u8], _: &[u8]| {
+                named.extend(split_hint_key(key).map(|(_, object)| object.to_vec()));
+                ControlFlow::Continue(())
+            };
+            let (first, last) = (hint_key(target, start), hint_key(target, end));
+            self.scan_database(Family::Hints, &first, Some(&last), ScanLimit::NONE, &mut visit)?;
+            from = hint_bounds(target).1;
+        }
+        Ok(named)
+    }
+
+    /// What can be read of these keys, each by itself.
+    fn read_singly(&self, keys: &BTreeSet<Vec<u8>>) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let objects = self.family(Family::Objects);
+        let read = |key: &Vec<u8>| Some((key.clone(), self.db.get_cf(objects, key).ok()??));
+        keys.iter().filter_map(read).collect()
     }
 
     /// Writes a batch that may give up what is listed. A deletion of a listed range becomes one of the keys that were written there since:

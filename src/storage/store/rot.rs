@@ -21,6 +21,13 @@ pub struct Healing {
     pub members: Vec<NodeId>,
 }
 
+impl Healing {
+    /// Whether what rots of a tree may go.
+    pub fn may_go(&self, tree: TreeId) -> bool {
+        self.shared.contains(&tree) || self.foreign.contains(&tree)
+    }
+}
+
 /// A record that had rotted is gone, or a stretch of keys that could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wiped {
