@@ -8,6 +8,7 @@
 //! format u8 = 1 | counted u8 | bytes u32 BE | hinted_ms u64 BE | xxh3-64 of all before, BE
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -170,6 +171,27 @@ pub(super) fn reindex(
         batch.delete(Family::Hints, &hint_key(target, key));
         changes.push(HintChange { target, key: key.clone(), old: Some(entry), new: None });
     }
+}
+
+/// Puts what the index has to say of a record that stays while the index is emptied all around, and notes what differs from what it `said`.
+/// Without a record its entries are gone.
+pub(super) fn restore_index(
+    batch: &mut Batch,
+    key: &Bytes,
+    said: &[(NodeId, HintEntry)],
+    record: Option<&Record>,
+    changes: &mut Vec<HintChange>,
+) {
+    let mut gone: BTreeMap<NodeId, HintEntry> = said.iter().copied().collect();
+    for (target, entry) in entries(record) {
+        batch.put_with(Family::Hints, &hint_key(target, key), |out| entry.encode_into(out));
+        let old = gone.remove(&target);
+        if old != Some(entry) {
+            changes.push(HintChange { target, key: key.clone(), old, new: Some(entry) });
+        }
+    }
+    let gone = gone.into_iter();
+    changes.extend(gone.map(|(target, old)| HintChange { target, key: key.clone(), old: Some(old), new: None }));
 }
 
 #[cfg(test)]

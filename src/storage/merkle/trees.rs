@@ -202,7 +202,7 @@ impl Trees {
         self.marks.set(place, change, self.leaves, batch);
     }
 
-    /// A stretch of keys goes with the batch, none of which anybody can read: as [`Trees::on_wipe`], of each leaf of each tree that it may
+    /// A stretch of keys goes with the batch, which nobody can list: as [`Trees::on_wipe`], of each leaf of each tree that it may
     /// have been of. Says which these are, and which of them lack something.
     pub fn on_stretch_wiped(
         &mut self,
@@ -218,6 +218,14 @@ impl Trees {
             self.mark_wiped(*place, *lacks, batch);
         }
         places
+    }
+
+    /// A record stays of a stretch that goes with the batch: the count under way could not read it where it stood.
+    pub fn on_kept(&mut self, key: &[u8], record: &Record) {
+        let (Some(shape), Some(watch)) = (&self.shape, &mut self.watch) else { return };
+        let Some((tree, token)) = shape.place(key) else { return };
+        let place = (tree, shape.leaf_of(token, self.leaves));
+        watch.note(key, place, Some(self.hasher.hash(key, &record.object)), Some(record));
     }
 
     /// Whether nothing between these keys has changed since the count began that is under way; false if that is not known.

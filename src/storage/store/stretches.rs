@@ -2,17 +2,28 @@
 //!
 //! A scan meets them, and a record's own checksum does not help: what the engine cannot read is a part of one of its files. The range
 //! goes in one batch with the indexes of its hints and of its tombstones, and with the marks on its leaves, which from then on say nothing of their keys until all
-//! replicas agree, as for a single rotten record. A newer record of one of its keys may be readable by itself; it goes too, and
-//! comes back with the rest.
+//! replicas agree, as for a single rotten record.
+//!
+//! A newer record of one of its keys may be readable by itself: it came after the damage, and may be on no other disk. Nobody can list these,
+//! but the two indexes name those that matter: what is kept for others, and deletions. Of each key that they name the record is read by itself,
+//! and what can be read stays, put back behind the deletion in the same batch. Any other newer record goes, and comes back with the rest.
 
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
 
 use super::{Store, Wiped};
+use crate::storage::hint::restore_index;
 use crate::storage::merkle::{Counted, Stretch, TreeId};
-use crate::storage::{Engine, Family, HintChange, HintEntry, ScanLimit, StorageError, hint_key, parse_hint_key};
+use crate::storage::tombstone::reindex_tombstone;
+use crate::storage::{
+    Engine, Family, HintEntry, Lookup, ReadTier, Record, ScanLimit, StorageError, hint_key, parse_hint_key,
+};
 use crate::types::NodeId;
+
+/// Keys that the indexes name, with what the index of hints says of each.
+type Named = BTreeMap<Bytes, Vec<(NodeId, HintEntry)>>;
 
 /// What becomes of the stretches that a count has met.
 #[derive(Debug, Default)]
@@ -54,46 +65,83 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             && self.parked.range(start..end).next().is_none()
     }
 
+    /// It blocks for the disk, as seldom as a file rots.
+    ///
     /// # Errors
-    /// As the index of hints cannot be read; nothing is wiped.
+    /// As the index of hints cannot be read, or the disk fails to answer; nothing is wiped.
     fn wipe_stretch(&mut self, counted: &Counted, stretch: &Stretch) -> Result<(), StorageError> {
         let Some(shape) = self.trees.shape() else { return Ok(()) };
         let (start, end) = stretch.up_to_bounds(counted.partition, self.trees.leaves(), shape);
-        let leaves = &stretch.leaves;
-        let members = self.healing.members.clone();
-        let mut changes = Vec::new();
-        for target in &members {
-            changes.append(&mut self.hints_within(*target, &start, &end)?);
-        }
-        self.hint_changes.append(&mut changes);
-        for target in members {
-            self.batch.delete_range(Family::Hints, &hint_key(target, &start), &hint_key(target, &end));
+        let named = self.named_within(&start, &end)?;
+        let kept = self.readable(named.keys())?;
+        for target in &self.healing.members {
+            self.batch.delete_range(Family::Hints, &hint_key(*target, &start), &hint_key(*target, &end));
         }
         self.batch.delete_range(Family::Objects, &start, &end);
-        // Which of them were tombstones, nobody can tell any more.
+        // Which of the others were tombstones, nobody can tell any more.
         self.batch.delete_range(Family::Tombstones, &start, &end);
         self.voided.insert(start, end);
         let shared = &self.healing.shared;
         let lacks = |tree: TreeId| shared.contains(&tree);
-        let places = self.trees.on_stretch_wiped(counted.partition, leaves.clone(), lacks, &mut self.batch);
+        let leaves = stretch.leaves.clone();
+        let places = self.trees.on_stretch_wiped(counted.partition, leaves, lacks, &mut self.batch);
         self.wiped.extend(places.into_iter().map(|(place, lacks)| Wiped { place, lacks, stretch: true }));
+        for (key, said) in &named {
+            restore_index(&mut self.batch, key, said, kept.get(key), &mut self.hint_changes);
+        }
+        for (key, record) in kept {
+            self.put_back(key, record);
+        }
         Ok(())
     }
 
-    /// The hints for one node that go with a stretch. It blocks for the disk, as seldom as a file rots.
-    fn hints_within(&self, target: NodeId, start: &[u8], end: &[u8]) -> Result<Vec<HintChange>, StorageError> {
-        let mut changes = Vec::new();
-        let mut visit = |key: &[u8], value: &[u8]| {
-            if let (Ok((_, object, _)), Ok(entry)) =
-                (parse_hint_key(key), HintEntry::decode(&Bytes::copy_from_slice(value)))
-            {
-                let key = Bytes::copy_from_slice(object);
-                changes.push(HintChange { target, key, old: Some(entry), new: None });
-            }
+    /// A record that could be read by itself stands behind the deletion, in this drain too.
+    fn put_back(&mut self, key: Bytes, record: Record) {
+        self.batch.put_with(Family::Objects, &key, |out| record.encode_into(out));
+        reindex_tombstone(&mut self.batch, &key, None, Some(&record));
+        self.trees.on_kept(&key, &record);
+        self.overlay.insert(key, Some(record));
+    }
+
+    /// The keys between these of which an index has an entry.
+    fn named_within(&self, start: &[u8], end: &[u8]) -> Result<Named, StorageError> {
+        let mut named = Named::new();
+        for target in &self.healing.members {
+            let mut visit = |key: &[u8], value: &[u8]| {
+                if let Ok((_, object, _)) = parse_hint_key(key) {
+                    let entry = HintEntry::decode(value).ok().map(|entry| (*target, entry));
+                    named.entry(Bytes::copy_from_slice(object)).or_default().extend(entry);
+                }
+                ControlFlow::Continue(())
+            };
+            let (start, end) = (hint_key(*target, start), hint_key(*target, end));
+            self.engine.scan(Family::Hints, &start, Some(&end), ScanLimit::NONE, &mut visit)?;
+        }
+        let mut visit = |key: &[u8], _: &[u8]| {
+            named.entry(Bytes::copy_from_slice(key)).or_default();
             ControlFlow::Continue(())
         };
-        let (start, end) = (hint_key(target, start), hint_key(target, end));
-        self.engine.scan(Family::Hints, &start, Some(&end), ScanLimit::NONE, &mut visit)?;
-        Ok(changes)
+        match self.engine.scan(Family::Tombstones, start, Some(end), ScanLimit::NONE, &mut visit) {
+            // Of the deletions that it names behind that, those stay that somebody waits for.
+            Ok(_) | Err(StorageError::Corrupt { .. }) => Ok(named),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The records of these keys that can be read by themselves. Nothing about them waits to be written, so the disk has the newest.
+    fn readable<'a>(&self, keys: impl Iterator<Item = &'a Bytes>) -> Result<BTreeMap<Bytes, Record>, StorageError> {
+        let mut readable = BTreeMap::new();
+        for key in keys {
+            let read = self.engine.get(Family::Objects, key, ReadTier::Disk).and_then(|lookup| match lookup {
+                Lookup::Found(bytes) => Record::decode(bytes).map(Some),
+                Lookup::Absent | Lookup::Miss => Ok(None),
+            });
+            match read {
+                Ok(record) => readable.extend(record.map(|record| (key.clone(), record))),
+                Err(StorageError::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(readable)
     }
 }

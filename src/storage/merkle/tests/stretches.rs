@@ -9,8 +9,8 @@ fn healing() -> Healing {
     Healing { shared: shape().trees().collect(), members: vec![NodeId(1), TARGET], ..Healing::default() }
 }
 
-/// A node of which a part of the disk cannot be read: these keys lie there, and what shares a token with the last of them, which no search
-/// tells from it.
+/// A node of which a part of the disk cannot be read: these keys lie there. What shares a token with the last of them no search tells from
+/// them; but it can be read by itself, and is named by the index of hints, as all is here.
 fn unreadable(seed: u64) -> (Node, Vec<Bytes>) {
     let mut node = full();
     for nth in 0..32 {
@@ -19,14 +19,39 @@ fn unreadable(seed: u64) -> (Node, Vec<Bytes>) {
     }
     node.commit();
     node.shards[0].take_hint_changes();
-    let mut rng = StdRng::seed_from_u64(seed);
-    let keys = node.engine.rot_range(Family::Objects, 4, &mut rng);
-    let (first, last) = (keys[0].clone(), keys[keys.len() - 1].clone());
-    let mut all: Vec<Bytes> = (0..32).map(place).collect();
-    all.sort();
-    let keys = all.into_iter().filter(|key| *key >= first && (*key <= last || key[..10] == last[..10])).collect();
+    let keys = node.engine.rot_range(Family::Objects, 4, &mut StdRng::seed_from_u64(seed));
     node.shards[0].set_healing(healing());
     (node, keys)
+}
+
+/// What comes for a key of which the record cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Since {
+    Nothing,
+    Plain,
+    Hinted,
+    Deleted,
+}
+
+impl Since {
+    fn object(self, serial: u64) -> Arc<Object> {
+        let plain = object(serial);
+        let tombstone = Sibling { body: Body::Tombstone, ..plain.siblings()[0].clone() };
+        let deleted = || Arc::new(Object::update(None, &CausalContext::default(), tombstone));
+        if self == Since::Deleted { deleted() } else { plain }
+    }
+
+    fn hints(self) -> Vec<NewHint> {
+        if self == Since::Hinted { vec![NewHint::counted(TARGET, 2)] } else { Vec::new() }
+    }
+
+    fn is_named(self) -> bool {
+        matches!(self, Since::Hinted | Since::Deleted)
+    }
+}
+
+fn since() -> impl Strategy<Value = Since> {
+    prop_oneof![Just(Since::Nothing), Just(Since::Plain), Just(Since::Hinted), Just(Since::Deleted)]
 }
 
 fn partition_of(key: &Bytes) -> PartitionId {
@@ -100,6 +125,43 @@ proptest! {
     }
 }
 
+proptest! {
+    /// What has come since, and is kept for somebody or is a deletion, stays with its entries, as the newest there is; all else goes.
+    #[test]
+    fn what_an_index_names_and_can_be_read_by_itself_stays(
+        seed: u64,
+        since in proptest::collection::vec(since(), 4),
+    ) {
+        let (mut node, keys) = unreadable(seed);
+        for (key, (serial, since)) in keys.iter().zip((900..).zip(&since)).filter(|(_, (_, since))| **since != Since::Nothing) {
+            let op = Op::Merge { round: Round::default(), object: since.object(serial), hints: since.hints() };
+            node.shards[0].submit(Task { purpose: (), key: key.clone(), op }, &mut Vec::new());
+        }
+        node.commit();
+        node.shards[0].take_hint_changes();
+        prop_assert!(node.read_all().0 > 0);
+        let rotten = keys.iter().zip(&since).filter(|(_, since)| **since == Since::Nothing);
+        let told: Vec<Bytes> = rotten.map(|(key, _)| key.clone()).collect();
+        let changes = node.shards[0].take_hint_changes();
+        prop_assert!(changes.iter().all(|change| change.new.is_none()));
+        prop_assert_eq!(changes.into_iter().map(|change| change.key).collect::<Vec<_>>(), told);
+        let mut node = Node::start(node.engine, 1, leaves(64));
+        for (key, (serial, since)) in keys.iter().zip((900..).zip(since)) {
+            let object = match node.engine.get(Family::Objects, key, ReadTier::Disk).unwrap() {
+                Lookup::Found(bytes) => Some(Record::decode(bytes).unwrap().object),
+                _ => None,
+            };
+            prop_assert_eq!(object, since.is_named().then(|| since.object(serial)), "{:?}", since);
+            let has = |family, key: &[u8]| node.engine.peek(family, key).is_some();
+            prop_assert_eq!(has(Family::Hints, &hint_key(TARGET, key)), since == Since::Hinted);
+            prop_assert_eq!(has(Family::Tombstones, key), since == Since::Deleted);
+        }
+        node.check()?;
+        node.shards[0].set_healing(healing());
+        prop_assert_eq!(node.read_all(), (0, Vec::new()));
+    }
+}
+
 #[test]
 fn its_hints_are_told_of_as_gone() {
     let (mut node, keys) = unreadable(3);
@@ -146,7 +208,7 @@ fn what_is_written_meanwhile_is_not_wiped() {
     let lookup = node.engine.get(Family::Objects, &key, ReadTier::Disk).unwrap();
     let Lookup::Found(bytes) = lookup else { panic!("{lookup:?}") };
     assert_eq!(Record::decode(bytes).unwrap().object, object(900));
-    // The next time it goes with the rest: that it is the only one that can be read, nobody can tell.
+    // The next time it goes with the rest: that it is the only one that can be read, nobody can tell, since no index names it.
     assert_eq!(node.count_of(partition, 0).stretches, 1);
     node.commit();
     assert_eq!(node.engine.peek(Family::Objects, &key), None);
@@ -186,6 +248,17 @@ fn operations_of_the_drain_that_wipes_see_nothing_of_it() {
     assert_eq!((record.object, record.own), (object(901), None));
     node.count_all();
     node.check().unwrap();
+}
+
+#[test]
+fn operations_of_the_drain_that_wipes_see_what_stays() {
+    let (mut node, keys) = unreadable(3);
+    let (key, partition) = (keys[0].clone(), partition_of(&keys[0]));
+    let op = Op::Merge { round: Round::default(), object: object(900), hints: Since::Hinted.hints() };
+    node.shards[0].submit(Task { purpose: (), key: key.clone(), op }, &mut Vec::new());
+    node.commit();
+    assert_eq!(node.count_of(partition, 0).stretches, 1);
+    assert_eq!(node.read(&key), Ok(Outcome::Read { object: Some(object(900)), round: Round::default() }));
 }
 
 #[test]
