@@ -188,7 +188,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
                 }
                 Ok(false) => {}
                 Err(failure) => {
-                    done.push((task.purpose, Err(failure)));
+                    done.push(self.run_unread(task, failure));
                     return None;
                 }
             }
@@ -220,22 +220,14 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         let Some(tasks) = self.parked.remove(key) else { return };
         self.waiting -= tasks.len();
         let read = if mutant!(ReadErrorIsAbsent) { Ok(read.unwrap_or(None)) } else { read };
-        let record = read.and_then(|bytes| Ok(bytes.map(Record::decode).transpose()?));
-        let record = record.or_else(|failure| self.wipe(key, failure).map(|()| None));
-        match record {
-            Ok(record) => {
-                self.overlay.insert(key.clone(), record);
-                for task in tasks {
-                    if task.op.is_write() && self.stopped {
-                        done.push((task.purpose, Err(OpFailure::Stopped)));
-                    } else {
-                        done.push(self.run(task));
-                    }
-                }
-            }
-            Err(failure) => {
-                done.extend(tasks.into_iter().map(|task| (task.purpose, Err(failure.clone()))));
-            }
+        let record = read.and_then(|bytes| self.decode(key, bytes));
+        let failure = record.map(|record| self.overlay.insert(key.clone(), record)).err();
+        for task in tasks {
+            done.push(match &failure {
+                _ if task.op.is_write() && self.stopped => (task.purpose, Err(OpFailure::Stopped)),
+                Some(failure) if !self.overlay.contains_key(key) => self.run_unread(task, failure.clone()),
+                _ => self.run(task),
+            });
         }
     }
 
@@ -300,6 +292,9 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     }
 
     /// Puts the record into the overlay, if memory tells what it is.
+    ///
+    /// # Errors
+    /// It cannot be read, and stands as it did.
     fn look_up(&mut self, key: &Bytes) -> Result<bool, OpFailure> {
         if self.overlay.contains_key(key) {
             return Ok(true);
@@ -310,15 +305,20 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         }
         let read_through = mutant!(StaleReadApplied) && self.parked.contains_key(key);
         let tier = if read_through { ReadTier::Disk } else { ReadTier::Cached };
-        let record = match self.engine.get(Family::Objects, key, tier) {
-            Ok(Lookup::Found(bytes)) => Record::decode(bytes).map(Some),
-            Ok(Lookup::Absent) => Ok(None),
-            Ok(Lookup::Miss) => return Ok(false),
-            Err(error) => Err(error),
+        let bytes = match self.engine.get(Family::Objects, key, tier)? {
+            Lookup::Found(bytes) => Some(bytes),
+            Lookup::Absent => None,
+            Lookup::Miss => return Ok(false),
         };
-        let record = record.or_else(|error| self.wipe(key, error.into()).map(|()| None))?;
+        let record = self.decode(key, bytes)?;
         self.overlay.insert(key.clone(), record);
         Ok(true)
+    }
+
+    /// What was read of a record; one that has rotted is wiped.
+    fn decode(&mut self, key: &Bytes, bytes: Option<Bytes>) -> Result<Option<Record>, OpFailure> {
+        let record = bytes.map(Record::decode).transpose();
+        record.or_else(|error| self.wipe(key, error.into()).map(|()| None))
     }
 
     fn run(&mut self, task: Task<P>) -> Done<P> {

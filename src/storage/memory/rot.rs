@@ -1,7 +1,7 @@
 //! Parts of a modelled disk that cannot be read.
 //!
-//! As a bad block does in RocksDB: a key in it cannot be read, nor can a scan pass it. What is written over a key is read in its place, and
-//! a range that is deleted is not looked at any more.
+//! As what RocksDB has in quarantine: a key in it cannot be read, nor can a scan pass it. What is written over a key is read in its place until
+//! it is deleted, and a range that is deleted is not looked at any more.
 
 use std::collections::BTreeSet;
 
@@ -52,10 +52,13 @@ impl Rot {
     /// What a write does to it.
     pub fn apply(&mut self, family: Family, op: Op<'_>) {
         match op {
-            Op::Put { key, .. } | Op::Delete { key } => {
+            Op::Put { key, .. } => {
                 if self.hides(family, key) {
                     self.over.insert((family, Bytes::copy_from_slice(key)));
                 }
+            }
+            Op::Delete { key } => {
+                self.over.remove(&(family, Bytes::copy_from_slice(key)));
             }
             Op::DeleteRange { start, end } => self.clear(family, start, end),
         }
@@ -98,6 +101,10 @@ mod tests {
         rot.apply(Family::Objects, Op::Put { key: b"c", value: b"v" });
         rot.apply(Family::Hints, Op::Put { key: b"b", value: b"v" });
         assert_eq!(hidden(&rot), [false, true, false, false]);
+        // That there is nothing of a key, nobody knows here.
+        rot.apply(Family::Objects, Op::Delete { key: b"b" });
+        rot.apply(Family::Objects, Op::Delete { key: b"c" });
+        assert_eq!(hidden(&rot), [false, true, true, false]);
         // A scan meets what is below all the same.
         assert_eq!(rot.stops(Family::Objects, b"c", Some(b"d")), Some("b".into()));
     }

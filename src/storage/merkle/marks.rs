@@ -33,6 +33,11 @@ impl Marks {
         self.marks.get(&place).is_some_and(|mark| mark.uncounted)
     }
 
+    /// Whether a leaf lacks what was wiped.
+    pub fn is_leaf_lacking(&self, place: Place) -> bool {
+        self.marks.get(&place).is_some_and(|mark| mark.lacks)
+    }
+
     /// Leaves whose sums are not those of their data.
     pub fn uncounted(&self) -> impl Iterator<Item = Place> {
         self.marks.iter().filter(|(_, mark)| mark.uncounted).map(|(place, _)| *place)

@@ -166,6 +166,13 @@ impl Trees {
         }
     }
 
+    /// The leaf of a key, once the ring is known.
+    fn place_of(&self, key: &[u8]) -> Option<Place> {
+        let shape = self.shape.as_ref()?;
+        let (tree, token) = shape.place(key)?;
+        Some((tree, shape.leaf_of(token, self.leaves)))
+    }
+
     /// Adds to a leaf of a known tree, with the batch that is being gathered.
     fn add(&mut self, (tree, leaf): Place, difference: u128) {
         let leaves = self.leaves;
@@ -178,9 +185,7 @@ impl Trees {
     /// A record that nobody can read goes with the batch: what it added to its leaf is not known, so the leaf has to be counted.
     /// `lacks`: this node is to get back from others what it held. Says which leaf it was.
     pub fn on_wipe(&mut self, key: &[u8], lacks: bool, batch: &mut Batch) -> Option<Place> {
-        let (tree, token) = self.shape.as_ref()?.place(key)?;
-        let leaf = self.shape.as_ref()?.leaf_of(token, self.leaves);
-        let place = (tree, leaf);
+        let place = self.place_of(key)?;
         if let Some(watch) = &mut self.watch {
             watch.note(key, place, None, None);
         }
@@ -220,11 +225,17 @@ impl Trees {
         places
     }
 
+    /// Whether the leaf of a key waits to be counted, and is marked as lacking something if `lacks` asks for that.
+    pub fn is_wiped_from(&self, key: &[u8], lacks: bool) -> bool {
+        self.place_of(key).is_some_and(|place| {
+            let is_uncounted = self.unknown.contains(&place.0) || self.marks.is_leaf_uncounted(place);
+            is_uncounted && (!lacks || self.marks.is_leaf_lacking(place))
+        })
+    }
+
     /// A record stays of a stretch that goes with the batch: the count under way could not read it where it stood.
     pub fn on_kept(&mut self, key: &[u8], record: &Record) {
-        let (Some(shape), Some(watch)) = (&self.shape, &mut self.watch) else { return };
-        let Some((tree, token)) = shape.place(key) else { return };
-        let place = (tree, shape.leaf_of(token, self.leaves));
+        let (Some(place), Some(watch)) = (self.place_of(key), &mut self.watch) else { return };
         watch.note(key, place, Some(self.hasher.hash(key, &record.object)), Some(record));
     }
 

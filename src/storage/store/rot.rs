@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::stretches::Stretches;
-use super::{OpFailure, Store};
+use super::{Done, OpFailure, Store, Task};
+use crate::storage::keys::partition_of;
 use crate::storage::merkle::{CountSpec, Counted, Place, TreeId};
-use crate::storage::{Engine, Family, HintChange, HintEntry, Lookup, ReadTier, hint_key};
+use crate::storage::{Engine, Family, HintChange, HintEntry, Lookup, Op, Outcome, ReadTier, hint_key};
 use crate::types::{NodeId, PartitionId};
 
 /// Which records may be wiped once they have rotted.
@@ -112,6 +113,39 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             exact: settled.exact && !blocked,
             uncounted: self.trees.has_uncounted(counted.partition),
         })
+    }
+
+    /// Runs an operation on a key that cannot be read: it is wiped first. But where the engine can read nothing of a whole range, a key cannot
+    /// be read after that either, until the range goes; so of a leaf that was wiped from already and waits to be counted, a read
+    /// tells that there is nothing, which counts for nothing, and leaves all else to the count.
+    pub(super) fn run_unread(&mut self, task: Task<P>, failure: OpFailure) -> Done<P> {
+        let Task { purpose, key, op } = task;
+        match op {
+            Op::Read if self.is_wiped_from(&key, &failure) => {
+                let round = self.rounds.of(partition_of(&key));
+                (purpose, Ok(Outcome::Read { object: None, round }))
+            }
+            // Nobody is told that it was nothing.
+            Op::Inspect { .. } if self.is_wiped_from(&key, &failure) => (purpose, Err(failure)),
+            op => match self.wipe(&key, failure) {
+                Ok(()) => {
+                    self.overlay.insert(key.clone(), None);
+                    self.run(Task { purpose, key, op })
+                }
+                Err(failure) => (purpose, Err(failure)),
+            },
+        }
+    }
+
+    /// Whether wiping what cannot be read would leave no mark that is not there.
+    fn is_wiped_from(&self, key: &Bytes, failure: &OpFailure) -> bool {
+        let shared = |tree: &TreeId| self.healing.shared.contains(tree);
+        let foreign = |tree: &TreeId| self.healing.foreign.contains(tree);
+        let tree = self.trees.shape().and_then(|shape| Some(shape.place(key)?.0));
+        !self.stopped
+            && matches!(failure, OpFailure::Unreadable { rotten: true, .. })
+            && tree
+                .is_some_and(|tree| (shared(&tree) || foreign(&tree)) && self.trees.is_wiped_from(key, shared(&tree)))
     }
 
     /// A record that has rotted is deleted with the batch, and its leaf is marked: from then on this node does not say of its keys that

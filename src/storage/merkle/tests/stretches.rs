@@ -72,6 +72,18 @@ impl Node {
         done.remove(0).1
     }
 
+    /// The same of what is not in memory.
+    fn read_cold(&mut self, key: &Bytes) -> Result<Outcome, OpFailure> {
+        let (store, mut done) = (&mut self.shards[0], Vec::new());
+        self.engine.arm(crate::storage::Fault::Read);
+        let parked = store.submit(Task { purpose: (), key: key.clone(), op: Op::Read }, &mut done);
+        assert_eq!(parked.as_ref(), Some(key));
+        self.engine.disarm();
+        let read = Store::<_, ()>::read(&*self.engine, key).map_err(OpFailure::from);
+        store.resume(key, read, &mut done);
+        done.remove(0).1
+    }
+
     /// Reads all partitions once; how many stretches were wiped, and which stay.
     fn read_all(&mut self) -> (u64, Vec<Bytes>) {
         let (mut wiped, mut hopeless) = (0, Vec::new());
@@ -160,6 +172,51 @@ proptest! {
         node.shards[0].set_healing(healing());
         prop_assert_eq!(node.read_all(), (0, Vec::new()));
     }
+}
+
+/// The engine cannot read it after that either. More of it would be for nothing, and would keep the count from finding the range at rest.
+#[test]
+fn however_often_it_is_read_it_is_wiped_once() {
+    let (mut node, keys) = unreadable(3);
+    let (key, nothing) = (keys[0].clone(), Ok(Outcome::Read { object: None, round: Round::default() }));
+    assert_eq!(node.read(&key), nothing);
+    assert_eq!(node.shards[0].take_wiped().len(), 1);
+    node.commit();
+    let place_of = shape().place(&key).map(|(tree, token)| (tree, shape().leaf_of(token, node.leaves))).unwrap();
+    let spec = node.shards[0].begin_count(place_of.0.partition, Some(0)).unwrap();
+    let counted = count_leaves(&*node.engine, spec);
+    for cold in [false, true] {
+        assert_eq!(if cold { node.read_cold(&key) } else { node.read(&key) }, nothing);
+        assert_eq!(node.shards[0].take_wiped(), [] as [Wiped; 0]);
+        assert_eq!(node.shards[0].commit(), Ok(None), "there is nothing to be written");
+    }
+    let mut done = Vec::new();
+    let op = Op::Inspect { digest: object(1).digest() };
+    node.shards[0].submit(Task { purpose: (), key: key.clone(), op }, &mut done);
+    assert!(matches!(done[0].1, Err(OpFailure::Unreadable { .. })), "no runner is told that it was nothing");
+    assert_eq!(node.marked(), [place_of]);
+    assert_eq!(node.shards[0].end_count(counted).unwrap().stretches, 1);
+    assert_eq!(node.read(&key), nothing);
+}
+
+/// A write wipes what can still be known of it: nobody who had waited for the record waits for the next one.
+#[test]
+fn what_is_written_after_a_read_that_wiped_nothing_has_its_own_hints() {
+    let (mut node, keys) = unreadable(3);
+    let hint = hint_key(TARGET, &keys[0]);
+    let entry = node.engine.peek(Family::Hints, &hint).unwrap();
+    node.read(&keys[0]).unwrap();
+    node.commit();
+    // As of another record of this leaf, which nobody has asked for yet.
+    let mut batch = Batch::new();
+    batch.put(Family::Hints, &hint, &entry);
+    node.engine.commit(&mut batch).unwrap();
+    node.read(&keys[0]).unwrap();
+    let op = Op::Merge { round: Round::default(), object: object(900), hints: Vec::new() };
+    node.shards[0].submit(Task { purpose: (), key: keys[0].clone(), op }, &mut Vec::new());
+    node.commit();
+    assert_eq!(node.engine.peek(Family::Hints, &hint), None);
+    assert!(matches!(node.engine.get(Family::Objects, &keys[0], ReadTier::Disk), Ok(Lookup::Found(_))));
 }
 
 #[test]
