@@ -198,9 +198,6 @@ impl<'a, D: Disk> Run<'a, D> {
             let tombstones = object.siblings().iter().map(shown_by).collect();
             self.workload.note(at, Event::Reaped { key: key_id(key), tombstones });
         }
-        for (node, place) in std::mem::take(&mut self.world.fresh_damages) {
-            self.note_damage(node, &place, "goes with what its disk cannot read");
-        }
         self.workload.listen(&mut self.world);
         for Lent { key, dot, by, since } in &self.workload.lent[self.lent..] {
             self.world.lend(&self.workload.keys()[*key], *dot, *by, *since);

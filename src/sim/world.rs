@@ -160,8 +160,6 @@ pub struct World<D: Disk = MemoryDisk> {
     pub(super) fresh_losses: Vec<Loss>,
     /// Records that were reaped since the workload was told: the keys' places, and the tombstones.
     pub(super) fresh_reaps: Vec<(Time, Bytes, Arc<Object>)>,
-    /// Records that were lost where a disk could not be read, of which nobody has taken note yet.
-    pub(super) fresh_damages: Vec<(usize, Bytes)>,
     /// What was met.
     pub coverage: Coverage,
     /// How likely a replicate to the last slot is left out.
@@ -206,7 +204,6 @@ impl<D: Disk> World<D> {
             losses: Vec::new(),
             fresh_losses: Vec::new(),
             fresh_reaps: Vec::new(),
-            fresh_damages: Vec::new(),
             coverage: Coverage::default(),
             withhold: 0.0,
             clients: Clients::default(),

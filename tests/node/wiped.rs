@@ -191,3 +191,35 @@ fn what_cannot_be_read_is_mended_without_an_order_once_it_is_met() {
         assert_eq!(world.count(2, |counters| counters.leaves_lacking), 0);
     }
 }
+
+/// The damage came first: what was acknowledged here alone since then is kept for others, and is not lost with the rest.
+#[test]
+fn what_was_acknowledged_since_the_damage_is_not_wiped_with_it() {
+    let mut world = Plan::new(3).born();
+    world.ask(0, put("k", "v", 1).w(3)).receipt();
+    world.run_for(PATIENCE);
+    let place = place_of(&world, "k");
+    world.isolate(2);
+    world.run_for(Duration::from_secs(8));
+    world.ask(2, put("k", "w", 2).w(1)).receipt();
+    world.run_for(PATIENCE);
+    // As if it had been there before: what came since can be read by itself.
+    let engine = world.nodes[2].disk.engine();
+    let record = engine.peek(Family::Objects, &place).unwrap();
+    engine.rot_at(Family::Objects, &[place.clone().into()]);
+    let mut batch = Batch::new();
+    batch.put(Family::Objects, &place, &record);
+    engine.commit(&mut batch).unwrap();
+    order(&mut world, &[2], RepairOrder::Scrub { partition: None });
+    world.run_for(Duration::from_secs(20));
+    assert!(stretches(&world) > 0);
+    assert_eq!(world.nodes[2].disk.engine().peek(Family::Objects, &place), Some(record));
+    world.mend();
+    world.run_for(Duration::from_secs(20));
+    for reader in 0..3 {
+        let mut values = world.ask(reader, get("k", 2)).found().values;
+        values.sort();
+        assert!(values.contains(&"w".to_owned()), "read at {reader}: {values:?}");
+    }
+    assert_eq!(world.count(2, |counters| counters.leaves_lacking), 0);
+}
