@@ -105,6 +105,8 @@ pub struct Scrub {
     ordered_from: u32,
     /// How many partitions the order is about.
     order: u64,
+    /// What was ordered before the ring was known; `None` is everything.
+    early: BTreeSet<Option<PartitionId>>,
     /// Partitions of which something stays that cannot be read: whoever meets it says nothing new.
     hopeless: BTreeSet<PartitionId>,
     /// Where the walk is: an index of `own`, and a leaf.
@@ -135,6 +137,7 @@ impl Scrub {
             ordered: BTreeSet::new(),
             ordered_from: 0,
             order: 0,
+            early: BTreeSet::new(),
             hopeless: BTreeSet::new(),
             walk: (0, 0),
             walk_at: None,
@@ -178,6 +181,7 @@ impl Scrub {
                 self.walk_at = self.pause_of_walk().map(|pause| now.time + pause);
             }
         }
+        std::mem::take(&mut self.early).into_iter().for_each(|partition| self.order(partition));
         self.pump(now, out);
     }
 
@@ -203,8 +207,17 @@ impl Scrub {
         }
     }
 
-    /// Reads everything now, or some partitions.
+    /// Reads everything now, or a partition; once the ring is known, if it is not.
     pub fn start(&mut self, now: Now, partition: Option<PartitionId>, out: &mut Vec<ScrubCommand>) {
+        if self.own.is_empty() {
+            self.early.insert(partition);
+        } else {
+            self.order(partition);
+        }
+        self.pump(now, out);
+    }
+
+    fn order(&mut self, partition: Option<PartitionId>) {
         let is_ordered = |own: &&PartitionId| partition.is_none_or(|partition| **own == partition);
         self.ordered.extend(self.own.iter().filter(is_ordered));
         self.ordered_from = 0;
@@ -215,7 +228,6 @@ impl Scrub {
             *from = STALE;
         }
         self.backoff.clear();
-        self.pump(now, out);
     }
 
     /// Somebody has met something in this partition that cannot be read: it is looked for at once.
