@@ -47,7 +47,7 @@ pub use load::Forest;
 pub use shape::{Leaves, TreeShape};
 pub use stretch::Stretch;
 pub use tree::{BRANCHES, SumsOf, SumsSpec, Tree};
-pub use trees::{Settled, Trees};
+pub use trees::{Settled, Trees, Unread};
 
 use crate::types::PartitionId;
 

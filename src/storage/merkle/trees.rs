@@ -34,6 +34,19 @@ struct Counting {
     counted: u32,
 }
 
+/// The leaves of which something could not be read and has not been wiped.
+#[derive(Clone, Debug, Default)]
+pub struct Unread {
+    /// It is wiped another time.
+    pub for_now: Vec<Range<u32>>,
+    /// It is never wiped: of some of it no other node is a primary.
+    pub for_good: Vec<Range<u32>>,
+}
+
+fn holds(stretches: &[Range<u32>], leaf: u32) -> bool {
+    stretches.iter().any(|leaves| leaves.contains(&leaf))
+}
+
 /// What a count has brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
@@ -282,11 +295,11 @@ impl Trees {
 
     /// What leaves were counted to hold, with the batch that is being gathered: what is wrong is put right, and what was unknown comes
     /// to be known. A leaf with a rotten record that is about to be wiped (`is_wiped`) is left for later, and so are leaves of which
-    /// something could not be read and stays (`unread`).
+    /// something could not be read and is wiped later. Where it stays for good, a sum keeps what that has added, as long as it is known.
     pub fn settle(
         &mut self,
         counted: &Counted,
-        unread: &[Range<u32>],
+        unread: &Unread,
         is_wiped: impl Fn(TreeId) -> bool,
         batch: &mut Batch,
     ) -> Settled {
@@ -304,9 +317,12 @@ impl Trees {
             for leaf in counted.of.clone() {
                 let place = (tree, leaf);
                 let uncounted = self.marks.is_leaf_uncounted(place);
-                // As long as a record stays that nobody can read, so does what it has added.
-                let stays = rotten.contains(&place) || unread.iter().any(|leaves| leaves.contains(&leaf));
-                if stays && (!uncounted || is_wiped(tree)) {
+                let is_rotten = rotten.contains(&place);
+                let waits = holds(&unread.for_now, leaf) || is_rotten && is_wiped(tree);
+                // As long as a record stays that nobody can read, so does what it has added. Once that is not known any more, no later
+                // count would find it either.
+                let stays = holds(&unread.for_good, leaf) || is_rotten;
+                if waits || stays && !uncounted {
                     continue;
                 }
                 let kept = self.trees.get(&tree).map_or(0, |kept| kept.tree.leaf_sums()[leaf as usize]);

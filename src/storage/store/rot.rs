@@ -95,22 +95,21 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             counted => counted,
         };
         let counted = counted.inspect_err(|_| self.trees.drop_count())?;
-        let Stretches { wiped, stay, hopeless: unread } = self.wipe_stretches(&counted);
+        let Stretches { wiped, unread, hopeless: stretches } = self.wipe_stretches(&counted);
         let may_wipe = |tree: TreeId| self.healing.shared.contains(&tree) || self.healing.foreign.contains(&tree);
         let (rotten, hopeless): (Vec<_>, Vec<_>) = counted.rotten.iter().partition(|(_, (tree, _))| may_wipe(*tree));
-        let settled = self.trees.settle(&counted, &stay, may_wipe, &mut self.batch);
-        let blocked = stay.len() > unread.len();
+        let settled = self.trees.settle(&counted, &unread, may_wipe, &mut self.batch);
         Ok(Scrubbed {
             through: counted.of.end,
             records: counted.records,
             bytes: counted.bytes,
             rotten: rotten.into_iter().map(|(key, _)| key.clone()).collect(),
-            hopeless: hopeless.into_iter().map(|(key, _)| key.clone()).chain(unread).collect(),
+            hopeless: hopeless.into_iter().map(|(key, _)| key.clone()).chain(stretches).collect(),
             stretches: wiped,
             corrected: settled.corrected,
             reindexed: settled.reindexed,
             index_failed: counted.index_failed,
-            exact: settled.exact && !blocked,
+            exact: settled.exact && unread.for_now.is_empty(),
             uncounted: self.trees.has_uncounted(counted.partition),
         })
     }

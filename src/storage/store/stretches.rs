@@ -9,13 +9,13 @@
 //! and what can be read stays, put back behind the deletion in the same batch. Any other newer record goes, and comes back with the rest.
 
 use std::collections::BTreeMap;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use super::{Store, Wiped};
 use crate::storage::hint::restore_index;
-use crate::storage::merkle::{Counted, Stretch, TreeId};
+use crate::storage::merkle::{Counted, Stretch, TreeId, Unread};
 use crate::storage::tombstone::reindex_tombstone;
 use crate::storage::{
     Engine, Family, HintEntry, Lookup, ReadTier, Record, ScanLimit, StorageError, hint_key, parse_hint_key,
@@ -30,9 +30,9 @@ type Named = BTreeMap<Bytes, Vec<(NodeId, HintEntry)>>;
 pub(super) struct Stretches {
     /// So many are wiped with the next commit.
     pub wiped: u64,
-    /// The leaves of those that stay, for now or for good.
-    pub stay: Vec<Range<u32>>,
-    /// Where those begin that stay for good: of some of their keys no other node is a primary.
+    /// The leaves of those that stay.
+    pub unread: Unread,
+    /// Where those begin that stay for good.
     pub hopeless: Vec<Bytes>,
 }
 
@@ -46,12 +46,12 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         let may_go = shape.trees_of(counted.partition).all(may_go);
         for stretch in &counted.unreadable {
             if !may_go {
-                found.stay.push(stretch.leaves.clone());
+                found.unread.for_good.push(stretch.leaves.clone());
                 found.hopeless.push(stretch.start.clone());
             } else if self.is_at_rest(stretch) && self.wipe_stretch(counted, stretch).is_ok() {
                 found.wiped += 1;
             } else {
-                found.stay.push(stretch.leaves.clone());
+                found.unread.for_now.push(stretch.leaves.clone());
             }
         }
         found

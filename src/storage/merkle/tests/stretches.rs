@@ -250,6 +250,27 @@ fn of_what_no_other_node_has_nothing_is_wiped() {
     assert_eq!(own(&after), own(&before));
 }
 
+/// A key of it that other nodes hold too was read, and wiped by itself: its leaf can be counted to the end all the same.
+#[test]
+fn a_leaf_of_which_something_stays_for_good_is_counted_once() {
+    let is_shared = |key: &&Bytes| shape().place(key).unwrap().0.n == 3;
+    let with_shared = (0..).map(unreadable).find_map(|(node, keys)| Some((node, keys.iter().find(is_shared)?.clone())));
+    let (mut node, key) = with_shared.unwrap();
+    let mut all = healing();
+    assert!(all.shared.remove(&TreeId { partition: partition_of(&key), n: 2 }));
+    node.shards[0].set_healing(all);
+    let (tree, _) = shape().place(&key).unwrap();
+    assert!(node.read(&key).is_ok());
+    node.commit();
+    assert_eq!(node.trees_of(tree).root(tree), None);
+    let spec = node.shards[0].begin_count(partition_of(&key), None).unwrap();
+    let scrubbed = node.shards[0].end_count(count_leaves(&*node.engine, spec)).unwrap();
+    assert_eq!((scrubbed.exact, scrubbed.uncounted, scrubbed.hopeless.len()), (true, false, 1));
+    assert!(node.trees_of(tree).root(tree).is_some());
+    // What can be read of the other tree has not changed, nor has what is told of it.
+    assert_eq!((scrubbed.corrected, node.read_all().1.len()), (0, 1));
+}
+
 #[test]
 fn what_is_written_meanwhile_is_not_wiped() {
     let (mut node, keys) = unreadable(3);
