@@ -16,7 +16,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -92,14 +92,23 @@ enum Job {
     Walk(PartitionId, u32),
 }
 
+impl Job {
+    fn partition(self) -> PartitionId {
+        let (Job::Uncounted(partition) | Job::Ordered(partition, _) | Job::Walk(partition, _)) = self;
+        partition
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Scrub {
     settings: ScrubSettings,
     /// This shard's partitions.
     own: Vec<PartitionId>,
-    /// Of these, those with something that has to be counted.
-    uncounted: BTreeSet<PartitionId>,
+    /// Of these, those with something that has to be counted, and how far the last count of each came: one that comes no further
+    /// waits for the others.
+    uncounted: VecDeque<(PartitionId, u32)>,
+    uncounted_backoff: Backoff,
     /// Those that an operator wants read, and how far the first of them is.
     ordered: BTreeSet<PartitionId>,
     ordered_from: u32,
@@ -133,7 +142,8 @@ impl Scrub {
         Scrub {
             settings,
             own: Vec::new(),
-            uncounted: BTreeSet::new(),
+            uncounted: VecDeque::new(),
+            uncounted_backoff: Backoff::default(),
             ordered: BTreeSet::new(),
             ordered_from: 0,
             order: 0,
@@ -167,7 +177,8 @@ impl Scrub {
 
     /// Partitions that are still to be read by order, or counted.
     pub fn left(&self) -> u64 {
-        self.ordered.union(&self.uncounted).count() as u64
+        let uncounted = self.uncounted.iter().map(|(partition, _)| partition);
+        self.ordered.iter().chain(uncounted).collect::<BTreeSet<_>>().len() as u64
     }
 
     /// The ring has so many partitions; it never has others.
@@ -195,8 +206,17 @@ impl Scrub {
 
     /// Something of these partitions has to be counted.
     pub fn on_uncounted(&mut self, now: Now, partitions: &BTreeSet<PartitionId>, out: &mut Vec<ScrubCommand>) {
-        self.uncounted.extend(partitions);
+        partitions.iter().for_each(|partition| self.note_uncounted(*partition, true));
         self.pump(now, out);
+    }
+
+    fn note_uncounted(&mut self, partition: PartitionId, uncounted: bool) {
+        let is_known = self.uncounted.iter().any(|(known, _)| *known == partition);
+        if uncounted && !is_known {
+            self.uncounted.push_back((partition, 0));
+        } else if !uncounted {
+            self.uncounted.retain(|(known, _)| *known != partition);
+        }
     }
 
     /// Clients keep the node busy, or no longer: while they do, nothing is begun.
@@ -228,6 +248,7 @@ impl Scrub {
             *from = STALE;
         }
         self.backoff.clear();
+        self.uncounted_backoff.clear();
     }
 
     /// Somebody has met something in this partition that cannot be read: it is looked for at once.
@@ -278,15 +299,12 @@ impl Scrub {
         self.throttle.take(now.time, COUNT_COST);
         match scrubbed {
             Ok(Some(scrubbed)) => self.on_counted(now.time, job, &scrubbed),
-            Ok(None) => {
-                let (Job::Uncounted(partition) | Job::Ordered(partition, _) | Job::Walk(partition, _)) = job;
-                self.uncounted.remove(&partition);
-            }
+            Ok(None) => self.note_uncounted(job.partition(), false),
             Err(OpFailure::Stopped) => self.stop(),
-            Err(OpFailure::Overloaded) => self.fail(now.time),
+            Err(OpFailure::Overloaded) => self.fail(now.time, job),
             Err(OpFailure::Unreadable { .. }) => {
                 self.counters.failed += 1;
-                self.fail(now.time);
+                self.fail(now.time, job);
                 // What cannot be read must not keep the rest from being read.
                 if let Job::Ordered(_, from) | Job::Walk(_, from) = job {
                     self.advance(now.time, job, from.saturating_add(1));
@@ -307,29 +325,46 @@ impl Scrub {
         self.counters.corrected += scrubbed.corrected;
         self.counters.reindexed += scrubbed.reindexed;
         self.counters.failed += u64::from(scrubbed.index_failed);
-        let (Job::Uncounted(partition) | Job::Ordered(partition, _) | Job::Walk(partition, _)) = job;
+        let partition = job.partition();
         if hopeless > 0 {
             self.hopeless.insert(partition);
         }
-        if scrubbed.uncounted {
-            self.uncounted.insert(partition);
+        self.note_uncounted(partition, scrubbed.uncounted);
+        if !scrubbed.exact || self.is_held_up(job, scrubbed) {
+            self.fail(now, job);
         } else {
-            self.uncounted.remove(&partition);
-        }
-        // A rotten record is wiped before its leaf can be counted: that may take a read of the disk.
-        if !scrubbed.exact || scrubbed.uncounted && !scrubbed.rotten.is_empty() {
-            self.fail(now);
-        } else {
-            self.backoff.succeed();
+            self.backoff_of(job).succeed();
         }
         if scrubbed.exact {
             self.advance(now, job, scrubbed.through);
         }
     }
 
-    fn fail(&mut self, now: Time) {
+    /// Whether what had to be counted is no nearer to its end.
+    fn is_held_up(&mut self, job: Job, scrubbed: &Scrubbed) -> bool {
+        let Job::Uncounted(partition) = job else { return false };
+        let Some((_, reached)) = self.uncounted.iter_mut().find(|(known, _)| *known == partition) else { return false };
+        let before = std::mem::replace(reached, scrubbed.through);
+        // A rotten record is wiped before its leaf can be counted: that may take a read of the disk.
+        before == scrubbed.through || !scrubbed.rotten.is_empty()
+    }
+
+    /// What has to be counted waits for itself: that it cannot be must not keep the rest from being read.
+    fn backoff_of(&mut self, job: Job) -> &mut Backoff {
+        match job {
+            Job::Uncounted(_) => &mut self.uncounted_backoff,
+            Job::Ordered(..) | Job::Walk(..) => &mut self.backoff,
+        }
+    }
+
+    fn fail(&mut self, now: Time, job: Job) {
         let random = self.rng.random();
-        self.backoff.fail(now, random);
+        self.backoff_of(job).fail(now, random);
+        if let Job::Uncounted(partition) = job
+            && self.uncounted.front().is_some_and(|(first, _)| *first == partition)
+        {
+            self.uncounted.rotate_left(1);
+        }
     }
 
     /// A stretch is done, up to this leaf.
@@ -358,13 +393,17 @@ impl Scrub {
         }
     }
 
-    /// What is to be counted next.
-    fn next_job(&self, now: Time) -> Option<Job> {
-        let uncounted = self.uncounted.first().map(|partition| Job::Uncounted(*partition));
+    /// What is to be counted next, and when. Of what is due, that comes first which has to be counted.
+    fn next_job(&self, now: Time) -> Option<(Time, Job)> {
+        let after = |backoff: &Backoff| backoff.until(now).unwrap_or(now);
+        let uncounted = self.uncounted.front().map(|(partition, _)| Job::Uncounted(*partition));
+        let uncounted = uncounted.map(|job| (after(&self.uncounted_backoff), job));
         let ordered = self.ordered.first().map(|partition| Job::Ordered(*partition, self.ordered_from));
-        let walk = self.own.get(self.walk.0).filter(|_| self.walk_at.is_some_and(|at| at <= now));
-        let walk = walk.map(|partition| Job::Walk(*partition, self.walk.1));
-        uncounted.or_else(|| ordered.or(walk).filter(|_| !self.paused))
+        let ordered = ordered.map(|job| (after(&self.backoff), job));
+        let walk = self.own.get(self.walk.0).map(|partition| Job::Walk(*partition, self.walk.1));
+        let walk = self.walk_at.zip(walk).map(|(at, job)| (at.max(after(&self.backoff)), job));
+        let read = ordered.or(walk).filter(|_| !self.paused);
+        uncounted.into_iter().chain(read).min_by_key(|(at, _)| *at)
     }
 
     fn pump(&mut self, now: Now, out: &mut Vec<ScrubCommand>) {
@@ -372,13 +411,10 @@ impl Scrub {
         if self.stopped || self.own.is_empty() || self.busy || self.running.is_some() {
             return;
         }
-        let Some(job) = self.next_job(now.time) else {
-            self.wake = self.walk_at.filter(|_| !self.paused);
-            return;
-        };
-        let free = self.backoff.until(now.time).into_iter().chain([self.throttle.ready_at()]).max();
-        if let Some(free) = free.filter(|free| *free > now.time) {
-            self.wake = Some(free);
+        let Some((at, job)) = self.next_job(now.time) else { return };
+        let at = at.max(self.throttle.ready_at());
+        if at > now.time {
+            self.wake = Some(at);
             return;
         }
         self.serial += 1;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Job, Scrub};
+use super::Scrub;
 use crate::storage::merkle::COUNTED_LEAVES;
 use crate::types::{PartitionId, Time};
 
@@ -29,9 +29,7 @@ impl Scrub {
         let of = if self.ordered.is_empty() { 0 } else { self.order * self.leaves() };
         let left = (self.ordered.len() as u64 * self.leaves()).saturating_sub(u64::from(self.ordered_from));
         ScrubProgress {
-            running: self.running.map(|(_, job)| match job {
-                Job::Uncounted(partition) | Job::Ordered(partition, _) | Job::Walk(partition, _) => partition,
-            }),
+            running: self.running.map(|(_, job)| job.partition()),
             done: of.saturating_sub(left),
             of,
             walked: self.walked,

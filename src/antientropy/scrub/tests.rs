@@ -166,6 +166,40 @@ fn what_could_not_be_counted_is_tried_again_after_a_pause() {
 }
 
 #[test]
+fn what_cannot_be_counted_keeps_nothing_else_from_being_counted() {
+    let mut bench = Bench::new(config(HOUR));
+    bench.count(&[0, 1]);
+    let uncounted = |leaf| Scrubbed { uncounted: true, ..through(leaf) };
+    assert_eq!(bench.answer(Step(1), uncounted(64)), [(Step(2), 0, None)]);
+    // It came no further: the other one is counted, after a pause, and then it again.
+    assert_eq!(bench.answer(Step(2), uncounted(64)), []);
+    assert_eq!(bench.wait().1, [(Step(3), 1, None)]);
+    assert_eq!(bench.answer(Step(3), uncounted(64)), [(Step(4), 1, None)]);
+    assert_eq!(bench.answer(Step(4), through(128)), [(Step(5), 0, None)]);
+    let failed = Err(OpFailure::Unreadable { detail: "no answer".into(), rotten: false });
+    assert_eq!(bench.act(|scrub, now, out| scrub.on_scrubbed(now, Step(5), failed, out)), []);
+    // What was ordered waits for none of this, and neither does the walk.
+    let mut next = bench.act(|scrub, now, out| scrub.start(now, Some(PartitionId(3)), out));
+    let mut seen = Vec::new();
+    while let [(step, partition, from)] = next[..] {
+        seen.push((partition, from));
+        next = bench.answer(step, if from.is_some() { through(128) } else { uncounted(64) });
+    }
+    assert_eq!(seen, [(0, None), (3, Some(0))]);
+    // Each stretch of the walk has some seven minutes.
+    let mut tries = 0;
+    loop {
+        match bench.wait().1[..] {
+            [(step, 0, None)] => assert_eq!(bench.answer(step, uncounted(64)), []),
+            [(_, _, Some(_))] => break,
+            ref other => panic!("{other:?}"),
+        }
+        tries += 1;
+    }
+    assert!((30..90).contains(&tries), "{tries} more counts until the walk went on");
+}
+
+#[test]
 fn what_cannot_be_read_keeps_nothing_else_from_being_read() {
     let mut bench = Bench::new(config(Duration::ZERO));
     bench.act(|scrub, now, out| scrub.start(now, Some(PartitionId(0)), out));
