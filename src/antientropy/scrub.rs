@@ -9,19 +9,23 @@
 //!                  |
 //!                Count                           (ScrubCommand)
 //! ```
-//! One stretch of leaves is counted at a time. Where the walk is, no restart remembers: it begins anywhere, so that a node which is
+//! One stretch of leaves is counted at a time. One that cannot be, be it that the disk fails or that clients write there all the time,
+//! makes way for the others after some tries, and is tried again beside them. Where the walk is, no restart remembers: it begins anywhere, so that a node which is
 //! restarted often gets everywhere too.
 
+mod job;
 mod status;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use self::job::Job;
 pub use self::status::ScrubProgress;
 use super::config::ExchangeConfig;
 use super::exchange::Step;
@@ -32,6 +36,11 @@ use crate::types::{Now, PartitionId, Time};
 
 /// What a count costs besides the bytes that it reads, for the throttle.
 const COUNT_COST: u64 = 1024;
+
+/// Failures in a row after which the reader goes on behind a stretch: some five seconds of pauses.
+const TRIES: u32 = 5;
+/// Stretches that are left for another time, at most.
+const MAX_LEFT: usize = 1024;
 
 /// Where no count of an order begins.
 const STALE: u32 = u32::MAX;
@@ -84,21 +93,6 @@ pub struct ScrubCounters {
     pub failed: u64,
 }
 
-/// What is being counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Job {
-    Uncounted(PartitionId),
-    Ordered(PartitionId, u32),
-    Walk(PartitionId, u32),
-}
-
-impl Job {
-    fn partition(self) -> PartitionId {
-        let (Job::Uncounted(partition) | Job::Ordered(partition, _) | Job::Walk(partition, _)) = self;
-        partition
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Scrub {
@@ -116,6 +110,11 @@ pub struct Scrub {
     order: u64,
     /// What was ordered before the ring was known; `None` is everything.
     early: BTreeSet<Option<PartitionId>>,
+    /// Stretches that could not be read to the end when it was their turn, `from..to` each: they are tried again, for as long as it takes.
+    left: VecDeque<(PartitionId, Range<u32>)>,
+    left_backoff: Backoff,
+    /// What has failed last, and how often in a row.
+    failing: Option<(Job, u32)>,
     /// Partitions of which something stays that cannot be read: whoever meets it says nothing new.
     hopeless: BTreeSet<PartitionId>,
     /// Where the walk is: an index of `own`, and a leaf.
@@ -148,6 +147,9 @@ impl Scrub {
             ordered_from: 0,
             order: 0,
             early: BTreeSet::new(),
+            left: VecDeque::new(),
+            left_backoff: Backoff::default(),
+            failing: None,
             hopeless: BTreeSet::new(),
             walk: (0, 0),
             walk_at: None,
@@ -175,10 +177,11 @@ impl Scrub {
         self.counters
     }
 
-    /// Partitions that are still to be read by order, or counted.
+    /// Partitions that are still to be read by order or once more, or counted.
     pub fn left(&self) -> u64 {
         let uncounted = self.uncounted.iter().map(|(partition, _)| partition);
-        self.ordered.iter().chain(uncounted).collect::<BTreeSet<_>>().len() as u64
+        let left = self.left.iter().map(|(partition, _)| partition);
+        self.ordered.iter().chain(uncounted).chain(left).collect::<BTreeSet<_>>().len() as u64
     }
 
     /// The ring has so many partitions; it never has others.
@@ -238,8 +241,8 @@ impl Scrub {
     }
 
     fn order(&mut self, partition: Option<PartitionId>) {
-        let is_ordered = |own: &&PartitionId| partition.is_none_or(|partition| **own == partition);
-        self.ordered.extend(self.own.iter().filter(is_ordered));
+        let is_meant = |own: &PartitionId| partition.is_none_or(|partition| *own == partition);
+        self.ordered.extend(self.own.iter().filter(|own| is_meant(own)));
         self.ordered_from = 0;
         self.order = self.ordered.len() as u64;
         self.hopeless.clear();
@@ -247,8 +250,11 @@ impl Scrub {
         if let Some((_, Job::Ordered(_, from))) = &mut self.running {
             *from = STALE;
         }
+        // It is read with the rest.
+        self.left.retain(|(of, _)| !is_meant(of));
         self.backoff.clear();
         self.uncounted_backoff.clear();
+        self.left_backoff.clear();
     }
 
     /// Somebody has met something in this partition that cannot be read: it is looked for at once.
@@ -304,11 +310,11 @@ impl Scrub {
             Err(OpFailure::Overloaded) => self.fail(now.time, job),
             Err(OpFailure::Unreadable { .. }) => {
                 self.counters.failed += 1;
-                self.fail(now.time, job);
                 // What cannot be read must not keep the rest from being read.
-                if let Job::Ordered(_, from) | Job::Walk(_, from) = job {
+                if let Some(from) = job.from() {
                     self.advance(now.time, job, from.saturating_add(1));
                 }
+                self.fail(now.time, job);
             }
         }
         self.pump(now, out);
@@ -337,6 +343,27 @@ impl Scrub {
         }
         if scrubbed.exact {
             self.advance(now, job, scrubbed.through);
+        } else if let Job::Ordered(partition, from) | Job::Walk(partition, from) = job {
+            let times = self.failing.take().filter(|(failing, _)| *failing == job).map_or(1, |(_, times)| times + 1);
+            if times < TRIES {
+                self.failing = Some((job, times));
+            } else {
+                self.backoff.succeed();
+                self.leave(now, partition, from..scrubbed.through);
+                self.advance(now, job, scrubbed.through);
+            }
+        }
+    }
+
+    /// A stretch is read another time. If that is so of too many already, the walk comes to it.
+    fn leave(&mut self, now: Time, partition: PartitionId, leaves: Range<u32>) {
+        let covers = |(of, left): &(PartitionId, Range<u32>)| {
+            *of == partition && left.start <= leaves.start && leaves.end <= left.end
+        };
+        if !leaves.is_empty() && self.left.len() < MAX_LEFT && !self.left.iter().any(covers) {
+            self.left.push_back((partition, leaves));
+            let random = self.rng.random();
+            self.left_backoff.fail(now, random);
         }
     }
 
@@ -349,22 +376,29 @@ impl Scrub {
         before == scrubbed.through || !scrubbed.rotten.is_empty()
     }
 
-    /// What has to be counted waits for itself: that it cannot be must not keep the rest from being read.
+    /// What has to be counted waits for itself, and so does what was left: that these cannot be read must not keep the rest from it.
     fn backoff_of(&mut self, job: Job) -> &mut Backoff {
         match job {
             Job::Uncounted(_) => &mut self.uncounted_backoff,
             Job::Ordered(..) | Job::Walk(..) => &mut self.backoff,
+            Job::Left(..) => &mut self.left_backoff,
         }
     }
 
     fn fail(&mut self, now: Time, job: Job) {
         let random = self.rng.random();
         self.backoff_of(job).fail(now, random);
-        if let Job::Uncounted(partition) = job
-            && self.uncounted.front().is_some_and(|(first, _)| *first == partition)
-        {
-            self.uncounted.rotate_left(1);
+        match job {
+            Job::Uncounted(of) if self.uncounted.front().is_some_and(|(first, _)| *first == of) => {
+                self.uncounted.rotate_left(1);
+            }
+            Job::Left(..) if self.first_left() == Some(job) => self.left.rotate_left(1),
+            _ => {}
         }
+    }
+
+    fn first_left(&self) -> Option<Job> {
+        self.left.front().map(|(partition, leaves)| Job::Left(*partition, leaves.start))
     }
 
     /// A stretch is done, up to this leaf.
@@ -379,6 +413,12 @@ impl Scrub {
                 }
             }
             Job::Ordered(..) => {}
+            Job::Left(..) if self.first_left() == Some(job) => {
+                if let Some((partition, leaves)) = self.left.pop_front().filter(|(_, leaves)| leaves.end > through) {
+                    self.left.push_front((partition, through..leaves.end));
+                }
+            }
+            Job::Left(..) => {}
             Job::Walk(partition, from) => {
                 self.walked += u64::from(through.saturating_sub(from));
                 if self.walked >= self.all_leaves() {
@@ -402,7 +442,8 @@ impl Scrub {
         let ordered = ordered.map(|job| (after(&self.backoff), job));
         let walk = self.own.get(self.walk.0).map(|partition| Job::Walk(*partition, self.walk.1));
         let walk = self.walk_at.zip(walk).map(|(at, job)| (at.max(after(&self.backoff)), job));
-        let read = ordered.or(walk).filter(|_| !self.paused);
+        let left = self.first_left().map(|job| (after(&self.left_backoff), job));
+        let read = [ordered.or(walk), left].into_iter().flatten().filter(|_| !self.paused);
         uncounted.into_iter().chain(read).min_by_key(|(at, _)| *at)
     }
 
@@ -420,10 +461,6 @@ impl Scrub {
         self.serial += 1;
         let step = Step(self.serial);
         self.running = Some((step, job));
-        let (partition, from) = match job {
-            Job::Uncounted(partition) => (partition, None),
-            Job::Ordered(partition, from) | Job::Walk(partition, from) => (partition, Some(from)),
-        };
-        out.push(ScrubCommand::Count { step, partition, from });
+        out.push(ScrubCommand::Count { step, partition: job.partition(), from: job.from() });
     }
 }

@@ -200,6 +200,61 @@ fn what_cannot_be_counted_keeps_nothing_else_from_being_counted() {
 }
 
 #[test]
+fn a_stretch_that_is_never_at_rest_is_left_for_another_time() {
+    let mut bench = Bench::new(config(HOUR));
+    let hot = Scrubbed { exact: false, ..through(64) };
+    let mut next = bench.act(|scrub, now, out| scrub.start(now, Some(PartitionId(2)), out));
+    for _ in 0..TRIES {
+        let [(step, 2, Some(0))] = next[..] else { panic!("{next:?}") };
+        assert_eq!(bench.answer(step, hot.clone()), []);
+        next = bench.wait().1;
+    }
+    // The rest of the order is carried out, and the walk goes everywhere.
+    let (mut tries, mut seen) = (0, BTreeSet::new());
+    while seen.len() < 8 {
+        let [(step, partition, Some(from))] = next[..] else { panic!("{next:?}") };
+        seen.insert((partition, from));
+        let is_hot = (partition, from) == (2, 0);
+        tries += u32::from(is_hot);
+        assert!(tries < 1000, "nothing else is read: {seen:?}");
+        next = bench.answer(step, if is_hot { hot.clone() } else { through(from + 64) });
+        if next.is_empty() {
+            next = bench.wait().1;
+        }
+    }
+    assert_eq!((bench.scrub.left(), bench.scrub.progress().of), (1, 0));
+    assert!(tries > 100, "it is tried again all the while: {tries}");
+    // It comes to rest.
+    while bench.scrub.left() > 0 {
+        let [(step, _, Some(from))] = next[..] else { panic!("{next:?}") };
+        next = bench.answer(step, through(from + 32));
+        if next.is_empty() {
+            next = bench.wait().1;
+        }
+    }
+}
+
+#[test]
+fn the_walk_goes_on_behind_what_is_never_at_rest() {
+    let mut bench = Bench::new(config(HOUR));
+    let mut seen = Vec::new();
+    for _ in 0..=TRIES {
+        let [(step, partition, Some(from))] = bench.wait().1[..] else { panic!("it reads") };
+        assert_eq!(bench.answer(step, Scrubbed { exact: false, ..through(from + 64) }), []);
+        seen.push((partition, from));
+    }
+    assert_eq!((&seen, bench.scrub.left()), (&vec![seen[0]; TRIES as usize + 1], 1));
+    loop {
+        let [(step, partition, Some(from))] = bench.wait().1[..] else { panic!("it reads") };
+        if (partition, from) != seen[0] {
+            break;
+        }
+        assert!(step < Step(1000), "the walk has stopped");
+        bench.answer(step, Scrubbed { exact: false, ..through(from + 64) });
+    }
+}
+
+#[test]
 fn what_cannot_be_read_keeps_nothing_else_from_being_read() {
     let mut bench = Bench::new(config(Duration::ZERO));
     bench.act(|scrub, now, out| scrub.start(now, Some(PartitionId(0)), out));
