@@ -250,6 +250,9 @@ pub enum Refusal {
     /// Its disk did not answer.
     #[error("its disk failed")]
     Storage,
+    /// It holds what a newer version has written.
+    #[error("a newer dynkv has written what it holds of this")]
+    Newer,
     /// It does not serve yet, or no longer.
     #[error("it does not serve")]
     NotReady,

@@ -387,7 +387,7 @@ impl Exchange {
         let page = page.map_err(|failure| match failure {
             OpFailure::Stopped => None,
             OpFailure::Overloaded => Some(ExchangeFailure::Overloaded),
-            OpFailure::Unreadable { .. } => Some(ExchangeFailure::Unreadable),
+            OpFailure::Unreadable { .. } | OpFailure::Newer { .. } => Some(ExchangeFailure::Unreadable),
         });
         if matches!(page, Err(None)) {
             return self.stop();

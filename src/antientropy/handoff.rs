@@ -314,7 +314,7 @@ impl Handoff {
                 debug_assert_eq!(target, hint.target, "the record's hint is the one that was asked for");
             }
             (Err(OpFailure::Stopped), _) => self.stop(),
-            (Err(OpFailure::Unreadable { .. }), _) => self.pass_by(job),
+            (Err(OpFailure::Unreadable { .. } | OpFailure::Newer { .. }), _) => self.pass_by(job),
             (Ok(Some(_)) | Err(OpFailure::Overloaded), _) => self.fail(now, job),
         }
         self.pump(now, out);
@@ -381,7 +381,7 @@ impl Handoff {
             Ok(HintDrop::Absent) => self.finish(job, true),
             Ok(HintDrop::Kept) => self.finish(job, false),
             Err(OpFailure::Stopped) => self.stop(),
-            Err(OpFailure::Unreadable { .. }) => self.pass_by(job),
+            Err(OpFailure::Unreadable { .. } | OpFailure::Newer { .. }) => self.pass_by(job),
             Err(OpFailure::Overloaded) => self.fail(now, job),
         }
         self.pump(now, out);

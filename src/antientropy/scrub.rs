@@ -89,7 +89,8 @@ pub struct ScrubCounters {
     pub reindexed: u64,
     /// Stretches of keys that could not be read and were wiped.
     pub stretches: u64,
-    /// Times that the disk failed to answer, about records or about the index of their tombstones.
+    /// Times that the disk failed to answer, about records or about the index of their tombstones, and that a record was met which a
+    /// newer version has written.
     pub failed: u64,
 }
 
@@ -308,7 +309,7 @@ impl Scrub {
             Ok(None) => self.note_uncounted(job.partition(), false),
             Err(OpFailure::Stopped) => self.stop(),
             Err(OpFailure::Overloaded) => self.fail(now.time, job),
-            Err(OpFailure::Unreadable { .. }) => {
+            Err(OpFailure::Unreadable { .. } | OpFailure::Newer { .. }) => {
                 self.counters.failed += 1;
                 // What cannot be read must not keep the rest from being read.
                 if let Some(from) = job.from() {
@@ -330,7 +331,7 @@ impl Scrub {
         self.counters.stretches += scrubbed.stretches;
         self.counters.corrected += scrubbed.corrected;
         self.counters.reindexed += scrubbed.reindexed;
-        self.counters.failed += u64::from(scrubbed.index_failed);
+        self.counters.failed += u64::from(scrubbed.index_failed) + scrubbed.newer;
         let partition = job.partition();
         if hopeless > 0 {
             self.hopeless.insert(partition);

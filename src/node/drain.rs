@@ -154,7 +154,7 @@ impl<E: Engine> Core<E> {
                     self.on_page(purpose, page);
                 }
                 ShardInput::Counted { step, counted } => {
-                    let scrubbed = self.store.end_count(counted);
+                    let scrubbed = self.store.end_count(counted.map(|counted| *counted));
                     if let Ok(Scrubbed { hopeless, .. }) = &scrubbed
                         && !hopeless.is_empty()
                     {

@@ -142,7 +142,7 @@ pub enum ShardInput {
         /// Of the scrub.
         step: Step,
         /// What lies in them.
-        counted: Result<Counted, OpFailure>,
+        counted: Result<Box<Counted>, OpFailure>,
     },
     /// An operator's order.
     Hints(HintOrder),

@@ -33,6 +33,13 @@ pub enum StorageError {
         /// What was found, and where.
         detail: String,
     },
+    /// A record is what was written, by its checksum, and this version does not know what it says. Nothing was written. The record stays,
+    /// and is not absent; start the version that has written it.
+    #[error("storage: {detail}: a newer dynkv has written that, start it to read it")]
+    NewerRecord {
+        /// What was found.
+        detail: String,
+    },
     /// Another process, or another engine of this one, has the directory open. Nothing was written. Stop it, or
     /// choose another directory.
     #[error("storage: {} is in use by another process; one directory serves one node", dir.display())]

@@ -45,6 +45,11 @@ fn corrupt(detail: impl Into<String>) -> StorageError {
     StorageError::Corrupt { detail: detail.into() }
 }
 
+/// What has a right checksum is no rot: of that nothing is to be wiped.
+fn newer(detail: impl Into<String>) -> StorageError {
+    StorageError::NewerRecord { detail: detail.into() }
+}
+
 fn word(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(bytes.try_into().expect("the caller cuts eight bytes"))
 }
@@ -73,7 +78,8 @@ impl Record {
     /// Reads a record; the object's values are slices of `bytes`.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`] for a wrong checksum, another format, or a body that is no canonical object.
+    /// [`StorageError::Corrupt`] for a wrong checksum; [`StorageError::NewerRecord`] for a right one over another format, or over what
+    /// [`Record::encode_into`] would not have written.
     pub fn decode(bytes: Bytes) -> Result<Record, StorageError> {
         if bytes.len() < HEADER + CHECKSUM {
             return Err(corrupt(format!("a record of {} bytes", bytes.len())));
@@ -84,25 +90,25 @@ impl Record {
         }
         let (format, flags) = (covered[0], covered[1]);
         if format != FORMAT || flags & !(HAS_OWN | HAS_HINTS | STANDS_IN) != 0 {
-            return Err(corrupt(format!("a record of format {format}, flags {flags:#x}")));
+            return Err(newer(format!("a record of format {format}, flags {flags:#x}")));
         }
         let mut start = HEADER;
         let mut own = None;
         if flags & HAS_OWN != 0 {
-            let field = covered.get(HEADER..HEADER + OWN).ok_or_else(|| corrupt("a record ends in its own field"))?;
+            let field = covered.get(HEADER..HEADER + OWN).ok_or_else(|| newer("a record ends in its own field"))?;
             own = Some(Own { actor: Actor(word(&field[..8])), minted_in: Generation(word(&field[8..])) });
             start += OWN;
         }
         let mut hints = Vec::new();
         if flags & HAS_HINTS != 0 {
-            hints = decode_hints(&covered[start..]).ok_or_else(|| corrupt("a record's hints are malformed"))?;
+            hints = decode_hints(&covered[start..]).ok_or_else(|| newer("a record's hints are malformed"))?;
             start += 2 + hints.len() * HINT;
         }
         let object =
-            Object::decode(bytes.slice(start..bytes.len() - CHECKSUM)).map_err(|error| corrupt(error.to_string()))?;
+            Object::decode(bytes.slice(start..bytes.len() - CHECKSUM)).map_err(|error| newer(error.to_string()))?;
         let stands_in = flags & STANDS_IN != 0;
         if stands_in && hints.is_empty() {
-            return Err(corrupt("a record stands in for nobody"));
+            return Err(newer("a record stands in for nobody"));
         }
         Ok(Record { own, hints, stands_in, object: Arc::new(object) })
     }
@@ -217,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn hints_out_of_order_twice_or_none_at_all_are_corrupt() {
+    fn what_this_version_would_not_have_written_is_no_rot() {
         let good = record(false, vec![hint(1, true), hint(2, false)]);
         let target = |nth: usize| HEADER + 2 + nth * HINT + 7;
         for (what, bad) in [
@@ -227,8 +233,12 @@ mod tests {
             ("count", resealed(&good, |bytes| bytes[HEADER] = 255)),
             ("counted", resealed(&good, |bytes| bytes[target(0) + 1] = 2)),
             ("nobody", resealed(&record(true, Vec::new()), |bytes| bytes[1] |= STANDS_IN)),
+            ("format", resealed(&good, |bytes| bytes[0] = FORMAT + 1)),
+            ("flags", resealed(&good, |bytes| bytes[1] |= 1 << 7)),
+            ("own", resealed(&record(true, Vec::new()), |bytes| bytes.truncate(HEADER + 3))),
+            ("object", resealed(&good, |bytes| bytes.push(0))),
         ] {
-            assert!(matches!(Record::decode(bad), Err(StorageError::Corrupt { .. })), "{what}");
+            assert!(matches!(Record::decode(bad), Err(StorageError::NewerRecord { .. })), "{what}");
         }
     }
 

@@ -53,12 +53,21 @@ pub enum OpFailure {
         /// The disk gave an answer, which is not what was written; else it gave none, and may give it another time.
         rotten: bool,
     },
+    /// The record is as it was written, by a newer version: what it holds is unknown to this one, and stays.
+    #[error("{detail}")]
+    Newer {
+        /// What was found.
+        detail: String,
+    },
 }
 
 impl From<StorageError> for OpFailure {
     fn from(error: StorageError) -> OpFailure {
-        let rotten = matches!(error, StorageError::Corrupt { .. });
-        OpFailure::Unreadable { detail: error.to_string(), rotten }
+        let (rotten, detail) = (matches!(error, StorageError::Corrupt { .. }), error.to_string());
+        match error {
+            StorageError::NewerRecord { .. } => OpFailure::Newer { detail },
+            _ => OpFailure::Unreadable { detail, rotten },
+        }
     }
 }
 
@@ -211,7 +220,9 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         match engine.get(Family::Objects, key, ReadTier::Disk)? {
             Lookup::Found(bytes) => Ok(Some(bytes)),
             Lookup::Absent => Ok(None),
-            Lookup::Miss => Err(StorageError::Corrupt { detail: "a read of the disk answered from memory".into() }),
+            Lookup::Miss => {
+                Err(StorageError::Io { action: "get", detail: "a read of the disk answered from memory".into() })
+            }
         }
     }
 

@@ -162,6 +162,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::Overloaded),
         Just(Refusal::ReadOnly),
         Just(Refusal::Storage),
+        Just(Refusal::Newer),
         Just(Refusal::NotReady),
         Just(Refusal::Busy),
         any::<u64>().prop_map(|round| Refusal::Fenced(Round(round))),

@@ -72,7 +72,9 @@ impl ColdRead {
             ColdRead::Items { purpose, spec } => {
                 ShardInput::ItemsRead { purpose, partition: spec.tree.partition, page: read_items(engine, spec) }
             }
-            ColdRead::Count { step, spec } => ShardInput::Counted { step, counted: count_leaves(engine, spec) },
+            ColdRead::Count { step, spec } => {
+                ShardInput::Counted { step, counted: count_leaves(engine, spec).map(Box::new) }
+            }
             ColdRead::Hints { ticket, spec } => ShardInput::HintsRead { ticket, page: read_hint_page(engine, &spec) },
             ColdRead::Tombstones { purpose, spec, shape } => {
                 let page = read_tombstone_page(engine, &spec, &shape);

@@ -345,7 +345,7 @@ fn failure_of(refusal: &Refusal) -> ExchangeFailure {
     match refusal {
         Refusal::Busy => ExchangeFailure::Busy,
         Refusal::Overloaded => ExchangeFailure::Overloaded,
-        Refusal::Storage => ExchangeFailure::Unreadable,
+        Refusal::Storage | Refusal::Newer => ExchangeFailure::Unreadable,
         Refusal::Ring(_) | Refusal::NotAReplica | Refusal::ReadOnly | Refusal::NotReady | Refusal::Fenced(_) => {
             ExchangeFailure::Refused
         }

@@ -456,7 +456,7 @@ fn may_change(refusal: &Refusal) -> bool {
     match refusal {
         Refusal::Ring(_) | Refusal::Overloaded | Refusal::NotReady | Refusal::Busy => true,
         // What was refused for that is not what is sent next.
-        Refusal::NotAReplica | Refusal::ReadOnly | Refusal::Storage | Refusal::Fenced(_) => false,
+        Refusal::NotAReplica | Refusal::ReadOnly | Refusal::Storage | Refusal::Newer | Refusal::Fenced(_) => false,
     }
 }
 
@@ -466,6 +466,7 @@ fn refusal_of(failure: &OpFailure) -> Refusal {
         OpFailure::Overloaded => Refusal::Overloaded,
         OpFailure::Stopped => Refusal::ReadOnly,
         OpFailure::Unreadable { .. } => Refusal::Storage,
+        OpFailure::Newer { .. } => Refusal::Newer,
     }
 }
 

@@ -98,6 +98,7 @@ pub(super) fn store_error(failure: &OpFailure) -> ApiError {
         OpFailure::Overloaded => ApiError::Overloaded,
         OpFailure::Stopped => ApiError::ReadOnly { reason: failure.to_string() },
         OpFailure::Unreadable { detail, .. } => ApiError::NotReady { reason: format!("its disk failed: {detail}") },
+        OpFailure::Newer { detail } => ApiError::NotReady { reason: detail.clone() },
     }
 }
 

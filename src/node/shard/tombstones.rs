@@ -90,7 +90,7 @@ impl Shard {
                 return self.end_walk(walk, Some(failure.to_string()), fx);
             }
             // What cannot be read of one partition hides no other.
-            Err(OpFailure::Unreadable { detail, .. }) => {
+            Err(OpFailure::Unreadable { detail, .. } | OpFailure::Newer { detail }) => {
                 let reason = || format!("partition {} cannot be read: {detail}", walk.partition.0);
                 walk.stats.incomplete.get_or_insert_with(reason);
             }

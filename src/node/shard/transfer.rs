@@ -154,7 +154,7 @@ impl Shard {
             }
             // It has gone since: there is nothing to be sent.
             Ok(_) => {}
-            Err(OpFailure::Unreadable { .. }) => transfer.done.failed += 1,
+            Err(OpFailure::Unreadable { .. } | OpFailure::Newer { .. }) => transfer.done.failed += 1,
             Err(OpFailure::Overloaded) => transfer.failure = Some(Refusal::Overloaded),
             Err(OpFailure::Stopped) => transfer.failure = Some(Refusal::ReadOnly),
         }

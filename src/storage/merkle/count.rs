@@ -55,6 +55,8 @@ pub struct Counted {
     pub items: Vec<(Bytes, Place, ItemHash)>,
     /// Keys whose records are not what was written.
     pub rotten: Vec<(Bytes, Place)>,
+    /// Keys whose records a newer version has written: they stay, and what they add to sums is not known.
+    pub newer: Vec<(Bytes, Place)>,
     /// Where nothing could be read.
     pub unreadable: Vec<Stretch>,
     /// Entries of the index of tombstones that are not what these records say.
@@ -143,6 +145,7 @@ impl Reader {
                 sole.extend(TombstoneEntry::of(&record).map(|entry| (key.clone(), entry)));
                 counted.items.push((key, (tree, at), hash));
             }
+            Err(StorageError::NewerRecord { .. }) => counted.newer.push((key, (tree, at))),
             Err(_) => counted.rotten.push((key, (tree, at))),
         }
         ControlFlow::Continue(())
@@ -157,6 +160,7 @@ impl Reader {
         self.counted.of.end = leaf;
         self.counted.items.retain(|(_, (_, at), _)| *at < leaf);
         self.counted.rotten.retain(|(_, (_, at))| *at < leaf);
+        self.counted.newer.retain(|(_, (_, at))| *at < leaf);
         Ok(())
     }
 
@@ -189,6 +193,7 @@ impl Counted {
             of,
             items: Vec::new(),
             rotten: Vec::new(),
+            newer: Vec::new(),
             unreadable: Vec::new(),
             mends: Vec::new(),
             lost_index: None,
@@ -200,7 +205,9 @@ impl Counted {
 
     /// Whether it cannot be told what stands under a key, in the leaves that were counted.
     pub(super) fn is_unknown(&self, key: &[u8]) -> bool {
-        self.rotten.binary_search_by(|(rotten, _)| rotten[..].cmp(key)).is_ok()
+        let is_among = |keys: &[(Bytes, Place)]| keys.binary_search_by(|(of, _)| of[..].cmp(key)).is_ok();
+        is_among(&self.rotten)
+            || is_among(&self.newer)
             || self.unreadable.iter().any(|stretch| stretch.start[..] <= *key && *key < stretch.end[..])
     }
 }

@@ -307,6 +307,7 @@ impl Trees {
         let (Some(sums), Some(shape)) = (watch.sums(counted), self.shape.clone()) else { return Settled::default() };
         let reindexed = mend_index(counted, &watch, batch);
         let rotten: BTreeSet<Place> = watch.rotten(counted).map(|(_, place)| *place).collect();
+        let newer: BTreeSet<Place> = counted.newer.iter().map(|(_, place)| *place).collect();
         let mut corrected = 0;
         for tree in shape.trees_of(counted.partition) {
             let sum = |leaf: u32| sums.get(&(tree, leaf)).copied().unwrap_or(0);
@@ -321,7 +322,7 @@ impl Trees {
                 let waits = holds(&unread.for_now, leaf) || is_rotten && is_wiped(tree);
                 // As long as a record stays that nobody can read, so does what it has added. Once that is not known any more, no later
                 // count would find it either.
-                let stays = holds(&unread.for_good, leaf) || is_rotten;
+                let stays = holds(&unread.for_good, leaf) || is_rotten || newer.contains(&place);
                 if waits || stays && !uncounted {
                     continue;
                 }

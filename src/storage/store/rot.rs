@@ -53,6 +53,8 @@ pub struct Scrubbed {
     pub rotten: Vec<Bytes>,
     /// Keys whose records have rotted and stay, since no other node has what they held; of stretches that stay, where they begin.
     pub hopeless: Vec<Bytes>,
+    /// Records that a newer version has written: they stay.
+    pub newer: u64,
     /// Stretches of keys that could not be read: wiped with the next commit.
     pub stretches: u64,
     /// Leaves whose sums were wrong.
@@ -105,6 +107,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             bytes: counted.bytes,
             rotten: rotten.into_iter().map(|(key, _)| key.clone()).collect(),
             hopeless: hopeless.into_iter().map(|(key, _)| key.clone()).chain(stretches).collect(),
+            newer: counted.newer.len() as u64,
             stretches: wiped,
             corrected: settled.corrected,
             reindexed: settled.reindexed,
@@ -151,7 +154,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     /// there is nothing. What the record held comes back from the other replicas, and its `own` is gone, so no dot is minted twice.
     ///
     /// # Errors
-    /// The failure, if the disk has merely failed to answer, or nobody else has what the record held.
+    /// The failure, if the disk has merely failed to answer, or a newer version has written the record, or nobody else has what the record held.
     pub(super) fn wipe(&mut self, key: &Bytes, failure: OpFailure) -> Result<(), OpFailure> {
         let tree = self.trees.shape().and_then(|shape| Some(shape.place(key)?.0));
         let Some(tree) = tree.filter(|_| !self.stopped) else { return Err(failure) };

@@ -130,6 +130,37 @@ fn the_only_copy_stays_and_no_failed_read_is_rot() {
     assert!(node.shards[0].take_wiped().is_empty());
 }
 
+/// Its checksum is right. Whoever goes back a version keeps it, on this node and on all others.
+#[test]
+fn what_a_newer_version_has_written_is_refused_and_stays() {
+    let mut node = full();
+    node.shards[0].set_healing(healing());
+    let root = node.trees_of(TREE).root(TREE);
+    let mut bytes = node.engine.peek(Family::Objects, &place(0)).unwrap().to_vec();
+    bytes[0] += 1;
+    let sealed = bytes.len() - 8;
+    let sum = xxhash_rust::xxh3::xxh3_64(&bytes[..sealed]);
+    bytes[sealed..].copy_from_slice(&sum.to_be_bytes());
+    let mut batch = Batch::new();
+    batch.put(Family::Objects, &place(0), &bytes);
+    node.engine.commit(&mut batch).unwrap();
+    let merge = Op::Merge { round: Round::default(), object: object(55), hints: Vec::new() };
+    for op in [Op::Read, merge] {
+        let Err(OpFailure::Newer { detail }) = node.done(0, op) else { panic!("it is refused") };
+        assert!(detail.contains("format 2") && detail.contains("a newer dynkv"), "{detail}");
+    }
+    // The scrub and the exchange count it, and go on.
+    assert_eq!(node.scrub(), (0, Vec::new()));
+    let spec = node.shards[0].begin_count(TREE.partition, Some(0)).unwrap();
+    let scrubbed = node.shards[0].end_count(count_leaves(&*node.engine, spec)).unwrap();
+    assert_eq!((scrubbed.newer, scrubbed.exact, scrubbed.uncounted), (1, true, false));
+    assert_eq!((scrubbed.rotten, scrubbed.hopeless), (Vec::new(), Vec::new()));
+    node.commit();
+    assert_eq!((node.trees_of(TREE).root(TREE), node.shards[0].take_wiped()), (root, Vec::new()));
+    assert_eq!(node.engine.peek(Family::Objects, &place(0)).unwrap(), bytes);
+    assert_eq!(node.lacking(), []);
+}
+
 #[test]
 fn rot_that_is_wiped_during_a_count_is_in_it() {
     let mut node = rotten(healing());
