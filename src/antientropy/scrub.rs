@@ -9,16 +9,16 @@
 //!                  |
 //!                Count                           (ScrubCommand)
 //! ```
-//! One stretch of leaves is counted at a time. One that cannot be, be it that the disk fails or that clients write there all the time,
-//! makes way for the others after some tries, and is tried again beside them. Where the walk is, no restart remembers: it begins anywhere, so that a node which is
-//! restarted often gets everywhere too.
+//! One stretch of leaves is counted at a time. One that cannot be, be it that the disk fails or that clients write there all the
+//! time, makes way for the others after some tries, and is tried again beside them. Where the walk is, no restart remembers: it begins
+//! anywhere, so that a node which is restarted often gets everywhere too.
 
 mod job;
 mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -104,9 +104,8 @@ pub struct Scrub {
     /// waits for the others.
     uncounted: VecDeque<(PartitionId, u32)>,
     uncounted_backoff: Backoff,
-    /// Those that an operator wants read, and how far the first of them is.
-    ordered: BTreeSet<PartitionId>,
-    ordered_from: u32,
+    /// Those that an operator wants read, and how far each is.
+    ordered: BTreeMap<PartitionId, u32>,
     /// How many partitions the order is about.
     order: u64,
     /// What was ordered before the ring was known; `None` is everything.
@@ -144,8 +143,7 @@ impl Scrub {
             own: Vec::new(),
             uncounted: VecDeque::new(),
             uncounted_backoff: Backoff::default(),
-            ordered: BTreeSet::new(),
-            ordered_from: 0,
+            ordered: BTreeMap::new(),
             order: 0,
             early: BTreeSet::new(),
             left: VecDeque::new(),
@@ -182,7 +180,7 @@ impl Scrub {
     pub fn left(&self) -> u64 {
         let uncounted = self.uncounted.iter().map(|(partition, _)| partition);
         let left = self.left.iter().map(|(partition, _)| partition);
-        self.ordered.iter().chain(uncounted).chain(left).collect::<BTreeSet<_>>().len() as u64
+        self.ordered.keys().chain(uncounted).chain(left).collect::<BTreeSet<_>>().len() as u64
     }
 
     /// The ring has so many partitions; it never has others.
@@ -210,7 +208,8 @@ impl Scrub {
 
     /// Something of these partitions has to be counted.
     pub fn on_uncounted(&mut self, now: Now, partitions: &BTreeSet<PartitionId>, out: &mut Vec<ScrubCommand>) {
-        partitions.iter().for_each(|partition| self.note_uncounted(*partition, true));
+        let known: BTreeSet<PartitionId> = self.uncounted.iter().map(|(partition, _)| *partition).collect();
+        self.uncounted.extend(partitions.difference(&known).map(|partition| (*partition, 0)));
         self.pump(now, out);
     }
 
@@ -243,12 +242,20 @@ impl Scrub {
 
     fn order(&mut self, partition: Option<PartitionId>) {
         let is_meant = |own: &PartitionId| partition.is_none_or(|partition| *own == partition);
-        self.ordered.extend(self.own.iter().filter(|own| is_meant(own)));
-        self.ordered_from = 0;
-        self.order = self.ordered.len() as u64;
-        self.hopeless.clear();
+        let meant: Vec<PartitionId> = self.own.iter().copied().filter(is_meant).collect();
+        if meant.is_empty() {
+            return;
+        }
+        if partition.is_none() {
+            self.order = 0;
+            self.ordered.clear();
+        }
+        meant.into_iter().for_each(|partition| self.put_in_order(partition));
+        self.hopeless.retain(|hopeless| !is_meant(hopeless));
         // What is being read may have rotted behind the reader: it is read again.
-        if let Some((_, Job::Ordered(_, from))) = &mut self.running {
+        if let Some((_, Job::Ordered(running, from))) = &mut self.running
+            && is_meant(running)
+        {
             *from = STALE;
         }
         // It is read with the rest.
@@ -261,13 +268,18 @@ impl Scrub {
     /// Somebody has met something in this partition that cannot be read: it is looked for at once.
     pub fn on_unreadable(&mut self, now: Now, partition: PartitionId, out: &mut Vec<ScrubCommand>) {
         let is_news = self.own.contains(&partition) && !self.hopeless.contains(&partition);
-        if is_news && self.ordered.insert(partition) {
-            self.order = self.order.max(self.ordered.len() as u64);
-            if self.ordered.first() == Some(&partition) {
-                self.ordered_from = 0;
-            }
+        if is_news && !self.ordered.contains_key(&partition) {
+            self.put_in_order(partition);
         }
         self.pump(now, out);
+    }
+
+    /// A partition is read from its beginning, whatever was read of it; the others go on where they are.
+    fn put_in_order(&mut self, partition: PartitionId) {
+        if self.ordered.is_empty() {
+            self.order = 0;
+        }
+        self.order += u64::from(self.ordered.insert(partition, 0).is_none());
     }
 
     /// Nothing more is begun until [`Scrub::resume`], but what has to be counted.
@@ -407,10 +419,11 @@ impl Scrub {
         let is_done = through >= self.settings.leaves.count();
         match job {
             Job::Uncounted(_) => {}
-            Job::Ordered(partition, from) if from == self.ordered_from && self.ordered.first() == Some(&partition) => {
-                self.ordered_from = if is_done { 0 } else { through };
+            Job::Ordered(partition, from) if self.ordered.get(&partition) == Some(&from) => {
                 if is_done {
                     self.ordered.remove(&partition);
+                } else {
+                    self.ordered.insert(partition, through);
                 }
             }
             Job::Ordered(..) => {}
@@ -439,7 +452,7 @@ impl Scrub {
         let after = |backoff: &Backoff| backoff.until(now).unwrap_or(now);
         let uncounted = self.uncounted.front().map(|(partition, _)| Job::Uncounted(*partition));
         let uncounted = uncounted.map(|job| (after(&self.uncounted_backoff), job));
-        let ordered = self.ordered.first().map(|partition| Job::Ordered(*partition, self.ordered_from));
+        let ordered = self.ordered.first_key_value().map(|(partition, from)| Job::Ordered(*partition, *from));
         let ordered = ordered.map(|job| (after(&self.backoff), job));
         let walk = self.own.get(self.walk.0).map(|partition| Job::Walk(*partition, self.walk.1));
         let walk = self.walk_at.zip(walk).map(|(at, job)| (at.max(after(&self.backoff)), job));

@@ -27,7 +27,7 @@ impl Scrub {
     /// How far it is.
     pub fn progress(&self) -> ScrubProgress {
         let of = if self.ordered.is_empty() { 0 } else { self.order * self.leaves() };
-        let left = (self.ordered.len() as u64 * self.leaves()).saturating_sub(u64::from(self.ordered_from));
+        let left: u64 = self.ordered.values().map(|from| self.leaves().saturating_sub((*from).into())).sum();
         ScrubProgress {
             running: self.running.map(|(_, job)| job.partition()),
             done: of.saturating_sub(left),

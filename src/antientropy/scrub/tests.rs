@@ -85,6 +85,32 @@ fn an_order_that_comes_again_begins_again() {
 }
 
 #[test]
+fn an_order_of_one_partition_leaves_the_others_where_they_are() {
+    let mut bench = Bench::new(config(Duration::ZERO));
+    let done = |bench: &Bench| (bench.scrub.progress().done, bench.scrub.progress().of);
+    let order = |partition: u16| {
+        move |scrub: &mut Scrub, now, out: &mut Vec<_>| scrub.start(now, Some(PartitionId(partition)), out)
+    };
+    assert_eq!(bench.act(order(2)), [(Step(1), 2, Some(0))]);
+    assert_eq!(bench.answer(Step(1), through(64)), [(Step(2), 2, Some(64))]);
+    // Of another shard, one behind it, one before it: what is read now is none of these.
+    for other in [9, 3, 1] {
+        assert_eq!(bench.act(order(other)), []);
+    }
+    assert_eq!(done(&bench), (64, 3 * 128));
+    assert_eq!(bench.answer(Step(2), through(100)), [(Step(3), 1, Some(0))]);
+    assert_eq!(bench.answer(Step(3), through(128)), [(Step(4), 2, Some(100))]);
+    assert_eq!(done(&bench), (228, 3 * 128));
+    // That one itself is read anew.
+    assert_eq!(bench.act(order(2)), []);
+    assert_eq!(bench.answer(Step(4), through(128)), [(Step(5), 2, Some(0))]);
+    assert_eq!(done(&bench), (128, 3 * 128));
+    assert_eq!(bench.answer(Step(5), through(128)), [(Step(6), 3, Some(0))]);
+    assert_eq!(bench.act(|scrub, now, out| scrub.start(now, None, out)), []);
+    assert_eq!(done(&bench), (0, 4 * 128));
+}
+
+#[test]
 fn an_order_that_comes_before_the_ring_is_carried_out_once_that_is_known() {
     for (ordered, expected) in
         [(&[Some(2), Some(3), Some(2), Some(9)][..], &[2, 3][..]), (&[Some(2), None], &[0, 1, 2, 3])]
@@ -308,10 +334,10 @@ fn what_somebody_could_not_read_is_looked_for_at_once() {
     assert_eq!(bench.act(met(9)), [], "it is none of this shard's");
     assert_eq!(bench.act(met(2)), [(Step(1), 2, Some(0))]);
     assert_eq!(bench.answer(Step(1), through(64)), [(Step(2), 2, Some(64))]);
-    // One before it in order is read before the rest of it, and it from its beginning.
+    // One before it in order is read before the rest of it.
     assert_eq!((bench.act(met(2)), bench.act(met(1))), (vec![], vec![]));
-    assert_eq!(bench.answer(Step(2), through(128)), [(Step(3), 1, Some(0))]);
-    assert_eq!(bench.answer(Step(3), through(128)), [(Step(4), 2, Some(0))]);
+    assert_eq!(bench.answer(Step(2), through(100)), [(Step(3), 1, Some(0))]);
+    assert_eq!(bench.answer(Step(3), through(128)), [(Step(4), 2, Some(100))]);
     let stays = Scrubbed { hopeless: vec![bytes::Bytes::from_static(b"k")], ..through(128) };
     assert_eq!(bench.answer(Step(4), stays), []);
     assert_eq!(bench.act(met(2)), [], "that is known");
