@@ -98,7 +98,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         };
         let counted = counted.inspect_err(|_| self.trees.drop_count())?;
         let Stretches { wiped, unread, hopeless: stretches } = self.wipe_stretches(&counted);
-        let may_wipe = |tree: TreeId| self.healing.shared.contains(&tree) || self.healing.foreign.contains(&tree);
+        let may_wipe = |tree: TreeId| self.healing.may_go(tree);
         let (rotten, hopeless): (Vec<_>, Vec<_>) = counted.rotten.iter().partition(|(_, (tree, _))| may_wipe(*tree));
         let settled = self.trees.settle(&counted, &unread, may_wipe, &mut self.batch);
         Ok(Scrubbed {
@@ -141,13 +141,11 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
 
     /// Whether wiping what cannot be read would leave no mark that is not there.
     fn is_wiped_from(&self, key: &Bytes, failure: &OpFailure) -> bool {
-        let shared = |tree: &TreeId| self.healing.shared.contains(tree);
-        let foreign = |tree: &TreeId| self.healing.foreign.contains(tree);
+        let is_wiped = |tree: TreeId| {
+            self.healing.may_go(tree) && self.trees.is_wiped_from(key, self.healing.shared.contains(&tree))
+        };
         let tree = self.trees.shape().and_then(|shape| Some(shape.place(key)?.0));
-        !self.stopped
-            && matches!(failure, OpFailure::Unreadable { rotten: true, .. })
-            && tree
-                .is_some_and(|tree| (shared(&tree) || foreign(&tree)) && self.trees.is_wiped_from(key, shared(&tree)))
+        !self.stopped && matches!(failure, OpFailure::Unreadable { rotten: true, .. }) && tree.is_some_and(is_wiped)
     }
 
     /// A record that has rotted is deleted with the batch, and its leaf is marked: from then on this node does not say of its keys that
@@ -159,7 +157,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         let tree = self.trees.shape().and_then(|shape| Some(shape.place(key)?.0));
         let Some(tree) = tree.filter(|_| !self.stopped) else { return Err(failure) };
         let lacks = self.healing.shared.contains(&tree);
-        let may_go = lacks || self.healing.foreign.contains(&tree);
+        let may_go = self.healing.may_go(tree);
         if !may_go || !matches!(failure, OpFailure::Unreadable { rotten: true, .. }) {
             return Err(failure);
         }

@@ -41,9 +41,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     pub(super) fn wipe_stretches(&mut self, counted: &Counted) -> Stretches {
         let mut found = Stretches::default();
         let Some(shape) = self.trees.shape().cloned() else { return found };
-        let healing = &self.healing;
-        let may_go = |tree: TreeId| healing.shared.contains(&tree) || healing.foreign.contains(&tree);
-        let may_go = shape.trees_of(counted.partition).all(may_go);
+        let may_go = shape.trees_of(counted.partition).all(|tree| self.healing.may_go(tree));
         for stretch in &counted.unreadable {
             if !may_go {
                 found.unread.for_good.push(stretch.leaves.clone());
