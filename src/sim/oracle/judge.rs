@@ -340,10 +340,11 @@ impl<'h> Judge<'h> {
             effects.iter().map(|effect| record.effects.write_of(effect)).collect()
         };
         let (Some(demand), seen) = (demand, self.accounted(sight.key, &answer.seen)) else { return Ok(()) };
-        // That there is nothing may be said where something was reaped: what was lost with it is not told apart.
-        let is_answer = sight.siblings.is_empty() && !record.reaped.is_empty();
+        // That there is nothing may be said once a round of the partition was raised, whichever key it was for: what was lost is not told
+        // apart from what was reaped.
+        let is_nothing = sight.siblings.is_empty();
         let may_miss =
-            |write: &WriteId| is_answer && self.ledger.write(*write).is_some_and(|write| self.may_be_lost(write));
+            |write: &WriteId| is_nothing && self.ledger.write(*write).is_some_and(|write| self.may_be_lost(write));
         match writes(demand).difference(&seen).find(|write| !may_miss(write)) {
             None => Ok(()),
             Some(&missed) => Err(Breach {

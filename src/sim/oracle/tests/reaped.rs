@@ -96,20 +96,25 @@ fn a_session_is_content_with_nothing() {
     story.end(&[]).holds();
 }
 
-/// What the session had seen besides was lost with the power, and where something was reaped nobody can tell; but it is not excused by
-/// anything less.
+/// What the session had seen was lost with the power, and where something was reaped, of this key or of another one of its partition, nobody
+/// can tell; but it is not excused by anything less.
 #[test]
 fn a_session_is_content_with_nothing_of_what_was_lost() {
-    let story = |lost: bool| {
+    let story = |lost: bool, reaped: u32| {
         let mut story = Story::siblings();
+        let key = story.key;
+        story.key = KeyId(reaped);
         let written = story.put(1, 1, None);
         story.put(2, 2, Some(written));
+        story.event(Event::Reaped { key: KeyId(reaped), tombstones: effects(&[(2, 2)]) });
+        if story.key != key {
+            story.end(&[]);
+        }
+        story.key = key;
         let other = story.put_at(3, 3, None, &[unsynced(1)]);
-        let key = story.key;
         if lost {
             story.event(Event::PowerLost { node: 1 });
         }
-        story.event(Event::Reaped { key, tombstones: effects(&[(2, 2)]) });
         let op = story.op();
         story.event(Event::Read { op, key, replicas: 1 });
         story.event(Event::Demanded { op, after: other });
@@ -117,8 +122,10 @@ fn a_session_is_content_with_nothing_of_what_was_lost() {
         story.end(if lost { &[] } else { &[(3, 3)] });
         story
     };
-    story(true).holds();
-    story(false).breaks(Invariant::Sessions, &[3]);
+    for reaped in [0, 1] {
+        story(true, reaped).holds();
+        story(false, reaped).breaks(Invariant::Sessions, &[3]);
+    }
 }
 
 #[test]
