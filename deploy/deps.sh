@@ -3,10 +3,12 @@
 set -euo pipefail
 
 has_libclang() {
-    # where clang-sys looks: its variable, the loader's cache, llvm-config's directory, Debian's directories
+    # where clang-sys looks: its variable, the loader's cache, llvm-config's directory, Debian's directories.
+    # libclang-cpp, which LLVM's own packages bring, is another library.
     local dir
     for dir in "${LIBCLANG_PATH:-}" $(llvm-config --libdir 2>/dev/null || true) /usr/lib/llvm-*/lib; do
-        compgen -G "$dir/libclang*.so*" >/dev/null && return 0
+        compgen -G "$dir/libclang.so*" >/dev/null && return 0
+        compgen -G "$dir/libclang-[0-9]*.so*" >/dev/null && return 0
     done
     { ldconfig -p 2>/dev/null || /sbin/ldconfig -p 2>/dev/null || true; } | grep -q 'libclang[-.0-9]*\.so'
 }
