@@ -108,8 +108,6 @@ pub struct Scrub {
     ordered: BTreeMap<PartitionId, u32>,
     /// How many partitions the order is about.
     order: u64,
-    /// What was ordered before the ring was known; `None` is everything.
-    early: BTreeSet<Option<PartitionId>>,
     /// Stretches that could not be read to the end when it was their turn, `from..to` each: they are tried again, for as long as it takes.
     left: VecDeque<(PartitionId, Range<u32>)>,
     left_backoff: Backoff,
@@ -145,7 +143,6 @@ impl Scrub {
             uncounted_backoff: Backoff::default(),
             ordered: BTreeMap::new(),
             order: 0,
-            early: BTreeSet::new(),
             left: VecDeque::new(),
             left_backoff: Backoff::default(),
             failing: None,
@@ -194,7 +191,6 @@ impl Scrub {
                 self.walk_at = self.pause_of_walk().map(|pause| now.time + pause);
             }
         }
-        std::mem::take(&mut self.early).into_iter().for_each(|partition| self.order(partition));
         self.pump(now, out);
     }
 
@@ -230,13 +226,9 @@ impl Scrub {
         }
     }
 
-    /// Reads everything now, or a partition; once the ring is known, if it is not.
+    /// Reads everything now, or a partition. Before the ring is known there is nothing to be read.
     pub fn start(&mut self, now: Now, partition: Option<PartitionId>, out: &mut Vec<ScrubCommand>) {
-        if self.own.is_empty() {
-            self.early.insert(partition);
-        } else {
-            self.order(partition);
-        }
+        self.order(partition);
         self.pump(now, out);
     }
 

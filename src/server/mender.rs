@@ -39,7 +39,7 @@ impl Mender {
     }
 
     /// Looks once, unless `stopping` says so. Not before the shards know the ring: until then nobody can say what others hold, and
-    /// orders to read would be lost.
+    /// shards have nothing that they could be ordered to read.
     pub fn look(&mut self, stopping: impl Fn() -> bool) {
         let Some(ring) = self.board.ring() else { return };
         self.mend(&ring, &stopping);

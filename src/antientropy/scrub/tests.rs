@@ -18,15 +18,11 @@ struct Bench {
 impl Bench {
     /// Four partitions of 128 leaves.
     fn new(config: ExchangeConfig) -> Bench {
-        let mut bench = Bench::without_ring(config);
-        assert_eq!(bench.act(|scrub, now, out| scrub.on_ring(now, 4, out)), []);
-        bench
-    }
-
-    fn without_ring(config: ExchangeConfig) -> Bench {
         let settings = ScrubSettings { shard: 0, shards: 1, leaves: Leaves::new(128).unwrap(), config };
         let now = Now { time: Time::from_micros(SECOND), wall_ms: 2000 };
-        Bench { scrub: Scrub::new(settings, 1), now }
+        let mut bench = Bench { scrub: Scrub::new(settings, 1), now };
+        assert_eq!(bench.act(|scrub, now, out| scrub.on_ring(now, 4, out)), []);
+        bench
     }
 
     fn act(&mut self, act: impl FnOnce(&mut Scrub, Now, &mut Vec<ScrubCommand>)) -> Vec<(Step, u16, Option<u32>)> {
@@ -108,26 +104,6 @@ fn an_order_of_one_partition_leaves_the_others_where_they_are() {
     assert_eq!(bench.answer(Step(5), through(128)), [(Step(6), 3, Some(0))]);
     assert_eq!(bench.act(|scrub, now, out| scrub.start(now, None, out)), []);
     assert_eq!(done(&bench), (0, 4 * 128));
-}
-
-#[test]
-fn an_order_that_comes_before_the_ring_is_carried_out_once_that_is_known() {
-    for (ordered, expected) in
-        [(&[Some(2), Some(3), Some(2), Some(9)][..], &[2, 3][..]), (&[Some(2), None], &[0, 1, 2, 3])]
-    {
-        let mut bench = Bench::without_ring(config(Duration::ZERO));
-        for partition in ordered {
-            assert_eq!(bench.act(|scrub, now, out| scrub.start(now, partition.map(PartitionId), out)), []);
-        }
-        let mut next = bench.act(|scrub, now, out| scrub.on_ring(now, 4, out));
-        let mut seen = Vec::new();
-        while let [(step, partition, Some(0))] = next[..] {
-            seen.push(partition);
-            next = bench.answer(step, through(128));
-        }
-        assert_eq!(seen, expected);
-        assert_eq!(bench.act(|scrub, now, out| scrub.on_ring(now, 4, out)), [], "once");
-    }
 }
 
 #[test]
