@@ -6,7 +6,7 @@
 //! these would be seen again. An old version of a record is an old copy of a disk: its actor would be continued, and a dot minted twice.
 //! And what drops it drops every table of all levels but the first that lies within its range: newer ones too.
 //!
-//! So all that stands in its range is *covered* first, and no compaction of the family runs from before that until the table is gone: what
+//! So all that stands in its range is *covered* first, and no compaction runs from before that until the table is gone: what
 //! covers it stays in the memtable and in level 0, which a drop does not touch. From one end of the range to the other, a few at a time, all
 //! records that stand there are read and written anew, behind a deletion of the range from the first to the last of them, in one batch; where
 //! nothing can be read, the range up to where something can is deleted, and put in quarantine in the same batch (`quarantine.rs`):
@@ -87,26 +87,23 @@ enum Covered {
     Kept,
 }
 
-/// No compaction of the family begins while it lives.
-struct Quiet<'a> {
-    engine: &'a RocksEngine,
-    family: Family,
-}
+/// No compaction begins while it lives: of no family, as RocksDB tells of all together whether one runs, and of a table that stays
+/// one may fail all the time.
+struct Quiet<'a>(&'a RocksEngine);
 
 impl Quiet<'_> {
-    fn set(engine: &RocksEngine, family: Family, quiet: bool) -> Result<(), StorageError> {
+    fn set(engine: &RocksEngine, quiet: bool) -> Result<(), StorageError> {
         let value = if quiet { "true" } else { "false" };
-        let set = engine.db.set_options_cf(engine.family(family), &[("disable_auto_compactions", value)]);
-        set.map_err(|error| classify("mend", &error))
+        let set = |family| engine.db.set_options_cf(engine.family(family), &[("disable_auto_compactions", value)]);
+        Family::ALL.into_iter().try_for_each(set).map_err(|error| classify("mend", &error))
     }
 }
 
 impl Drop for Quiet<'_> {
     fn drop(&mut self) {
-        if Quiet::set(self.engine, self.family, false).is_err() {
-            // The next table that is mended sets it back, and so does a restart.
-            self.engine.suspects.lock().expect("nothing panics while it holds them").left_quiet = Some(self.family);
-        }
+        // Should it fail, the next look sets it back, and so does a restart.
+        let left = Quiet::set(self.0, false).is_err();
+        self.0.suspects.lock().expect("nothing panics while it holds them").left_quiet |= left;
     }
 }
 
@@ -127,14 +124,15 @@ impl RocksEngine {
         mending: &mut Mending,
         with: &mut MendWith<'_>,
     ) -> Result<(), StorageError> {
+        self.check_running()?;
         if !std::mem::replace(&mut suspects.told, true) {
             let left = self.quarantine.ranges().into_iter();
             let family = Family::Objects;
             mending.unreadable.extend(left.map(|(start, last)| Unreadable { family, start, last }));
         }
-        if let Some(family) = suspects.left_quiet {
-            Quiet::set(self, family, false)?;
-            suspects.left_quiet = None;
+        if suspects.left_quiet {
+            Quiet::set(self, false)?;
+            suspects.left_quiet = false;
         }
         if suspects.is_empty() {
             return Ok(());
@@ -186,8 +184,11 @@ impl RocksEngine {
         mending: &mut Mending,
         with: &mut MendWith<'_>,
     ) -> Result<Step, StorageError> {
-        let Some(_quiet) = self.quieten(family, with)? else { return Ok(Step::Waits) };
         let (mut from, end) = (start.to_vec(), [last, &[0]].concat());
+        if !self.can_be_covered(family, start, &end, with.may_go)? {
+            return Ok(Step::Kept);
+        }
+        let Some(_quiet) = self.quieten(with)? else { return Ok(Step::Waits) };
         loop {
             if (with.stopping)() {
                 return Ok(Step::Waits);
@@ -209,10 +210,41 @@ impl RocksEngine {
         Ok(if live.iter().any(|left| left.name == table.name) { Step::Waits } else { Step::Dropped })
     }
 
-    /// Lets no compaction of a family begin, and waits for the end of those that run; `None` if they take too long.
-    fn quieten(&self, family: Family, with: &MendWith<'_>) -> Result<Option<Quiet<'_>>, StorageError> {
-        Quiet::set(self, family, true)?;
-        let quiet = Quiet { engine: self, family };
+    /// Whether all of `[start, end)` can be read, or may go. Looked at before anything is written, since a table that stays is tried again.
+    fn can_be_covered(
+        &self,
+        family: Family,
+        start: &[u8],
+        end: &[u8],
+        may_go: &dyn Fn(&[u8], &[u8]) -> bool,
+    ) -> Result<bool, StorageError> {
+        let mut from = start.to_vec();
+        while *from < *end {
+            let mut met = None;
+            let mut visit = |key: &[u8], _: &[u8]| {
+                met = Some(key.to_vec());
+                ControlFlow::Continue(())
+            };
+            match self.scan_database(family, &from, Some(end), ScanLimit::NONE, &mut visit) {
+                Ok(_) => return Ok(true),
+                Err(StorageError::Corrupt { .. }) if has_object_keys(family) => {
+                    let (bad, readable) = self.unreadable_behind(family, met.as_deref(), &from, end);
+                    if family == Family::Objects && !may_go(&bad, &readable) {
+                        return Ok(false);
+                    }
+                    from = readable;
+                }
+                Err(StorageError::Corrupt { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lets no compaction begin, and waits for the end of those that run; `None` if they take too long.
+    fn quieten(&self, with: &MendWith<'_>) -> Result<Option<Quiet<'_>>, StorageError> {
+        let quiet = Quiet(self);
+        Quiet::set(self, true)?;
         let mut waited = Duration::ZERO;
         while self.whole(NUM_RUNNING_COMPACTIONS) > 0 {
             if (with.stopping)() || waited > QUIET_WITHIN {
@@ -247,8 +279,8 @@ impl RocksEngine {
         let (sound, next) = match scanned {
             Ok(next) => (next.clone().unwrap_or_else(|| end.to_vec()), next),
             Err(StorageError::Corrupt { .. }) if has_object_keys(family) => {
-                let bad = records.last().map_or_else(|| from.to_vec(), |(key, _)| [&key[..], &[0]].concat());
-                let readable = self.first_readable(family, &bad, end);
+                let met = records.last().map(|(key, _)| &key[..]);
+                let (bad, readable) = self.unreadable_behind(family, met, from, end);
                 let found = Unreadable { family, start: bad.clone(), last: readable.clone() };
                 if family == Family::Tombstones {
                     self.empty(family, &bad, &readable)?;
@@ -276,6 +308,13 @@ impl RocksEngine {
         let mut batch = Batch::new();
         batch.delete_range(family, start, end);
         self.write(&batch).inspect_err(|error| drop(self.stopped.set(error.clone())))
+    }
+
+    /// What cannot be read behind the last key that was, or from where the scan began.
+    fn unreadable_behind(&self, family: Family, met: Option<&[u8]>, from: &[u8], end: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let bad = met.map_or_else(|| from.to_vec(), |key| [key, &[0]].concat());
+        let readable = self.first_readable(family, &bad, end);
+        (bad, readable)
     }
 
     /// A key behind `bad`, at which reading fails, from which on something can be read: found by doubling steps, and then by halves, over the

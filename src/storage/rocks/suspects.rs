@@ -26,8 +26,8 @@ pub(super) struct Suspects {
     listed: BTreeSet<String>,
     /// What an earlier run has left in quarantine has been told of.
     pub told: bool,
-    /// A family whose compactions could not be begun again.
-    pub left_quiet: Option<Family>,
+    /// Compactions could not be begun again.
+    pub left_quiet: bool,
 }
 
 /// One of them.
@@ -55,7 +55,7 @@ impl Suspects {
         self.tables.extend(known.tables);
         self.listed.extend(known.listed);
         self.told |= known.told;
-        self.left_quiet = self.left_quiet.or(known.left_quiet);
+        self.left_quiet |= known.left_quiet;
     }
 
     pub fn is_empty(&self) -> bool {
