@@ -31,6 +31,25 @@ pub struct Update {
     pub fresh: Actor,
 }
 
+#[cfg(test)]
+impl Update {
+    /// A blind delete by a trusted node; its id, its time and its fresh actor are `nth`.
+    pub(crate) fn nth(nth: u64) -> Update {
+        let generation = crate::types::Generation(1);
+        Update {
+            client: CausalContext::default(),
+            write_id: WriteId(nth.into()),
+            node: NodeId(1),
+            wall_ms: nth,
+            body: Body::Tombstone,
+            last_write_wins: false,
+            max_siblings: 100,
+            trust: Trust { generation, trusted_since: generation, granted: true },
+            fresh: Actor(nth),
+        }
+    }
+}
+
 /// What to do.
 #[derive(Clone, Debug)]
 pub enum Op {

@@ -13,8 +13,8 @@ use crate::storage::merkle::{Forest, ItemHasher, Leaves, Trees};
 use crate::storage::{
     HintDrop, MemoryConfig, MemoryEngine, NewHint, Op, Outcome, Rounds, Store, StoreLimits, Task, Update, object_key,
 };
-use crate::types::{Bucket, Generation, Key, NodeRun, WriteId};
-use crate::version::{Actor, Body, CausalContext, Digest, Object, Trust};
+use crate::types::{Bucket, Generation, Key, NodeRun};
+use crate::version::{Body, CausalContext, Digest, Object};
 
 /// What nothing comes back for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,17 +248,11 @@ impl World {
             client = object.context().clone();
         }
         self.writes += 1;
-        let update = Update {
-            client,
-            write_id: WriteId(self.writes.into()),
-            node: self.nodes[who],
-            wall_ms: 0,
-            body: if self.chance(3) { Body::Value("v".into()) } else { Body::Tombstone },
-            last_write_wins: false,
-            max_siblings: 100,
-            trust: Trust { generation: Generation(1), trusted_since: Generation(1), granted: false },
-            fresh: Actor(self.writes),
-        };
+        let mut update = Update { client, node: self.nodes[who], ..Update::nth(self.writes) };
+        update.trust.granted = false;
+        if self.chance(3) {
+            update.body = Body::Value("v".into());
+        }
         let mut context = update.client.clone();
         let Outcome::Updated { object, dot, round } = self.run(who, Op::Update(Box::new(update))) else {
             panic!("there is no bound on siblings")

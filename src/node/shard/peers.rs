@@ -260,6 +260,16 @@ mod tests {
             self.peers.peers[&node].breaker != Breaker::Closed
         }
 
+        /// A node goes silent at 300 ms and is asked again once it may be, in vain; when that was.
+        fn probe_in_vain(&mut self, node: NodeId) -> u64 {
+            let entry = self.send(node, 0).unwrap();
+            self.time_out(entry, 300);
+            let until = self.rests_until(node, 300);
+            let probe = self.send(node, until).unwrap();
+            self.peers.on_ended(probe);
+            until
+        }
+
         /// When the node is asked again, at the earliest.
         fn rests_until(&self, node: NodeId, from: u64) -> u64 {
             (from..from + 10_000).find(|ms| self.peers.may_send(node, at(*ms))).unwrap()
@@ -287,11 +297,7 @@ mod tests {
     #[test]
     fn a_failed_probe_is_a_matter_of_its_own_time() {
         let mut bench = Bench::new(100);
-        let entry = bench.send(A, 0).unwrap();
-        bench.time_out(entry, 300);
-        let until = bench.rests_until(A, 300);
-        let probe = bench.send(A, until).unwrap();
-        bench.peers.on_ended(probe);
+        let until = bench.probe_in_vain(A);
         assert!(bench.send(A, until + 60_000).is_some());
     }
 
@@ -353,11 +359,7 @@ mod tests {
     #[test]
     fn a_failed_probe_does_not_hold_up_what_nobody_waits_for() {
         let mut bench = Bench::new(100);
-        let entry = bench.send(A, 0).unwrap();
-        bench.time_out(entry, 300);
-        let until = bench.rests_until(A, 300);
-        let probe = bench.send(A, until).unwrap();
-        bench.peers.on_ended(probe);
+        let until = bench.probe_in_vain(A);
         let Bench { peers, rng, .. } = &mut bench;
         assert!(!peers.on_sent_untracked(A, at(until + 50), rng), "the probe is out");
         assert!((0..100).any(|s| peers.on_sent_untracked(A, at(until + 100 + s * 100), rng)));

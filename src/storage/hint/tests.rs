@@ -11,8 +11,8 @@ use crate::storage::{
     Engine, Lookup, MemoryConfig, MemoryEngine, Op, ReadTier, Rounds, ScanLimit, Store, StoreLimits, Task, Update,
     object_key, parse_hint_key,
 };
-use crate::types::{Bucket, Generation, Key, PartitionId, Token, WriteId};
-use crate::version::{Actor, Body, CausalContext, Dot, Sibling, Trust};
+use crate::types::{Bucket, Key, PartitionId, Token, WriteId};
+use crate::version::{Actor, Body, CausalContext, Dot, Sibling};
 
 const ENTRY: HintEntry = HintEntry { counted: true, bytes: 300, hinted_ms: 1_700_000_000_000 };
 
@@ -87,17 +87,7 @@ fn place(nth: u8) -> Bytes {
 }
 
 fn update(fresh: u64) -> Op {
-    Op::Update(Box::new(Update {
-        client: CausalContext::default(),
-        write_id: WriteId(fresh.into()),
-        node: NodeId(1),
-        wall_ms: fresh,
-        body: Body::Tombstone,
-        last_write_wins: true,
-        max_siblings: 100,
-        trust: Trust { generation: Generation(1), trusted_since: Generation(1), granted: true },
-        fresh: Actor(fresh),
-    }))
+    Op::Update(Box::new(Update { last_write_wins: true, ..Update::nth(fresh) }))
 }
 
 fn from_elsewhere(fresh: u64) -> Arc<Object> {

@@ -1,26 +1,11 @@
 use super::*;
-use crate::types::Generation;
 
 fn apply(op: Op, current: Option<&Record>) -> (Change, Outcome) {
     super::apply(op, current, Round::default())
 }
 
-fn trust(generation: u64, trusted_since: u64) -> Trust {
-    Trust { generation: Generation(generation), trusted_since: Generation(trusted_since), granted: true }
-}
-
 fn update(value: &str, client: CausalContext, fresh: u64) -> Update {
-    Update {
-        client,
-        write_id: WriteId(fresh.into()),
-        node: NodeId(1),
-        wall_ms: 10,
-        body: Body::Value(value.to_owned().into()),
-        last_write_wins: false,
-        max_siblings: 2,
-        trust: trust(1, 1),
-        fresh: Actor(fresh),
-    }
+    Update { client, wall_ms: 10, body: Body::Value(value.to_owned().into()), max_siblings: 2, ..Update::nth(fresh) }
 }
 
 #[track_caller]

@@ -13,8 +13,8 @@ use crate::storage::{
     Done, Fault, HintDrop, Holds, Lookup, MemoryConfig, MemoryEngine, NewHint, Op, OpFailure, Outcome, ReadTier,
     Record, Store, StoreLimits, Task, Update, object_key,
 };
-use crate::types::{Bucket, Generation, Key, NodeId, Token, WriteId};
-use crate::version::{Actor, Body, CausalContext, Digest, Dot, Object, Sibling, Trust};
+use crate::types::{Bucket, Key, NodeId, Token, WriteId};
+use crate::version::{Actor, Body, CausalContext, Digest, Dot, Object, Sibling};
 
 const PARTITION: PartitionId = PartitionId(0);
 
@@ -139,19 +139,7 @@ fn hints_for_what_stands_here_pass_the_fence() {
 #[test]
 fn every_outcome_names_the_round_at_which_its_bytes_stand() {
     let (mut store, object) = (store(), value(1));
-    let update = |actor| {
-        Box::new(Update {
-            client: CausalContext::default(),
-            write_id: WriteId(7),
-            node: NodeId(1),
-            wall_ms: 0,
-            body: Body::Tombstone,
-            last_write_wins: false,
-            max_siblings: 10,
-            trust: Trust { generation: Generation(1), trusted_since: Generation(1), granted: true },
-            fresh: Actor(actor),
-        })
-    };
+    let update = |nth| Box::new(Update::nth(nth));
     run(&mut store, 0, adopt(3));
     let hints = vec![NewHint::counted(NodeId(5), 1)];
     run(&mut store, 0, Op::Merge { object, round: Round(3), hints });

@@ -3,25 +3,13 @@
 use super::*;
 use crate::mutant::{Mutant, plant};
 use crate::storage::{MemoryConfig, MemoryEngine, Update};
-use crate::types::{Generation, NodeId, WriteId};
-use crate::version::{Actor, Body, CausalContext, Dot, Trust};
+use crate::version::{Actor, Dot};
 
 const KEY: Bytes = Bytes::from_static(b"\0\0\0\0\0\0\0\0\0\0default\0k");
 
 /// A blind write; its purpose and its fresh actor are `id`.
 fn write(id: u64) -> Task<u64> {
-    let update = Update {
-        client: CausalContext::default(),
-        write_id: WriteId(id.into()),
-        node: NodeId(1),
-        wall_ms: 0,
-        body: Body::Tombstone,
-        last_write_wins: false,
-        max_siblings: 10,
-        trust: Trust { generation: Generation(1), trusted_since: Generation(1), granted: true },
-        fresh: Actor(id),
-    };
-    Task { purpose: id, key: KEY, op: Op::Update(Box::new(update)) }
+    Task { purpose: id, key: KEY, op: Op::Update(Box::new(Update::nth(id))) }
 }
 
 /// A store on a disk that holds write 1; every read misses memory.

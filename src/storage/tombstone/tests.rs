@@ -17,8 +17,8 @@ use crate::storage::{
     Engine, EngineStats, Fault, Healing, Lookup, MemoryConfig, MemoryEngine, NewHint, Op, OpFailure, Outcome, ReadTier,
     Rounds, ScanLimit, Scrubbed, Store, StoreLimits, Task, Update, Visit, object_key,
 };
-use crate::types::{BatchNumber, Bucket, Generation, Key, NodeId, PartitionId, Round, Token, WriteId};
-use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling, Trust};
+use crate::types::{BatchNumber, Bucket, Key, NodeId, PartitionId, Round, Token, WriteId};
+use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
 
 const KEYS: u8 = 8;
 const LEAVES: u32 = 64;
@@ -79,18 +79,7 @@ impl Node {
     fn write(&mut self, nth: u8, body: Body, sees: bool) {
         self.serial += 1;
         let client = self.read(nth).filter(|_| sees).map_or_else(CausalContext::default, |seen| seen.context().clone());
-        let generation = Generation(1);
-        let update = Update {
-            client,
-            write_id: WriteId(u128::from(self.serial)),
-            node: NodeId(1),
-            wall_ms: self.serial * 3,
-            body,
-            last_write_wins: false,
-            max_siblings: 50,
-            trust: Trust { generation, trusted_since: generation, granted: true },
-            fresh: Actor(self.serial),
-        };
+        let update = Update { client, wall_ms: self.serial * 3, body, max_siblings: 50, ..Update::nth(self.serial) };
         let _ = self.run(nth, Op::Update(Box::new(update)));
     }
 
@@ -107,6 +96,18 @@ impl Node {
         let round = Round(self.store.rounds().of(PartitionId(0)).0 + 1);
         let _ = self.run(nth, Op::Reap { round, digest: object.digest() });
         self.store.on_synced();
+    }
+
+    /// Writes with what stands in view, or reaps, and commits, or not yet.
+    fn step(&mut self, (nth, deletes, reaps, commits): (u8, bool, bool, bool)) {
+        if reaps {
+            self.reap(nth);
+        } else {
+            self.write(nth, body(deletes), true);
+        }
+        if commits {
+            self.commit();
+        }
     }
 
     fn commit(&mut self) {
@@ -335,21 +336,14 @@ proptest! {
         let (due, wrong) = (node.due(), node.index());
         let spec = node.begin();
         let (mut records, mut index) = (None, None);
-        for (at, (nth, deletes, reaps, commits)) in during.into_iter().enumerate() {
+        for (at, step) in during.into_iter().enumerate() {
             if at >= read_at {
                 records.get_or_insert_with(|| node.engine.backup(0));
             }
             if at >= read_at.max(read_index_at) {
                 index.get_or_insert_with(|| node.engine.backup(0));
             }
-            if reaps {
-                node.reap(nth);
-            } else {
-                node.write(nth, body(deletes), true);
-            }
-            if commits {
-                node.commit();
-            }
+            node.step(step);
         }
         let records = records.unwrap_or_else(|| node.engine.backup(0));
         let index = Some(index.unwrap_or_else(|| node.engine.backup(0)));

@@ -54,18 +54,11 @@ proptest! {
             node.hold_nothing_shared();
         }
         let (spec, mut counted) = (node.begin(), None);
-        for (at, (nth, deletes, reaps, commits)) in during.into_iter().enumerate() {
+        for (at, step) in during.into_iter().enumerate() {
             if at >= read_at {
                 counted.get_or_insert_with(|| count_leaves(&*node.engine, spec.clone()).unwrap());
             }
-            if reaps {
-                node.reap(nth);
-            } else {
-                node.write(nth, body(deletes), true);
-            }
-            if commits {
-                node.commit();
-            }
+            node.step(step);
         }
         let counted = counted.unwrap_or_else(|| count_leaves(&*node.engine, spec).unwrap());
         let scrubbed = node.end(counted);
