@@ -93,5 +93,6 @@ fn a_cluster_starts_resumes_and_stops() -> Result<()> {
     let kept = cli(dir.path(), &["-o", "raw", "get", "kept"])?;
     let said = String::from_utf8_lossy(&kept.stderr);
     assert_eq!(String::from_utf8_lossy(&kept.stdout), "across a restart", "{said}");
+    assert!(!dir.path().join("cluster.json.last").exists(), "it stands in for the other one until that is written");
     stop(dev)
 }

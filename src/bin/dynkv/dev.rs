@@ -120,12 +120,18 @@ fn put_cluster_file_aside(dir: &Path) -> Result<()> {
     }
 }
 
-/// Whole or not at all: other programs read it at any time.
+/// Whole or not at all: other programs read it at any time. It takes the place of the one of an earlier run.
 fn write_cluster_file(dir: &Path, file: &ClusterFile) -> Result<()> {
-    let (new, path) = (dir.join("cluster.json.new"), dir.join(CLUSTER_FILE));
+    let (new, path, last) = (dir.join("cluster.json.new"), dir.join(CLUSTER_FILE), dir.join(LAST_CLUSTER_FILE));
     std::fs::write(&new, file.to_json())
         .and_then(|()| std::fs::rename(&new, &path))
-        .with_context(|| format!("writing {}", path.display()))
+        .with_context(|| format!("writing {}", path.display()))?;
+    match std::fs::remove_file(&last) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+            Err(err).with_context(|| format!("removing {}", last.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn print_table(dir: &Path, file: &ClusterFile) -> Result<()> {
