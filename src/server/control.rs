@@ -220,6 +220,7 @@ impl ControlTask {
         if let Some(wanted) = dial {
             self.dial(&wanted);
         }
+        let mut told = None;
         if let Some(ring) = ring {
             if let Some(start) = self.shards.take() {
                 info!(node = %self.control.node(), ring = ring.version().0, members = ring.layout().members().len(), "part of the ring");
@@ -233,10 +234,14 @@ impl ControlTask {
                 start.start(self.control.node(), (&forest, &rounds), &self.supervisor)?;
             }
             self.switch.shards.notify(&ShardInput::Ring(ring.clone()));
-            self.board.set_ring(ring);
+            told = Some(ring);
         }
         if let Some(standing) = standing {
             self.switch.shards.notify(&ShardInput::Standing(standing));
+        }
+        if let Some(ring) = told {
+            // Whoever has seen it may give the shards orders: they serve it by then.
+            self.board.set_ring(ring);
         }
         for Verdict { node, convicted } in verdicts {
             if convicted {
