@@ -114,10 +114,14 @@ impl Layered {
     }
 }
 
+/// What mending needs, when all may go.
+fn with(sync: &mut dyn FnMut() -> Result<(), StorageError>) -> MendWith<'_> {
+    MendWith { may_go: &|_, _| true, sync, most_rewritten: u64::MAX, stopping: &|| false }
+}
+
 /// Mends once.
 fn mend(engine: &RocksEngine) -> Result<Mending> {
-    let mut sync = || engine.sync();
-    Ok(engine.mend(&mut MendWith { may_go: &|_, _| true, sync: &mut sync, stopping: &|| false })?)
+    Ok(engine.mend(&mut with(&mut || engine.sync()))?)
 }
 
 /// Mends until a table has gone.
@@ -217,7 +221,7 @@ fn what_is_written_while_a_table_goes_stays() -> Result<()> {
         }
         engine.sync()
     };
-    let mending = engine.mend(&mut MendWith { may_go: &|_, _| true, sync: &mut sync, stopping: &|| false })?;
+    let mending = engine.mend(&mut with(&mut sync))?;
     ensure!(mending.dropped.len() == 1, "{mending:?}");
     // It would be a matter of luck otherwise: a compaction that fails holds newer tables as well as the damaged one.
     ensure!(quiet, "no compaction begins before it is gone");
@@ -269,7 +273,7 @@ fn a_table_that_was_met_is_remembered() -> Result<()> {
         syncs.set(syncs.get() + 1);
         Err(StorageError::Io { action: "sync", detail: "the process ends here".into() })
     };
-    let covered = engine.mend(&mut MendWith { may_go: &|_, _| true, sync: &mut fails, stopping: &|| false })?;
+    let covered = engine.mend(&mut with(&mut fails))?;
     ensure!(syncs.get() == 1 && covered.dropped.is_empty() && covered.failed.len() == 1, "{covered:?}");
     drop(engine);
     ensure!(layered.upper[0].exists());
@@ -292,8 +296,7 @@ fn a_table_stays_that_holds_what_nobody_else_does() -> Result<()> {
     let unread = unreadable(&engine);
     let mut sync = || engine.sync();
     for attempt in 0..10 {
-        let mut with = MendWith { may_go: &|_, _| false, sync: &mut sync, stopping: &|| false };
-        let mending = engine.mend(&mut with)?;
+        let mending = engine.mend(&mut MendWith { may_go: &|_, _| false, ..with(&mut sync) })?;
         ensure!(mending.dropped.is_empty() && mending.unreadable.is_empty(), "{mending:?}");
         ensure!(mending.kept.len() == usize::from(attempt == 0), "it is told of once: {mending:?}");
     }
@@ -301,5 +304,73 @@ fn a_table_stays_that_holds_what_nobody_else_does() -> Result<()> {
     layered.check(&engine, &unread, &None)?;
     drop(engine);
     ensure!(layered.lower[0].exists());
+    Ok(())
+}
+
+/// What was written, or kept, since a range was hidden is told from what is lost: nobody has to give it up with the rest.
+#[test]
+fn what_was_written_since_can_be_listed() -> Result<()> {
+    let layered = Layered::new()?;
+    damage(&layered.lower[0])?;
+    let engine = layered.open()?;
+    let unread = unreadable(&engine);
+    let (first, behind) = (Layered::key(unread[0]), Layered::key(unread[unread.len() - 1] + 1));
+    let salvaged = || {
+        let mut keys = Vec::new();
+        let mut visit = |key: &[u8], _: &[u8]| {
+            keys.push(key.to_vec());
+            ControlFlow::Continue(())
+        };
+        engine.salvage(&first, &behind, &mut visit).map(|()| keys)
+    };
+    let early = salvaged();
+    ensure!(matches!(early, Err(StorageError::Corrupt { .. })), "newer records cannot be told yet: {early:?}");
+    ensure!(mend(&engine)?.dropped.len() == 1);
+    ensure!(salvaged()?.is_empty(), "nothing was written since");
+    let since = [unread[1], unread[0] + 1].map(Layered::key);
+    let mut batch = Batch::new();
+    since.iter().for_each(|key| batch.put(Family::Objects, key, b"since"));
+    engine.commit(&mut batch)?;
+    let mut since = since.to_vec();
+    since.sort();
+    ensure!(salvaged()? == since);
+    Ok(())
+}
+
+/// A table goes by writing anew all that shares its range. More than fits is not begun with: compactions would stand still too long.
+#[test]
+fn a_table_whose_range_is_too_wide_stays() -> Result<()> {
+    let layered = Layered::new()?;
+    damage(&layered.lower[0])?;
+    let engine = layered.open()?;
+    let unread = unreadable(&engine);
+    let mut sync = || engine.sync();
+    for attempt in 0..3 {
+        let mending = engine.mend(&mut MendWith { most_rewritten: 1000, ..with(&mut sync) })?;
+        ensure!(mending.kept.len() == usize::from(attempt == 0) && mending.unreadable.is_empty(), "{mending:?}");
+    }
+    ensure!(unreadable(&engine) == unread, "nothing is hidden");
+    ensure!(expel(&engine)?.iter().any(|mending| mending.unreadable.len() == 1), "there is room now");
+    Ok(())
+}
+
+/// What the indexes name stays by one batch: where that would be too long, commits are not held up for it, and nothing is hidden.
+#[test]
+fn a_table_stays_in_whose_range_too_much_waits_for_others() -> Result<()> {
+    let layered = Layered::new()?;
+    damage(&layered.lower[0])?;
+    let engine = layered.open()?;
+    let unread = unreadable(&engine);
+    let mut batch = Batch::new();
+    for nth in 0..70 {
+        let key = [&Layered::key(unread[0])[..], &[nth]].concat();
+        batch.put(Family::Objects, &key, &vec![nth; 1 << 20]);
+        batch.put(Family::Hints, &hint_key(NodeId(7), &key), b"hint");
+        engine.commit(&mut batch)?;
+    }
+    let mending = mend(&engine)?;
+    ensure!(mending.kept.len() == 1 && mending.unreadable.is_empty() && mending.dropped.is_empty(), "{mending:?}");
+    let read = engine.get(Family::Objects, &[&Layered::key(unread[0])[..], &[69]].concat(), ReadTier::Disk)?;
+    ensure!(matches!(read, Lookup::Found(bytes) if bytes.len() == 1 << 20));
     Ok(())
 }

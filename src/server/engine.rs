@@ -35,6 +35,10 @@ impl Engine for AnyEngine {
         self.0.scan(family, start, end, limit, visit)
     }
 
+    fn salvage(&self, start: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), StorageError> {
+        self.0.salvage(start, end, visit)
+    }
+
     fn mend(&self, with: &mut MendWith<'_>) -> Result<Mending, StorageError> {
         self.0.mend(with)
     }

@@ -21,6 +21,11 @@ use crate::types::{NodeId, PartitionId};
 const FAILURES: u64 = 600;
 /// More partitions than this are read in one order.
 const SINGLY: usize = 32;
+/// Bytes that may be written anew for one table to go: each 64 MiB are flushed as a table of the first level while no compaction runs, and
+/// RocksDB holds writes back when twenty of these wait for one.
+const MOST_REWRITTEN: u64 = 1 << 30;
+/// And of what the file system has free, no more than this part.
+const PART_OF_FREE: u64 = 4;
 /// What the scrub does not read.
 const SMALL: [Family; 3] = [Family::Hints, Family::Merkle, Family::Meta];
 
@@ -50,7 +55,7 @@ impl Mender {
                 "work in the background of the storage engine fails: everything is read, to see whether it can be"
             );
             self.read(None);
-            self.read_small();
+            self.read_small(&stopping);
         }
         self.failures = failures;
     }
@@ -58,8 +63,9 @@ impl Mender {
     fn mend(&self, ring: &RingView, stopping: &dyn Fn() -> bool) {
         let node = self.board.node();
         let mut sync = || self.disk.sync_all();
+        let most_rewritten = MOST_REWRITTEN.min(self.disk.stats().free_bytes / PART_OF_FREE);
         let may_go = |start: &[u8], end: &[u8]| may_go(ring, node, start, end);
-        let mut with = MendWith { may_go: &may_go, sync: &mut sync, stopping };
+        let mut with = MendWith { may_go: &may_go, sync: &mut sync, most_rewritten, stopping };
         let mending = match self.disk.engine().mend(&mut with) {
             Ok(mending) => mending,
             Err(err) => return warn!(%err, "tables that cannot be read are not mended"),
@@ -84,17 +90,19 @@ impl Mender {
         for table in kept {
             error!(
                 table,
-                "a table cannot be read and is kept: this node may be the only one to hold what is in its range, or it has hints, trees or the \
-                 node's own records. Reads and writes go on until too many tables wait behind it. Restart this node, which makes the \
-                 trees anew; if that does not help, save what can be read (dynkv-cli export), stop the node and remove its data directory"
+                "a table cannot be read and is kept: this node may be the only one to hold what is in its range, too much of that waits for other \
+                 nodes or would have to be written anew, or the table itself has hints, trees or the node's own records. Reads and writes go on \
+                 until too many tables wait behind it. Restart this node, which makes the trees anew; if that does not help, save what can be \
+                 read (dynkv-cli export), stop the node and remove its data directory"
             );
         }
     }
 
     /// Reads what the scrub does not, for the engine to note what it cannot read.
-    fn read_small(&self) {
+    fn read_small(&self, stopping: &dyn Fn() -> bool) {
         for family in SMALL {
-            let mut visit = |_: &[u8], _: &[u8]| ControlFlow::Continue(());
+            let mut visit =
+                |_: &[u8], _: &[u8]| if stopping() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
             if let Err(err) = self.disk.engine().scan(family, &[], None, ScanLimit::NONE, &mut visit) {
                 warn!(family = family.name(), %err, "a part of a table cannot be read");
             }
@@ -128,7 +136,9 @@ fn may_go(ring: &RingView, node: NodeId, start: &[u8], end: &[u8]) -> bool {
     let all = |partitions: BTreeSet<PartitionId>| {
         partitions.into_iter().flat_map(|partition| shape.trees_of(partition)).all(|tree| healing.may_go(tree))
     };
-    partitions(start, end).is_some_and(all)
+    // To one that is no member all would be others'.
+    let is_member = ring.layout().members().iter().any(|member| member.id == node);
+    is_member && partitions(start, end).is_some_and(all)
 }
 
 /// Those of the keys from the first to the last; `None` if they are not object keys.

@@ -41,7 +41,7 @@ impl Server {
         if clean && is_born && !until(drain_for, || switch.shards.are_idle()).await {
             warn!("requests under way have not ended in time: their clients are told nothing");
         }
-        // 3. The shards do what waits for them and end; nothing writes data from here on.
+        // 3. The shards do what waits for them and end; nothing writes data from here on but the mender, which writes anew what stands there.
         switch.shards.close();
         let ended = tokio::time::timeout(drain_for, supervisor.join(SHARD_THREAD)).await;
         let clean = clean && ended.is_ok();

@@ -48,9 +48,6 @@ pub trait Disk {
     /// Makes a part of the disk unreadable that holds neighbouring objects; their keys.
     fn rot_range(&self, rng: &mut Xoshiro256PlusPlus) -> Vec<Bytes>;
 
-    /// The keys of objects that lie where the disk cannot be read, even if they were written again since.
-    fn unreadable(&self) -> Vec<Bytes>;
-
     /// Failures that have taken place since it was new.
     fn failures(&self) -> Failures;
 
@@ -144,10 +141,6 @@ impl Disk for MemoryDisk {
 
     fn rot_range(&self, rng: &mut Xoshiro256PlusPlus) -> Vec<Bytes> {
         self.engine.rot_range(Family::Objects, MOST_ROTTEN, rng)
-    }
-
-    fn unreadable(&self) -> Vec<Bytes> {
-        self.engine.unreadable(Family::Objects)
     }
 
     fn failures(&self) -> Failures {

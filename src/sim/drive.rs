@@ -1,9 +1,7 @@
 //! What the daemon's driver does: carries inputs to the machines and effects away from them, in their order.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rand::RngExt;
 
 use super::coverage::Mark;
@@ -16,9 +14,8 @@ use crate::api::{ApiError, Response};
 use crate::gossip::Verdict;
 use crate::message::Refusal;
 use crate::node::{ColdRead, ControlEffects, ControlInput, Output, Pressure, Route, ShardInput};
-use crate::storage::{Batch, Engine, Family, Record, parse_object_key};
+use crate::storage::{Batch, Engine, Family, parse_object_key};
 use crate::types::Time;
-use crate::version::Object;
 
 impl<D: Disk> World<D> {
     /// Something happens; what is meant for a process that is gone does not.
@@ -118,7 +115,6 @@ impl<D: Disk> World<D> {
 
     fn drain_shard(&mut self, index: usize, shard: usize) {
         let now = self.clock(index);
-        let unreadable = self.amid_unreadable(index);
         let node = &mut self.nodes[index];
         let lane = &mut node.process.as_mut().expect("drains are of running nodes").lanes[shard];
         lane.woken = false;
@@ -141,7 +137,6 @@ impl<D: Disk> World<D> {
         if let Some(synced) = synced {
             node.process.as_mut().expect("it has just been drained").synced = synced;
         }
-        self.note_wiped(index, unreadable);
         for (to, promise) in broken {
             self.break_promise(index, &to, &promise);
         }
@@ -163,42 +158,6 @@ impl<D: Disk> World<D> {
             self.wake(index, shard);
         }
         self.set_timer(index, shard);
-    }
-
-    /// What lies where a node's disk cannot be read, with what can be read of it all the same.
-    fn amid_unreadable(&self, node: usize) -> Vec<(Bytes, Option<Arc<Object>>)> {
-        let disk = &self.nodes[node].disk;
-        let places = disk.unreadable().into_iter();
-        places.map(|place| (place.clone(), object_in(disk.peek(&place, false)))).collect()
-    }
-
-    /// A drain may have wiped what its disk cannot read, and what was written there since goes with the rest unless an index names it. Whoever
-    /// has told of it a moment ago was honest; but it was the *damage* that this disk lost something by: what came after it was
-    /// acknowledged and has to be somewhere.
-    fn note_wiped(&mut self, node: usize, unreadable: Vec<(Bytes, Option<Arc<Object>>)>) {
-        if unreadable.is_empty() {
-            return;
-        }
-        let disk = &self.nodes[node].disk;
-        let left = disk.unreadable();
-        // One of them may have been written once more in the same drain, and lacks what it held before.
-        let lacks = |(place, before): &(Bytes, Option<Arc<Object>>)| {
-            let now = object_in(disk.peek(place, false));
-            let holds = |before: &Arc<Object>| now.is_some_and(|now| now.context().covers(before.context()));
-            before.as_ref().is_some_and(|before| !holds(before))
-        };
-        let wiped: Vec<Bytes> = unreadable
-            .into_iter()
-            .filter(|known| !left.contains(&known.0) && lacks(known))
-            .map(|(place, _)| place)
-            .collect();
-        for place in wiped {
-            let name = parse_object_key(&place).expect("nodes store under their own keys").key;
-            let name = String::from_utf8_lossy(name);
-            let who = || format!("the record on {}'s disk goes with what cannot be read around it", node_name(node));
-            self.trace.say(self.now, &name, who);
-            self.witness.damage(self.now, node, place.clone());
-        }
     }
 
     /// Lets a drain's outputs go: at once, or when the disk has been as slow as it is.
@@ -353,9 +312,4 @@ impl<D: Disk> World<D> {
             self.kill(index);
         }
     }
-}
-
-/// What can be read of a record.
-fn object_in(record: Option<Bytes>) -> Option<Arc<Object>> {
-    Some(Record::decode(record?).ok()?.object)
 }

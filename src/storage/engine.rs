@@ -136,7 +136,7 @@ pub struct Mending {
     pub dropped: Vec<String>,
     /// Files that cannot go: met since the last call.
     pub stuck: Vec<String>,
-    /// Files that may not go, since [`MendWith::may_go`] says so, or since nothing would take their place: met since the last call.
+    /// Files that may not go, since [`MendWith`] says so, or since nothing would take their place: met since the last call.
     pub kept: Vec<String>,
     /// Files at which an attempt has failed. It is made again.
     pub failed: Vec<(String, StorageError)>,
@@ -148,6 +148,8 @@ pub struct MendWith<'a> {
     pub may_go: &'a dyn Fn(&[u8], &[u8]) -> bool,
     /// Puts all that was committed on the disk.
     pub sync: &'a mut dyn FnMut() -> Result<(), StorageError>,
+    /// Bytes that may be written anew for one file to go, at most.
+    pub most_rewritten: u64,
     /// Nothing more is to be begun.
     pub stopping: &'a dyn Fn() -> bool,
 }
@@ -199,6 +201,16 @@ pub trait Engine: Send + Sync + 'static {
         limit: ScanLimit,
         visit: &mut Visit<'_>,
     ) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Visits the objects of `[start, end)`, which no scan can pass, that stand there nevertheless: those that were written, or kept, since the
+    /// engine has given up the rest.
+    ///
+    /// # Errors
+    /// As [`scan`](Engine::scan). [`StorageError::Corrupt`]: it has not been given up yet, and what is newer than the damage cannot be told from
+    /// it.
+    fn salvage(&self, start: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), StorageError> {
+        self.scan(Family::Objects, start, Some(end), ScanLimit::NONE, visit).map(drop)
+    }
 
     /// Looks after files that somebody has failed to read: those that hold nothing any more that can be seen are dropped, in small steps
     /// that no reader and no writer notices. Blocks for seconds; to be called again and again.

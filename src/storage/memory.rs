@@ -185,15 +185,6 @@ impl MemoryEngine {
         }
     }
 
-    /// The keys of a family that lie where the disk cannot be read, whatever was written over them, seen from outside.
-    pub fn unreadable(&self, family: Family) -> Vec<Bytes> {
-        let disk = self.disk();
-        if disk.rot.is_none() {
-            return Vec::new();
-        }
-        disk.families[family.index()].keys().filter(|key| disk.rot.covers(family, key)).cloned().collect()
-    }
-
     /// What [`Fault`]s and a full disk have done.
     pub fn failures(&self) -> Failures {
         self.disk().failures
@@ -291,6 +282,21 @@ impl Engine for MemoryEngine {
             None if stops => Err(unreadable("scan")),
             next => Ok(next.map(|key| key.to_vec())),
         }
+    }
+
+    fn salvage(&self, start: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), StorageError> {
+        let (entries, _) = {
+            let mut disk = self.disk();
+            disk.read_disk("scan")?;
+            disk.range(Family::Objects, start, Some(end), ScanLimit::NONE)
+        };
+        let stands = |key: &Bytes| !self.disk().rot.hides(Family::Objects, key);
+        for (key, value) in entries.iter().filter(|(key, _)| stands(key)) {
+            if visit(key, value).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn latest(&self) -> BatchNumber {

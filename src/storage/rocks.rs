@@ -19,7 +19,7 @@ use rocksdb::properties::{
     ACTUAL_DELAYED_WRITE_RATE, BACKGROUND_ERRORS, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_NUM_KEYS,
     ESTIMATE_PENDING_COMPACTION_BYTES, IS_WRITE_STOPPED, PropName, TOTAL_SST_FILES_SIZE,
 };
-use rocksdb::{Cache, ColumnFamily, DB, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{Cache, ColumnFamily, DB, DBRawIterator, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
 
 pub use self::config::RocksConfig;
 use self::quarantine::Quarantine;
@@ -171,19 +171,21 @@ impl Engine for RocksEngine {
         limit: ScanLimit,
         visit: &mut Visit<'_>,
     ) -> Result<Option<Vec<u8>>, StorageError> {
-        let Some(stop) = self.quarantine.stops(family, start, end) else {
-            let next = self.scan_database(family, start, end, limit, visit)?;
-            // Listed before it is hidden: whatever was hidden meanwhile, and passed, is listed now.
-            let passed = self.quarantine.stops(family, start, next.as_deref().or(end));
-            return passed.map_or(Ok(next), |_| Err(unreadable("scan")));
-        };
-        if *stop <= *start {
-            return Err(unreadable("scan"));
+        if end.is_some_and(|end| end <= start) {
+            return Ok(None);
         }
-        match self.scan_database(family, start, Some(&stop), limit, visit)? {
-            Some(next) => Ok(Some(next)),
-            None => Err(unreadable("scan")),
-        }
+        let stops = || self.quarantine.stops(family, start, end);
+        let before = stops();
+        let entries = self.iterator(family, end);
+        // A range is listed before it is hidden, and hidden until it is listed no more: what the iterator does not see was listed before
+        // it was made, or is now.
+        let stop = before.into_iter().chain(stops()).min();
+        self.visit_entries(entries, start, stop.as_deref(), limit, visit)
+    }
+
+    fn salvage(&self, start: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), StorageError> {
+        // Where a range is in quarantine, the database holds nothing but what was written or kept since.
+        self.scan_database(Family::Objects, start, Some(end), ScanLimit::NONE, visit).map(drop)
     }
 
     fn mend(&self, with: &mut MendWith<'_>) -> Result<Mending, StorageError> {
@@ -225,16 +227,31 @@ impl RocksEngine {
         if end.is_some_and(|end| end <= start) {
             return Ok(None);
         }
+        self.visit_entries(self.iterator(family, end), start, None, limit, visit)
+    }
+
+    /// It reads at the sequence number at which it was made: that is the one snapshot of a scan.
+    fn iterator(&self, family: Family, end: Option<&[u8]>) -> DBRawIterator<'_> {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
         if let Some(end) = end {
             options.set_iterate_upper_bound(end);
         }
-        // An iterator reads at the sequence number at which it was made: that is the one snapshot.
-        let mut iterator = self.db.raw_iterator_cf_opt(self.family(family), options);
+        self.db.raw_iterator_cf_opt(self.family(family), options)
+    }
+
+    /// Visits entries from `start` up to the key at which it is not known what there is.
+    fn visit_entries(
+        &self,
+        mut iterator: DBRawIterator<'_>,
+        start: &[u8],
+        unknown: Option<&[u8]>,
+        limit: ScanLimit,
+        visit: &mut Visit<'_>,
+    ) -> Result<Option<Vec<u8>>, StorageError> {
         iterator.seek(start);
         let (mut entries, mut bytes, mut stop) = (0, 0, false);
-        while let Some((key, value)) = iterator.item() {
+        while let Some((key, value)) = iterator.item().filter(|(key, _)| unknown.is_none_or(|unknown| *key < unknown)) {
             if stop {
                 return Ok(Some(key.to_vec()));
             }
@@ -247,7 +264,7 @@ impl RocksEngine {
             self.suspect(&error);
             classify("scan", &error)
         })?;
-        Ok(None)
+        if unknown.is_some() { Err(unreadable("scan")) } else { Ok(None) }
     }
 
     /// Writes a batch, and waits while RocksDB holds writes back so that flushes and compactions can catch up.
@@ -269,6 +286,11 @@ impl RocksEngine {
                 Err(error) => return Err(classify("commit", &error)),
             }
         }
+    }
+
+    /// Writes a batch that is not a caller's commit; after its failure nothing is committed any more, as after that of one.
+    fn write_or_stop(&self, batch: &Batch) -> Result<(), StorageError> {
+        self.write(batch).inspect_err(|error| drop(self.stopped.set(error.clone())))
     }
 
     /// Why a write that has been held back for `waited` is not to be tried again.

@@ -92,10 +92,6 @@ impl Disk for RocksDisk {
         Vec::new()
     }
 
-    fn unreadable(&self) -> Vec<Bytes> {
-        Vec::new()
-    }
-
     fn failures(&self) -> Failures {
         Failures::default()
     }

@@ -31,7 +31,7 @@ impl Rot {
     }
 
     /// Whether a key lies in what cannot be read, whatever was written over it.
-    pub fn covers(&self, family: Family, key: &[u8]) -> bool {
+    fn covers(&self, family: Family, key: &[u8]) -> bool {
         let within = |(of, start, end): &(Family, Bytes, Bytes)| *of == family && start[..] <= *key && *key < end[..];
         self.stretches.iter().any(within)
     }

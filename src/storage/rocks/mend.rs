@@ -27,7 +27,8 @@
 //! begins again. What is in quarantine stays there until the store gives it up: it marks what it lacks then.
 //!
 //! What lies in the quarantined range in other tables, newer records too, is hidden with the rest, but for those that the indexes of hints and of
-//! tombstones name. Hence nothing goes there of which this node is the only one to hold it: such a table stays as it is.
+//! tombstones name. Hence nothing goes there of which this node is the only one to hold it: such a table stays as it is. And only a wrong
+//! checksum says that something cannot be read: at any other failure the attempt ends, and is made again.
 //!
 //! That each deletion ends where something can be read again matters: an iterator skips what a deletion hides by seeking to its end, in
 //! the damaged table too.
@@ -38,8 +39,9 @@
 //! What RocksDB makes impossible: a table of level 0 goes by compaction only, which has to read it. What cannot be read of it goes into quarantine
 //! as well, so that reads and writes go on; but flushes pile up behind it, and in the end RocksDB takes no more writes. The
 //! bindings offer neither to drop such a table nor to resume after a background error; hence the database is opened so that a failed
-//! compaction is no such error (see `open.rs`). Nor is a table mended that holds hints, trees or the node's own records, nor one that the
-//! disk itself refuses to read.
+//! compaction is no such error (see `open.rs`). An iterator that comes to such a table's damage from a key before it goes on failing, too: it
+//! seeks past what a deletion hides only from there. Nor is a table mended that holds hints, trees or the node's own records, nor one that the
+//! disk itself refuses to read, nor one whose range takes in more than can be written anew while compactions stand still.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -72,7 +74,7 @@ enum Step {
     Waits,
     /// It is of level 0. Nothing of it is looked at any more that cannot be read.
     Stays,
-    /// It is left as it is, since nobody else holds what it holds, or since its family cannot be mended.
+    /// It is left as it is: nobody else holds what it holds, too much would have to be written anew, or its family cannot be mended.
     Kept,
     /// It is gone.
     Dropped,
@@ -146,13 +148,17 @@ impl RocksEngine {
             };
             let (Some(start), Some(last)) = (&table.start_key, &table.end_key) else { continue };
             // Of objects and of their tombstones it is told what exactly cannot be read, once that is known.
-            if suspect.is_news() && !has_object_keys(family) {
+            if suspect.take_news() && !has_object_keys(family) {
                 mending.unreadable.push(Unreadable { family, start: start.clone(), last: last.clone() });
             }
-            if !suspect.is_due(table.level) {
+            if !suspect.tick(table.level) {
                 continue;
             }
-            let step = match self.expel(family, table, (start, last), mending, with) {
+            let end = [last, &[0][..]].concat();
+            let attempt = Attempt { engine: self, family, table, start, last, end, rewrites: table.level > 0 };
+            let is_too_wide = attempt.rewrites && overlapping(&live, table) > with.most_rewritten;
+            let tried = if is_too_wide { Ok(Step::Kept) } else { attempt.expel(mending, with) };
+            let step = match tried {
                 // Others are tried even so.
                 Err(error) if self.check_running().is_ok() => {
                     mending.failed.push((name.clone(), error));
@@ -161,10 +167,10 @@ impl RocksEngine {
                 step => step?,
             };
             match step {
-                Step::Stays if suspect.stays(table.level) => mending.stuck.push(name.clone()),
+                Step::Stays if suspect.note_stuck(table.level) => mending.stuck.push(name.clone()),
                 Step::Stays => {}
                 Step::Kept => {
-                    if suspect.is_kept() {
+                    if suspect.note_kept() {
                         mending.kept.push(name.clone());
                     }
                     suspect.put_off();
@@ -174,71 +180,6 @@ impl RocksEngine {
             }
         }
         Ok(())
-    }
-
-    fn expel(
-        &self,
-        family: Family,
-        table: &LiveFile,
-        (start, last): (&[u8], &[u8]),
-        mending: &mut Mending,
-        with: &mut MendWith<'_>,
-    ) -> Result<Step, StorageError> {
-        let (mut from, end) = (start.to_vec(), [last, &[0]].concat());
-        if !self.can_be_covered(family, start, &end, with.may_go)? {
-            return Ok(Step::Kept);
-        }
-        let Some(_quiet) = self.quieten(with)? else { return Ok(Step::Waits) };
-        loop {
-            if (with.stopping)() {
-                return Ok(Step::Waits);
-            }
-            match self.cover(family, table.level > 0, &from, &end, mending, with.may_go) {
-                Ok(Covered::To(next)) => from = next,
-                Ok(Covered::All) => break,
-                Ok(Covered::Kept) | Err(StorageError::Corrupt { .. }) => return Ok(Step::Kept),
-                Err(error) => return Err(error),
-            }
-        }
-        (with.sync)()?;
-        if table.level == 0 {
-            return Ok(Step::Stays);
-        }
-        let dropped = self.db.delete_file_in_range_cf(self.family(family), start, last);
-        dropped.map_err(|error| classify("mend", &error))?;
-        let live = self.db.live_files().map_err(|error| classify("mend", &error))?;
-        Ok(if live.iter().any(|left| left.name == table.name) { Step::Waits } else { Step::Dropped })
-    }
-
-    /// Whether all of `[start, end)` can be read, or may go. Looked at before anything is written, since a table that stays is tried again.
-    fn can_be_covered(
-        &self,
-        family: Family,
-        start: &[u8],
-        end: &[u8],
-        may_go: &dyn Fn(&[u8], &[u8]) -> bool,
-    ) -> Result<bool, StorageError> {
-        let mut from = start.to_vec();
-        while *from < *end {
-            let mut met = None;
-            let mut visit = |key: &[u8], _: &[u8]| {
-                met = Some(key.to_vec());
-                ControlFlow::Continue(())
-            };
-            match self.scan_database(family, &from, Some(end), ScanLimit::NONE, &mut visit) {
-                Ok(_) => return Ok(true),
-                Err(StorageError::Corrupt { .. }) if has_object_keys(family) => {
-                    let (bad, readable) = self.unreadable_behind(family, met.as_deref(), &from, end);
-                    if family == Family::Objects && !may_go(&bad, &readable) {
-                        return Ok(false);
-                    }
-                    from = readable;
-                }
-                Err(StorageError::Corrupt { .. }) => return Ok(false),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(true)
     }
 
     /// Lets no compaction begin, and waits for the end of those that run; `None` if they take too long.
@@ -255,71 +196,169 @@ impl RocksEngine {
         }
         Ok(Some(quiet))
     }
+}
+
+/// Bytes of the tables that share a part of their range with this one, and of it.
+fn overlapping(live: &[LiveFile], table: &LiveFile) -> u64 {
+    let overlaps = |other: &&LiveFile| {
+        other.column_family_name == table.column_family_name
+            && other.start_key <= table.end_key
+            && table.start_key <= other.end_key
+    };
+    live.iter().filter(overlaps).map(|other| other.size as u64).sum()
+}
+
+/// An attempt at one table.
+struct Attempt<'a> {
+    engine: &'a RocksEngine,
+    family: Family,
+    table: &'a LiveFile,
+    /// The table's first key,
+    start: &'a [u8],
+    /// its last,
+    last: &'a [u8],
+    /// and the first key behind that.
+    end: Vec<u8>,
+    /// What can be read is written anew, so that the table can go.
+    rewrites: bool,
+}
+
+impl Attempt<'_> {
+    fn expel(&self, mending: &mut Mending, with: &mut MendWith<'_>) -> Result<Step, StorageError> {
+        match self.can_be_covered(with)? {
+            Some(true) => {}
+            Some(false) => return Ok(Step::Kept),
+            None => return Ok(Step::Waits),
+        }
+        let Some(_quiet) = self.engine.quieten(with)? else { return Ok(Step::Waits) };
+        let mut from = self.start.to_vec();
+        loop {
+            if (with.stopping)() {
+                return Ok(Step::Waits);
+            }
+            match self.cover(&from, mending, with.may_go) {
+                Ok(Covered::To(next)) => from = next,
+                Ok(Covered::All) => break,
+                Ok(Covered::Kept) | Err(StorageError::Corrupt { .. }) => return Ok(Step::Kept),
+                Err(error) => return Err(error),
+            }
+        }
+        (with.sync)()?;
+        if !self.rewrites {
+            return Ok(Step::Stays);
+        }
+        let db = &self.engine.db;
+        let dropped = db.delete_file_in_range_cf(self.engine.family(self.family), self.start, self.last);
+        dropped.map_err(|error| classify("mend", &error))?;
+        let live = db.live_files().map_err(|error| classify("mend", &error))?;
+        Ok(if live.iter().any(|left| left.name == self.table.name) { Step::Waits } else { Step::Dropped })
+    }
+
+    /// Whether all of the range can be read, or may go; `None`: nothing more is to be begun. Looked at before anything is written, since a
+    /// table that stays is tried again.
+    fn can_be_covered(&self, with: &MendWith<'_>) -> Result<Option<bool>, StorageError> {
+        let mut from = self.start.to_vec();
+        while *from < *self.end {
+            let (mut met, mut stopping) = (None, false);
+            let mut visit = |key: &[u8], _: &[u8]| {
+                met = Some(key.to_vec());
+                stopping = (with.stopping)();
+                if stopping { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let scanned = self.engine.scan_database(self.family, &from, Some(&self.end), ScanLimit::NONE, &mut visit);
+            match scanned {
+                _ if stopping => return Ok(None),
+                Ok(_) => return Ok(Some(true)),
+                Err(StorageError::Corrupt { .. }) if has_object_keys(self.family) => {
+                    let (bad, readable) = self.unreadable_behind(met.as_deref(), &from)?;
+                    if self.family == Family::Objects && !self.can_be_hidden(&bad, &readable, with.may_go)? {
+                        return Ok(Some(false));
+                    }
+                    from = readable;
+                }
+                Err(StorageError::Corrupt { .. }) => return Ok(Some(false)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(true))
+    }
+
+    /// Whether a range of objects may go, but for what the indexes name. What they do is read in advance: commits wait while it is hidden.
+    fn can_be_hidden(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        may_go: &dyn Fn(&[u8], &[u8]) -> bool,
+    ) -> Result<bool, StorageError> {
+        if !may_go(start, end) {
+            return Ok(false);
+        }
+        match self.engine.named_records(start, end) {
+            Ok(records) => Ok(records.is_some()),
+            Err(StorageError::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 
     /// Covers what lies below the first records of `[from, end)`, and what cannot be read behind them.
-    /// Without `rewrites`, only the latter.
     fn cover(
         &self,
-        family: Family,
-        rewrites: bool,
         from: &[u8],
-        end: &[u8],
         mending: &mut Mending,
         may_go: &dyn Fn(&[u8], &[u8]) -> bool,
     ) -> Result<Covered, StorageError> {
-        let _alone = self.commits.write().expect("nothing panics while it commits");
-        self.check_running()?;
+        let _alone = self.engine.commits.write().expect("nothing panics while it commits");
+        self.engine.check_running()?;
         let mut records = Vec::new();
         let mut visit = |key: &[u8], value: &[u8]| {
             records.push((key.to_vec(), value.to_vec()));
             ControlFlow::Continue(())
         };
         let limit = ScanLimit { entries: usize::MAX, bytes: PART_BYTES };
-        let scanned = self.scan_database(family, from, Some(end), limit, &mut visit);
+        let scanned = self.engine.scan_database(self.family, from, Some(&self.end), limit, &mut visit);
         let (sound, next) = match scanned {
-            Ok(next) => (next.clone().unwrap_or_else(|| end.to_vec()), next),
-            Err(StorageError::Corrupt { .. }) if has_object_keys(family) => {
+            Ok(next) => (next.clone().unwrap_or_else(|| self.end.clone()), next),
+            Err(StorageError::Corrupt { .. }) if has_object_keys(self.family) => {
                 let met = records.last().map(|(key, _)| &key[..]);
-                let (bad, readable) = self.unreadable_behind(family, met, from, end);
-                let found = Unreadable { family, start: bad.clone(), last: readable.clone() };
-                if family == Family::Tombstones {
-                    self.empty(family, &bad, &readable)?;
-                } else if may_go(&bad, &readable) {
-                    self.put_in_quarantine(&bad, &readable)?;
-                } else {
+                let (bad, readable) = self.unreadable_behind(met, from)?;
+                if !self.hide(&bad, &readable, may_go)? {
                     return Ok(Covered::Kept);
                 }
-                mending.unreadable.push(found);
-                (bad, (*readable < *end).then_some(readable))
+                mending.unreadable.push(Unreadable { family: self.family, start: bad.clone(), last: readable.clone() });
+                (bad, (*readable < *self.end).then_some(readable))
             }
             Err(error) => return Err(error),
         };
-        if rewrites {
+        if self.rewrites {
             let mut batch = Batch::new();
-            batch.delete_range(family, from, &sound);
-            records.iter().for_each(|(key, value)| batch.put(family, key, value));
-            self.write(&batch).inspect_err(|error| drop(self.stopped.set(error.clone())))?;
+            batch.delete_range(self.family, from, &sound);
+            records.iter().for_each(|(key, value)| batch.put(self.family, key, value));
+            self.engine.write_or_stop(&batch)?;
         }
         Ok(next.map_or(Covered::All, Covered::To))
     }
 
-    /// Deletes a range of which nothing can be read. The caller lets nobody commit meanwhile.
-    fn empty(&self, family: Family, start: &[u8], end: &[u8]) -> Result<(), StorageError> {
+    /// Hides a range of which nothing can be read, unless it may not go.
+    fn hide(&self, start: &[u8], end: &[u8], may_go: &dyn Fn(&[u8], &[u8]) -> bool) -> Result<bool, StorageError> {
+        if self.family == Family::Objects {
+            return Ok(may_go(start, end) && self.engine.put_in_quarantine(start, end)?);
+        }
         let mut batch = Batch::new();
-        batch.delete_range(family, start, end);
-        self.write(&batch).inspect_err(|error| drop(self.stopped.set(error.clone())))
+        batch.delete_range(self.family, start, end);
+        self.engine.write_or_stop(&batch)?;
+        Ok(true)
     }
 
     /// What cannot be read behind the last key that was, or from where the scan began.
-    fn unreadable_behind(&self, family: Family, met: Option<&[u8]>, from: &[u8], end: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    fn unreadable_behind(&self, met: Option<&[u8]>, from: &[u8]) -> Result<(Vec<u8>, Vec<u8>), StorageError> {
         let bad = met.map_or_else(|| from.to_vec(), |key| [key, &[0]].concat());
-        let readable = self.first_readable(family, &bad, end);
-        (bad, readable)
+        let readable = self.first_readable(&bad)?;
+        Ok((bad, readable))
     }
 
     /// A key behind `bad`, at which reading fails, from which on something can be read: found by doubling steps, and then by halves, over the
-    /// first bytes of keys, which are spread evenly. If nothing can be read before `end`, one behind that.
-    fn first_readable(&self, family: Family, bad: &[u8], end: &[u8]) -> Vec<u8> {
+    /// first bytes of keys, which are spread evenly. If nothing can be read before the end, one behind that.
+    fn first_readable(&self, bad: &[u8]) -> Result<Vec<u8>, StorageError> {
         let number = |key: &[u8]| {
             let mut bytes = [0; 16];
             let len = key.len().min(SPREAD);
@@ -329,20 +368,25 @@ impl RocksEngine {
         let key = |number: u128| number.to_be_bytes()[16 - SPREAD..].to_vec();
         let can_read = |number: u128| {
             let mut visit = |_: &[u8], _: &[u8]| ControlFlow::Break(());
-            self.scan_database(family, &key(number), None, ScanLimit::entries(1), &mut visit).is_ok()
+            let scanned = self.engine.scan_database(self.family, &key(number), None, ScanLimit::entries(1), &mut visit);
+            match scanned {
+                Ok(_) => Ok(true),
+                Err(StorageError::Corrupt { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
         };
-        let (mut low, beyond, mut step) = (number(bad), number(end) + 1, 1);
+        let (mut low, beyond, mut step) = (number(bad), number(&self.end) + 1, 1);
         let mut high = loop {
             let next = (low + step).min(beyond);
-            if next == beyond || can_read(next) {
+            if next == beyond || can_read(next)? {
                 break next;
             }
             (low, step) = (next, step * 2);
         };
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            if can_read(middle) { high = middle } else { low = middle }
+            if can_read(middle)? { high = middle } else { low = middle }
         }
-        key(high)
+        Ok(key(high))
     }
 }

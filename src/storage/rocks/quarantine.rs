@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::RocksEngine;
+use super::{RocksEngine, classify};
 use crate::storage::batch::{Batch, Op};
 use crate::storage::engine::{Family, ScanLimit};
 use crate::storage::error::StorageError;
@@ -17,8 +17,12 @@ use crate::storage::keys::{hint_bounds, hint_key, split_hint_key};
 
 /// What the keys of the list begin with, and the first key behind it.
 const LISTED: (&[u8], &[u8]) = (b"unreadable/", b"unreadable0");
+/// Bytes of records that stay in a range when it is hidden, at most: they are one batch, and commits wait for it.
+const MOST_KEPT: usize = 64 << 20;
 const POISON: &str = "nothing panics while it changes the list";
 
+/// A key, and the bytes of its record.
+type KeyRecord = (Vec<u8>, Vec<u8>);
 /// `[start, end)`.
 type Range = (Vec<u8>, Vec<u8>);
 
@@ -105,15 +109,16 @@ impl RocksEngine {
         Ok(())
     }
 
-    /// Hides a range of objects that cannot be read, and lists it. The caller lets nobody commit meanwhile.
+    /// Hides a range of objects that cannot be read, and lists it; `false`, and nothing is hidden, if the indexes name more of it than fits into
+    /// a batch. The caller lets nobody commit meanwhile.
     ///
-    /// Newer records of it may be readable, one by one. Nobody can list them, but the indexes name those that may be on no other disk yet,
+    /// Newer records of it may be readable, one by one. Nobody can list them yet, but the indexes name those that may be on no other disk,
     /// or that say of something that it is deleted: these stay.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`] as an index cannot be read: nothing is hidden.
-    pub(super) fn put_in_quarantine(&self, start: &[u8], end: &[u8]) -> Result<(), StorageError> {
-        let stay = self.read_singly(&self.named_within(start, end)?);
+    /// [`StorageError::Corrupt`] as an index cannot be read, any other as the disk does not answer: nothing is hidden.
+    pub(super) fn put_in_quarantine(&self, start: &[u8], end: &[u8]) -> Result<bool, StorageError> {
+        let Some(stay) = self.named_records(start, end)? else { return Ok(false) };
         let before = self.quarantine.ranges();
         let mut after = without(&before, start, end);
         after.push((start.to_vec(), end.to_vec()));
@@ -123,7 +128,29 @@ impl RocksEngine {
         relist(&before, &after, &mut batch);
         // First: nobody may find the range empty.
         self.quarantine.set(after);
-        self.write(&batch).inspect_err(|error| drop(self.stopped.set(error.clone())))
+        self.write_or_stop(&batch)?;
+        Ok(true)
+    }
+
+    /// Of the keys of a range that an index names, what can be read by itself; `None`: it is more than fits into a batch.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] as an index cannot be read, any other as the disk does not answer.
+    pub(super) fn named_records(&self, start: &[u8], end: &[u8]) -> Result<Option<Vec<KeyRecord>>, StorageError> {
+        let (objects, named) = (self.family(Family::Objects), self.named_within(start, end)?);
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for key in named {
+            match self.db.get_cf(objects, &key).map_err(|error| classify("get", &error)) {
+                Ok(Some(record)) if bytes + record.len() > MOST_KEPT => return Ok(None),
+                Ok(Some(record)) => {
+                    bytes += key.len() + record.len();
+                    records.push((key, record));
+                }
+                Ok(None) | Err(StorageError::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(records))
     }
 
     /// The keys of a range that the indexes of hints and of tombstones name.
@@ -152,13 +179,6 @@ impl RocksEngine {
             from = hint_bounds(target).1;
         }
         Ok(named)
-    }
-
-    /// What can be read of these keys, each by itself.
-    fn read_singly(&self, keys: &BTreeSet<Vec<u8>>) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let objects = self.family(Family::Objects);
-        let read = |key: &Vec<u8>| Some((key.clone(), self.db.get_cf(objects, key).ok()??));
-        keys.iter().filter_map(read).collect()
     }
 
     /// Writes a batch that may give up what is listed. A deletion of a listed range becomes one of the keys that were written there since:

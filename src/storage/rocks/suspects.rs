@@ -68,18 +68,18 @@ impl Suspects {
 }
 
 impl Suspect {
-    /// Once: it has not been told of.
-    pub fn is_news(&mut self) -> bool {
+    /// Whether it has not been told of; from now on it has.
+    pub fn take_news(&mut self) -> bool {
         !std::mem::replace(&mut self.told, true)
     }
 
-    /// Once: it has not been told that it stays as it is.
-    pub fn is_kept(&mut self) -> bool {
+    /// It stays as it is. Whether that is news.
+    pub fn note_kept(&mut self) -> bool {
         !std::mem::replace(&mut self.kept, true)
     }
 
-    /// Whether to try now: a call counts down, and one that was moved to another level may be dropped there.
-    pub fn is_due(&mut self, level: i32) -> bool {
+    /// Counts a look down, and tells whether to try now. One that was moved to another level may be dropped there.
+    pub fn tick(&mut self, level: i32) -> bool {
         if self.stuck == Some(level) {
             return false;
         }
@@ -89,7 +89,7 @@ impl Suspect {
     }
 
     /// It cannot be dropped at this level. Whether that is news.
-    pub fn stays(&mut self, level: i32) -> bool {
+    pub fn note_stuck(&mut self, level: i32) -> bool {
         self.stuck.replace(level).is_none()
     }
 
@@ -140,7 +140,7 @@ impl RocksEngine {
         let mut batch = Batch::new();
         suspects.listed.difference(&known).for_each(|name| batch.delete(Family::Meta, &key(name)));
         known.difference(&suspects.listed).for_each(|name| batch.put(Family::Meta, &key(name), &[]));
-        self.write(&batch).inspect_err(|error| drop(self.stopped.set(error.clone())))?;
+        self.write_or_stop(&batch)?;
         suspects.listed = known;
         Ok(())
     }
@@ -164,7 +164,7 @@ mod tests {
         let mut suspect = Suspect::default();
         let mut tries = Vec::new();
         for call in 0..200 {
-            if suspect.is_due(1) {
+            if suspect.tick(1) {
                 tries.push(call);
                 suspect.put_off();
             }
@@ -175,8 +175,8 @@ mod tests {
     #[test]
     fn what_is_stuck_is_told_once_and_tried_again_elsewhere() {
         let mut suspect = Suspect::default();
-        assert!(suspect.is_due(0) && suspect.stays(0));
-        assert!(!suspect.is_due(0) && suspect.is_due(5));
-        assert!(!suspect.stays(5));
+        assert!(suspect.tick(0) && suspect.note_stuck(0));
+        assert!(!suspect.tick(0) && suspect.tick(5));
+        assert!(!suspect.note_stuck(5));
     }
 }

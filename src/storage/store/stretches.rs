@@ -4,9 +4,9 @@
 //! goes in one batch with the indexes of its hints and of its tombstones, and with the marks on its leaves, which from then on say nothing of their keys until all
 //! replicas agree, as for a single rotten record.
 //!
-//! A newer record of one of its keys may be readable by itself: it came after the damage, and may be on no other disk. Nobody can list these,
-//! but the two indexes name those that matter: what is kept for others, and deletions. Of each key that they name the record is read by itself,
-//! and what can be read stays, put back behind the deletion in the same batch. Any other newer record goes, and comes back with the rest.
+//! Newer records of its keys came after the damage, and may be on no other disk. Nobody can tell them from what is lost before the engine has
+//! given that up: the stretch waits for it. From then on the engine can list what stands there ([`Engine::salvage`]), and all of that stays,
+//! put back behind the deletion in the same batch.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -17,9 +17,7 @@ use super::{Store, Wiped};
 use crate::storage::hint::restore_index;
 use crate::storage::merkle::{Counted, Stretch, TreeId, Unread};
 use crate::storage::tombstone::reindex_tombstone;
-use crate::storage::{
-    Engine, Family, HintEntry, Lookup, ReadTier, Record, ScanLimit, StorageError, hint_key, parse_hint_key,
-};
+use crate::storage::{Engine, Family, HintEntry, Record, ScanLimit, StorageError, hint_key, parse_hint_key};
 use crate::types::NodeId;
 
 /// Keys that the indexes name, with what the index of hints says of each.
@@ -66,12 +64,12 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     /// It blocks for the disk, as seldom as a file rots.
     ///
     /// # Errors
-    /// As the index of hints cannot be read, or the disk fails to answer; nothing is wiped.
+    /// As the engine has not given the stretch up yet, the index of hints cannot be read, or the disk fails to answer; nothing is wiped.
     fn wipe_stretch(&mut self, counted: &Counted, stretch: &Stretch) -> Result<(), StorageError> {
         let Some(shape) = self.trees.shape() else { return Ok(()) };
         let (start, end) = stretch.up_to_bounds(counted.partition, self.trees.leaves(), shape);
         let named = self.named_within(&start, &end)?;
-        let kept = self.readable(named.keys())?;
+        let kept = self.salvaged(&start, &end)?;
         for target in &self.healing.members {
             self.batch.delete_range(Family::Hints, &hint_key(*target, &start), &hint_key(*target, &end));
         }
@@ -126,20 +124,19 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         }
     }
 
-    /// The records of these keys that can be read by themselves. Nothing about them waits to be written, so the disk has the newest.
-    fn readable<'a>(&self, keys: impl Iterator<Item = &'a Bytes>) -> Result<BTreeMap<Bytes, Record>, StorageError> {
-        let mut readable = BTreeMap::new();
-        for key in keys {
-            let read = self.engine.get(Family::Objects, key, ReadTier::Disk).and_then(|lookup| match lookup {
-                Lookup::Found(bytes) => Record::decode(bytes).map(Some),
-                Lookup::Absent | Lookup::Miss => Ok(None),
-            });
-            match read {
-                Ok(record) => readable.extend(record.map(|record| (key.clone(), record))),
-                Err(StorageError::Corrupt { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(readable)
+    /// The records that stand there in spite of all. Nothing about them waits to be written, so the disk has the newest.
+    fn salvaged(&self, start: &[u8], end: &[u8]) -> Result<BTreeMap<Bytes, Record>, StorageError> {
+        let mut salvaged = BTreeMap::new();
+        let mut visit = |key: &[u8], value: &[u8]| {
+            salvaged.insert(Bytes::copy_from_slice(key), Record::decode(Bytes::copy_from_slice(value)));
+            ControlFlow::Continue(())
+        };
+        self.engine.salvage(start, end, &mut visit)?;
+        let sound = |(key, decoded)| match decoded {
+            Ok(record) => Some(Ok((key, record))),
+            Err(StorageError::Corrupt { .. }) => None,
+            Err(error) => Some(Err(error)),
+        };
+        salvaged.into_iter().filter_map(sound).collect()
     }
 }
