@@ -30,8 +30,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::exchange::{
-    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_ITEMS, MAX_KEYS, MAX_LEAVES, MAX_SUMS,
-    MAX_TREES, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
+    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_ITEMS, MAX_LEAVES, MAX_SUMS, MAX_TREES,
+    MAX_WANTED, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
 };
 pub use self::hello::{Hello, HelloAnswer, HelloRefusal};
 pub use self::reaping::{

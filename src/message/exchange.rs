@@ -17,8 +17,8 @@ pub const MAX_TREES: usize = 1024;
 pub const MAX_SUMS: usize = Leaves::MAX as usize;
 /// Keys of one [`Itemized`].
 pub const MAX_ITEMS: usize = 4096;
-/// Keys of one [`Want`].
-pub const MAX_KEYS: usize = 1024;
+/// Keys of one [`Want`]: each object is sent by a request with a slot of its own.
+pub const MAX_WANTED: usize = 1 << u8::BITS;
 
 /// Bytes of the partition in an object's key.
 const PARTITION_LEN: usize = size_of::<u16>();
@@ -141,7 +141,7 @@ pub struct Want {
     pub ring: RingVersion,
     /// The tree.
     pub tree: TreeId,
-    /// At most [`MAX_KEYS`].
+    /// At most [`MAX_WANTED`].
     pub keys: Vec<TreeKey>,
 }
 

@@ -18,8 +18,8 @@ use super::super::kind::Kind;
 use super::super::raw::RawFrame;
 use super::{DecodeError, frame, header, no_body, nothing_left, parse, split, unexpected};
 use crate::message::{
-    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_ITEMS, MAX_KEYS, MAX_LEAVES, MAX_SUMS,
-    MAX_TREES, Refusal, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
+    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_ITEMS, MAX_LEAVES, MAX_SUMS, MAX_TREES,
+    MAX_WANTED, Refusal, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
 };
 use crate::storage::merkle::{Leaves, SumsOf, TreeId};
 use crate::types::{PartitionId, RingVersion};
@@ -136,7 +136,7 @@ pub(super) fn decode_request(frame: RawFrame) -> Result<ExchangeRequest, DecodeE
             let WantHeader { ring, tree } = parse(&frame)?;
             let (mut body, mut keys) = (frame.body, Vec::new());
             while !body.is_empty() {
-                room(keys.len(), MAX_KEYS)?;
+                room(keys.len(), MAX_WANTED)?;
                 keys.push(take_key(&mut body)?);
             }
             Ok(ExchangeRequest::Want(Want { ring, tree, keys }))

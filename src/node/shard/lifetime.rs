@@ -117,7 +117,7 @@ impl Shard {
                 Work::Rounds(_) => {}
                 Work::Member(_) => self.send_to_member(entry, true, fx),
                 Work::Ask(_) => self.send_ask(entry, true, fx),
-                Work::Transfer(_) => self.send_transfer(entry, None, fx),
+                Work::Transfer(_) => self.resend_transfer(now, entry, fx),
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::message::{ExchangeAnswer, PeerRequest, Reason, Refusal, Replicate, Wa
 use crate::node::effects::{Effects, Output, PeerRef, Purpose};
 use crate::ring::Slot;
 use crate::storage::{Op, OpFailure, Outcome, Task};
-use crate::types::{NodeId, Now, Round};
+use crate::types::{NodeId, Now, Round, Time};
 use crate::version::Object;
 
 /// Objects of a transfer that are under way at a time, at most.
@@ -36,8 +36,9 @@ pub(super) enum For {
 pub(super) struct TransferEntry {
     to: NodeId,
     purpose: For,
-    /// Keys whose objects have not been read.
-    left: VecDeque<Bytes>,
+    /// Keys whose objects have not been read, with the slots of their requests. Each has one of its own: an answer that comes twice
+    /// never counts for another key.
+    left: VecDeque<(u8, Bytes)>,
     /// Being read, by the slot that their requests will have.
     reading: BTreeMap<u8, Bytes>,
     /// Read, and not sent for want of room.
@@ -56,15 +57,13 @@ struct Sent {
     object: Arc<Object>,
     /// At which it was read.
     round: Round,
+    /// When it left first, or was read, before it has.
+    since: Time,
 }
 
 impl TransferEntry {
-    /// A slot for one more, of those that are free.
-    fn free_slot(&self, window: usize) -> Option<u8> {
-        let is_ready = |slot: &u8| self.ready.iter().any(|(ready, _)| ready == slot);
-        let is_free = |slot: &u8| !self.reading.contains_key(slot) && !self.sent.contains_key(slot) && !is_ready(slot);
-        let under_way = self.reading.len() + self.ready.len() + self.sent.len();
-        (under_way < window).then(|| (0..=u8::MAX).find(is_free)).flatten()
+    fn under_way(&self) -> usize {
+        self.reading.len() + self.ready.len() + self.sent.len()
     }
 
     fn is_over(&self) -> bool {
@@ -78,12 +77,13 @@ impl TransferEntry {
 }
 
 impl Shard {
-    /// Begins to send a peer the objects of these keys.
+    /// Begins to send a peer the objects of these keys, of which there are [`MAX_WANTED`](crate::message::MAX_WANTED) at most.
     pub(super) fn transfer(&mut self, now: Now, to: NodeId, purpose: For, keys: Vec<Bytes>, fx: &mut Effects) {
+        let slot = |nth: usize| u8::try_from(nth).expect("no more are wanted or pushed at a time than there are slots");
         let work = TransferEntry {
             to,
             purpose,
-            left: keys.into(),
+            left: keys.into_iter().enumerate().map(|(nth, key)| (slot(nth), key)).collect(),
             reading: BTreeMap::new(),
             ready: VecDeque::new(),
             sent: BTreeMap::new(),
@@ -103,7 +103,7 @@ impl Shard {
     }
 
     /// Sends what has been read, as far as there is room.
-    fn send_ready(&mut self, entry: u64, fx: &mut Effects) {
+    fn send_ready(&mut self, now: Now, entry: u64, fx: &mut Effects) {
         loop {
             let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get_mut(&entry) else { return };
             let Some((_, Sent { object, .. })) = transfer.ready.front().filter(|_| transfer.failure.is_none()) else {
@@ -115,19 +115,19 @@ impl Shard {
             }
             let (slot, sent) = transfer.ready.pop_front().expect("it was looked at a moment ago");
             self.transfer_bytes += len;
-            transfer.sent.insert(slot, sent);
-            self.send_transfer(entry, Some(Slot(slot)), fx);
+            transfer.sent.insert(slot, Sent { since: now.time, ..sent });
+            self.send_transfer(entry, |of, _| of == slot, fx);
         }
     }
 
     /// Reads as many more as may be under way; ends the transfer after the last.
     fn go_on(&mut self, now: Now, entry: u64, fx: &mut Effects) {
-        self.send_ready(entry, fx);
+        self.send_ready(now, entry, fx);
         let window = self.transfer_window;
         let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get_mut(&entry) else { return };
         while transfer.failure.is_none()
-            && let Some(slot) = transfer.free_slot(window)
-            && let Some(key) = transfer.left.pop_front()
+            && transfer.under_way() < window
+            && let Some((slot, key)) = transfer.left.pop_front()
         {
             transfer.reading.insert(slot, key.clone());
             fx.tasks.push(Task { purpose: Purpose::Transfer { entry, slot: Slot(slot) }, key, op: Op::Read });
@@ -150,7 +150,7 @@ impl Shard {
         let Some(key) = transfer.reading.remove(&slot.0) else { return };
         match result {
             Ok(Outcome::Read { object: Some(object), round }) => {
-                transfer.ready.push_back((slot.0, Sent { key, object, round }));
+                transfer.ready.push_back((slot.0, Sent { key, object, round, since: now.time }));
             }
             // It has gone since: there is nothing to be sent.
             Ok(_) => {}
@@ -161,12 +161,20 @@ impl Shard {
         self.go_on(now, entry, fx);
     }
 
-    /// Sends what has been read for a slot; again, what has not been answered.
-    pub(super) fn send_transfer(&mut self, entry: u64, slot: Option<Slot>, fx: &mut Effects) {
-        let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get(&entry) else { return };
-        let wanted = transfer.sent.iter().filter(|(of, _)| slot.is_none_or(|slot| slot.0 == **of));
-        let mut resent = 0;
-        for (of, Sent { key, object, round }) in wanted {
+    /// Sends again what has not been answered for an attempt's time: what left a moment ago may well be answered yet.
+    pub(super) fn resend_transfer(&mut self, now: Now, entry: u64, fx: &mut Effects) {
+        let attempt = self.config.attempt_timeout;
+        let resent = self.send_transfer(entry, |_, sent| sent.since + attempt <= now.time, fx);
+        self.counters.resent += resent;
+    }
+
+    /// Sends those that are with the receiver and that `is_meant`; how many.
+    fn send_transfer(&self, entry: u64, is_meant: impl Fn(u8, &Sent) -> bool, fx: &mut Effects) -> u64 {
+        let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get(&entry) else { return 0 };
+        let mut count = 0;
+        for (slot, Sent { key, object, round, .. }) in
+            transfer.sent.iter().filter(|(slot, sent)| is_meant(**slot, sent))
+        {
             let Some(to) = self.address_of(key) else { continue };
             let replicate = Replicate {
                 to,
@@ -178,10 +186,10 @@ impl Shard {
                 object: object.clone(),
             };
             let request = PeerRequest::Replicate(replicate);
-            resent += u64::from(slot.is_none());
-            fx.after_written.push(Output::Request { node: transfer.to, id: request_id(entry, Slot(*of)), request });
+            count += 1;
+            fx.after_written.push(Output::Request { node: transfer.to, id: request_id(entry, Slot(*slot)), request });
         }
-        self.counters.resent += resent;
+        count
     }
 
     /// The receiver has merged an object, or will not.

@@ -1,5 +1,6 @@
 //! A shard on a modelled disk, alone: the tests play its clients and its peers, and read what leaves it.
 
+mod exchange;
 mod said;
 
 use std::collections::BTreeMap;
@@ -256,13 +257,6 @@ impl Bench {
     pub fn token(&self, object: &Object) -> bytes::Bytes {
         let sealer = crate::version::ContextSealer::new(&config().secret);
         sealer.seal(&self.to.bucket, &self.to.key, object.context())
-    }
-
-    /// A peer asks.
-    fn peer(&mut self, request: PeerRequest) -> Vec<String> {
-        self.next += 1;
-        let from = PeerRef { node: NodeId(2), lane: 2, id: self.next };
-        self.input(ShardInput::Peer { from, generation: Generation(1), arrived: None, request })
     }
 
     /// A runner asks about this tombstone.

@@ -7,10 +7,10 @@ mod puts;
 mod reads;
 mod repairs;
 mod runs;
-
 mod slowness;
 mod spans;
 mod tombstones;
+mod transfers;
 mod vouching;
 mod whereabouts;
 

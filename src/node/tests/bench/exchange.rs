@@ -1,0 +1,76 @@
+//! What peers ask, and the exchange's part of the bench: several keys of one tree.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Bench;
+use crate::message::{
+    Address, ExchangeRequest, PeerAnswer, PeerRequest, Reason, Refusal, Replicate, Replicated, TreeKey, Want,
+};
+use crate::node::{PeerRef, ShardInput};
+use crate::ring::{Partitions, token_of};
+use crate::storage::merkle::TreeId;
+use crate::storage::object_key;
+use crate::types::{Generation, Key, NodeId, NodeRun, Round};
+use crate::version::Object;
+
+impl Bench {
+    /// A peer asks.
+    pub(super) fn peer(&mut self, request: PeerRequest) -> Vec<String> {
+        self.peer_is(NodeId(2), request)
+    }
+
+    fn peer_is(&mut self, node: NodeId, request: PeerRequest) -> Vec<String> {
+        self.next += 1;
+        let from = PeerRef { node, lane: 2, id: self.next };
+        self.input(ShardInput::Peer { from, generation: Generation(1), arrived: None, request })
+    }
+
+    /// The tree of the key, and of all that lie beside it.
+    pub fn tree(&self) -> TreeId {
+        TreeId { partition: self.to.partition, n: 3 }
+    }
+
+    /// So many keys of the tree, as the store has them, in order.
+    pub fn keys(&self, count: usize) -> Vec<Bytes> {
+        let Address { partition, bucket, .. } = &self.to;
+        let token = |number: u32| token_of(bucket, format!("x{number}").as_bytes());
+        let fits = (0..).filter(|number| Partitions::default().of(token(*number)) == *partition);
+        let key = |number: u32| Key::new(format!("x{number}")).unwrap();
+        let mut keys: Vec<Bytes> =
+            fits.take(count).map(|number| object_key(*partition, token(number), bucket, &key(number)).into()).collect();
+        keys.sort();
+        keys
+    }
+
+    /// A peer sends what stands under one of these.
+    pub fn sends_under(&mut self, key: &Bytes, object: &Arc<Object>) -> Vec<String> {
+        let name = crate::storage::parse_object_key(key).unwrap().key.to_vec();
+        self.peer(PeerRequest::Replicate(Replicate {
+            to: Address { key: Key::new(name).unwrap(), ..self.to.clone() },
+            reason: Reason::Exchange,
+            hint_for: None,
+            sync: false,
+            round: Round::default(),
+            trace: false,
+            object: object.clone(),
+        }))
+    }
+
+    /// A peer asks for the objects of these.
+    pub fn wants(&mut self, from: &str, keys: &[Bytes]) -> Vec<String> {
+        let keys = keys.iter().map(TreeKey::of).collect();
+        let want = Want { ring: self.to.ring, tree: self.tree(), keys };
+        self.peer_is(self.node(from), PeerRequest::Exchange(ExchangeRequest::Want(want)))
+    }
+
+    /// A peer has merged an object that it was sent in one of a transfer's slots, or has refused it.
+    pub fn merged(&mut self, from: &str, slot: u8, outcome: Result<bool, Refusal>) -> Vec<String> {
+        let node = self.node(from);
+        let (id, _) = self.asked[&node];
+        let answer = PeerAnswer::Replicated(Replicated { outcome, timing: None });
+        let from = NodeRun { node, generation: Generation(1) };
+        self.input(ShardInput::Answer { from, id: id & !0xff | u64::from(slot), answer })
+    }
+}
