@@ -121,6 +121,10 @@ pub struct Exchange {
     busy: bool,
     stopped: bool,
     rebuilding: BTreeSet<TreeId>,
+    /// This node takes no writes now.
+    read_only: bool,
+    /// It takes none of these partitions yet.
+    unjoined: BTreeSet<PartitionId>,
     round: Option<Round>,
     /// The last step.
     serial: u64,
@@ -145,6 +149,8 @@ impl Exchange {
             busy: false,
             stopped: false,
             rebuilding: BTreeSet::new(),
+            read_only: false,
+            unjoined: BTreeSet::new(),
             round: None,
             serial: 0,
             wake: None,
@@ -241,6 +247,21 @@ impl Exchange {
         }
         let new = self.rebuilding.difference(&old).copied().collect();
         self.press(now.time, &new);
+        self.pump(now, out);
+    }
+
+    /// This node takes no writes now, or takes them again. While it does not, it asks for no objects: it sends what others lack, and
+    /// trees that have to be filled wait.
+    pub fn set_read_only(&mut self, now: Now, read_only: bool, out: &mut Vec<ExchangeCommand>) {
+        self.read_only = read_only;
+        self.sessions.values_mut().for_each(|session| session.takes = !read_only);
+        self.pump(now, out);
+    }
+
+    /// Of these partitions this node takes nothing in before it has learnt their reaping rounds. It holds nothing of them either:
+    /// they wait.
+    pub fn set_unjoined(&mut self, now: Now, partitions: BTreeSet<PartitionId>, out: &mut Vec<ExchangeCommand>) {
+        self.unjoined = partitions;
         self.pump(now, out);
     }
 
@@ -405,7 +426,7 @@ impl Exchange {
         out: &mut Vec<ExchangeCommand>,
     ) {
         self.counters.objects_wanted += done.map_or(0, |done| done.sent.into());
-        self.answer(now, step, transfer_cost(&done), out, |session| done.and_then(|done| session.on_wanted(done)));
+        self.answer(now, step, transfer_cost(&done), out, |session| session.on_wanted(done));
     }
 
     /// A peer has got what it was sent, and has merged or refused it.
@@ -417,7 +438,7 @@ impl Exchange {
         out: &mut Vec<ExchangeCommand>,
     ) {
         self.counters.objects_sent += done.map_or(0, |done| done.sent.into());
-        self.answer(now, step, transfer_cost(&done), out, |session| done.and_then(|done| session.on_pushed(done)));
+        self.answer(now, step, transfer_cost(&done), out, |session| session.on_pushed(done));
     }
 
     /// Time has passed: the moment that [`Exchange::poll_timeout`] named.

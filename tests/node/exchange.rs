@@ -36,7 +36,11 @@ fn plan(nodes: usize) -> Plan {
 /// Three nodes of different counts of shards, of which the last has missed: values, replacements, deletes. The first has written
 /// all, the last some that the others miss.
 fn diverged() -> World {
-    let mut world = plan(3).born();
+    diverged_in(plan(3))
+}
+
+fn diverged_in(plan: Plan) -> World {
+    let mut world = plan.born();
     let mut contexts = Vec::new();
     for id in 1..=KEYS {
         let receipt = world.ask(0, put(&format!("old{id}"), "v", id).w(3)).receipt();
@@ -151,6 +155,54 @@ fn a_rotten_record_holds_up_no_other() {
         survey.map(|(key, record)| (key, Record::decode(record).unwrap().object)).collect::<Vec<_>>()
     };
     assert_eq!(sound(2), sound(0));
+}
+
+/// A node's disk is full, or is not any more.
+fn fill(world: &mut World, node: usize, full: bool) {
+    let reason = full.then(|| "its disk is full".to_owned());
+    for shard in 0..world.nodes[node].process().lanes.len() {
+        world.input(node, shard, ShardInput::ReadOnly(reason.clone()));
+    }
+}
+
+/// The first and the last of these nodes compare, over more leaves than are begun at a time.
+fn two_of_many_leaves() -> World {
+    let mut world = diverged_in(Plan { partitions: 1, ..plan(3) });
+    world.cut(0, 1);
+    world.cut(1, 2);
+    world
+}
+
+#[test]
+fn who_takes_no_writes_gives_what_others_lack() {
+    let mut world = two_of_many_leaves();
+    fill(&mut world, 0, true);
+    order(&mut world, &[2], START);
+    world.run_for(Duration::from_secs(30));
+    assert_eq!(held(&world, 2).len(), 2 * KEYS as usize);
+    assert_eq!(world.ask(2, get("old3", 1)).found().values, ["w"]);
+    assert_eq!(world.count(2, |counters| counters.trees_agreed), 0, "it has what the other one has not");
+    fill(&mut world, 0, false);
+    order(&mut world, &[2], START);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(held(&world, 2), held(&world, 0));
+}
+
+#[test]
+fn who_takes_no_writes_sends_what_others_lack() {
+    let mut world = two_of_many_leaves();
+    let before = held(&world, 2);
+    fill(&mut world, 2, true);
+    order(&mut world, &[2], START);
+    world.run_for(Duration::from_secs(30));
+    assert_eq!(world.ask(0, get("old2", 1)).found().values, ["x"]);
+    assert_eq!(held(&world, 2), before);
+    let counts = |world: &World| (world.count(0, |one| one.refused), world.count(2, |one| one.trees_agreed));
+    assert_eq!(counts(&world), (0, 0), "nothing is asked for");
+    fill(&mut world, 2, false);
+    order(&mut world, &[2], START);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(held(&world, 2), held(&world, 0));
 }
 
 #[test]

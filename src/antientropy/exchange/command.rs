@@ -128,6 +128,9 @@ pub enum ExchangeFailure {
     /// The answer is none to what was asked.
     #[error("an answer that does not fit the question")]
     Malformed,
+    /// Whoever was to merge something takes no writes now: its disk is full, perhaps.
+    #[error("takes no writes now")]
+    ReadOnly,
     /// The peer has refused for another reason: its ring is another, perhaps.
     #[error("refused")]
     Refused,

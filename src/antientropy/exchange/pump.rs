@@ -64,7 +64,12 @@ impl Exchange {
     }
 
     fn is_free(&self, tree: TreeId) -> bool {
-        !self.sessions.contains_key(&tree) && !self.leases.contains_key(&tree)
+        !self.sessions.contains_key(&tree) && !self.leases.contains_key(&tree) && !self.waits_to_take(tree)
+    }
+
+    /// Whether this node could only get something of a tree, and takes nothing.
+    fn waits_to_take(&self, tree: TreeId) -> bool {
+        self.unjoined.contains(&tree.partition) || self.read_only && self.rebuilding.contains(&tree)
     }
 
     fn is_usable(&self, now: Time, node: NodeId) -> bool {
@@ -82,7 +87,7 @@ impl Exchange {
             let mut session = Session::new(tree, node, self.settings.leaves, now, self.round_number(), rebuilding);
             let step = self.next_step();
             out.extend(session.command(step));
-            session.step = Some(step);
+            (session.step, session.takes) = (Some(step), !self.read_only);
             self.schedule.put((tree, node), Place::Running);
             self.sessions.insert(tree, session);
             self.counters.begun += 1;

@@ -6,6 +6,8 @@
 //!   peer's page of keys, then own pages of the same stretch; for each own page:
 //!     only theirs: want          both, otherwise: want, look again, and push what still differs          only own: push
 //! ```
+//! Whoever takes no writes now is sent nothing more, and the other goes on getting what it lacks.
+//!
 //! Each step is a command and its answer. All that is kept is a page of the peer's keys and the differences of an own
 //! page, however large a leaf is.
 
@@ -67,6 +69,10 @@ pub(super) struct Session {
     pub failed: u64,
     /// Objects that were merged, at either end.
     pub merged: u64,
+    /// This node takes writes now.
+    pub takes: bool,
+    /// So does the peer, as far as is known.
+    peer_takes: bool,
     leaves: Leaves,
     stage: Stage,
     /// Leaves that differ, and are not begun yet.
@@ -96,6 +102,8 @@ impl Session {
             bytes: 0,
             failed: 0,
             merged: 0,
+            takes: true,
+            peer_takes: true,
             leaves,
             stage: Stage::PeerSums { of: SumsOf::Branches },
             left: VecDeque::new(),
@@ -268,23 +276,31 @@ impl Session {
     }
 
     /// The peer has sent what it was asked for.
-    pub fn on_wanted(&mut self, done: Transferred) -> Result<(), ExchangeFailure> {
+    pub fn on_wanted(&mut self, done: Result<Transferred, ExchangeFailure>) -> Result<(), ExchangeFailure> {
         if !matches!(self.stage, Stage::Want) {
             return Err(ExchangeFailure::Malformed);
         }
-        self.count(done);
-        self.page.wanted.drain(..self.page.wanted.len().min(MAX_KEYS));
+        if done == Err(ExchangeFailure::ReadOnly) {
+            self.takes = false;
+        } else {
+            self.count(done?);
+            self.page.wanted.drain(..self.page.wanted.len().min(MAX_KEYS));
+        }
         self.go_on();
         Ok(())
     }
 
     /// The peer has got what it lacked.
-    pub fn on_pushed(&mut self, done: Transferred) -> Result<(), ExchangeFailure> {
+    pub fn on_pushed(&mut self, done: Result<Transferred, ExchangeFailure>) -> Result<(), ExchangeFailure> {
         if !matches!(self.stage, Stage::Push) {
             return Err(ExchangeFailure::Malformed);
         }
-        self.count(done);
-        self.page.pushed.drain(..self.page.pushed.len().min(MAX_KEYS));
+        if done == Err(ExchangeFailure::ReadOnly) {
+            self.peer_takes = false;
+        } else {
+            self.count(done?);
+            self.page.pushed.drain(..self.page.pushed.len().min(MAX_KEYS));
+        }
         self.go_on();
         Ok(())
     }
@@ -297,6 +313,18 @@ impl Session {
     /// What is left of an own page, or what comes behind it.
     fn go_on(&mut self) {
         let page = &mut self.page;
+        if !self.takes {
+            self.failed += page.wanted.drain(..).count() as u64;
+        }
+        if !self.peer_takes {
+            // What it has otherwise is not looked for either: some object has failed already.
+            self.failed += page.pushed.drain(..).count() as u64;
+            page.again = None;
+        }
+        if !self.takes && !self.peer_takes {
+            self.stage = Stage::Done;
+            return;
+        }
         self.stage = if !page.wanted.is_empty() {
             Stage::Want
         } else if !page.pushed.is_empty() {

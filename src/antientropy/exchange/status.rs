@@ -46,6 +46,10 @@ pub enum WaitReason {
     Away(Vec<NodeId>),
     /// Who is to be compared with has failed to answer, or has no time, a moment ago.
     Failing(Vec<NodeId>),
+    /// Trees have to be filled, and this node takes no writes.
+    ReadOnly,
+    /// Reaping rounds have to be learnt first.
+    Rounds,
     /// Others compare these trees with this node.
     Engaged,
 }
@@ -59,6 +63,8 @@ impl fmt::Display for WaitReason {
             WaitReason::Rate => f.write_str("its rate is used up"),
             WaitReason::Away(nodes) => write!(f, "away: {}", list(nodes)),
             WaitReason::Failing(nodes) => write!(f, "failed a moment ago: {}", list(nodes)),
+            WaitReason::ReadOnly => f.write_str("this node takes no writes"),
+            WaitReason::Rounds => f.write_str("no other node has told its reaping rounds yet"),
             WaitReason::Engaged => f.write_str("others compare these trees with this node"),
         }
     }
@@ -156,7 +162,12 @@ impl Exchange {
         let fails =
             |node: &NodeId| self.schedule.peer(*node).is_some_and(|peer| peer.backoff.until(now.time).is_some());
         let failing: Vec<NodeId> = there.into_iter().filter(fails).collect();
-        Some(if failing.is_empty() { WaitReason::Engaged } else { WaitReason::Failing(failing) })
+        Some(match failing {
+            failing if !failing.is_empty() => WaitReason::Failing(failing),
+            _ if self.read_only && !self.rebuilding.is_empty() => WaitReason::ReadOnly,
+            _ if !self.unjoined.is_empty() => WaitReason::Rounds,
+            _ => WaitReason::Engaged,
+        })
     }
 
     fn round_progress(&self, now: Now) -> Option<RoundProgress> {

@@ -169,7 +169,7 @@ impl Shard {
             }
             ExchangeAnswer::Wanted(wanted) => {
                 let done = wanted.map(|done| Transferred { sent: done.sent, failed: done.failed, bytes: done.bytes });
-                exchange.on_wanted(now, step, done.map_err(|refusal| failure_of(&refusal)), out);
+                exchange.on_wanted(now, step, done.map_err(|refusal| transfer_failure_of(&refusal)), out);
             }
         });
     }
@@ -308,12 +308,20 @@ impl Shard {
         })
     }
 
+    /// The disk takes no writes, or takes them again.
+    pub(super) fn on_read_only(&mut self, now: Now, reason: Option<String>, fx: &mut Effects) {
+        let is_read_only = reason.is_some();
+        self.read_only = reason;
+        self.exchange(now, fx, |exchange, out| exchange.set_read_only(now, is_read_only, out));
+    }
+
     /// The ring has become known, or who this node is.
     pub(super) fn on_exchange_ring(&mut self, now: Now, fx: &mut Effects) {
         self.exchange.set_node(self.node);
         let Some(view) = self.serving_view().cloned() else { return };
-        self.exchange(now, fx, |exchange, out| exchange.on_ring(now, view, out));
+        // What waits for rounds is not begun before that is known.
         self.see_to_joining(now, fx);
+        self.exchange(now, fx, |exchange, out| exchange.on_ring(now, view, out));
         self.see_to_rebuilding(now, fx);
     }
 }
@@ -339,6 +347,14 @@ fn verdicts(request: &ExchangeRequest, trees: &[TreeId], compared: Compared) -> 
     let mut told = compare.trees.iter().map(|(tree, _)| *tree).zip(verdicts).peekable();
     let verdict = |tree: &TreeId| told.next_if(|(of, _)| of == tree).map_or(TreeVerdict::Unknown, |(_, said)| said);
     Ok(Comparison { shards, rebuilding, verdicts: trees.iter().map(verdict).collect() })
+}
+
+/// What keeps a whole transfer from going on.
+pub(super) fn transfer_failure_of(refusal: &Refusal) -> ExchangeFailure {
+    match refusal {
+        Refusal::ReadOnly | Refusal::NotReady => ExchangeFailure::ReadOnly,
+        other => failure_of(other),
+    }
 }
 
 fn failure_of(refusal: &Refusal) -> ExchangeFailure {

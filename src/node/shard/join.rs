@@ -52,7 +52,7 @@ impl Shard {
         let Some(partitions) = self.serving_view().map(|view| view.layout().partitions().count()) else { return };
         if !self.standing.rebuilding {
             self.join.missing.clear();
-            return;
+            return self.tell_unjoined(now, fx);
         }
         if !std::mem::replace(&mut self.join.begun, true) {
             let (shard, shards) = (self.config.shard, self.config.shards.max(1));
@@ -62,8 +62,15 @@ impl Shard {
         }
         // A cluster of one node has nobody who could know.
         self.join_blank(fx);
+        self.tell_unjoined(now, fx);
         let reachable: Vec<NodeId> = self.reachable.iter().copied().collect();
         reachable.into_iter().for_each(|node| self.ask_rounds(now, node, fx));
+    }
+
+    /// Nothing is fetched of what may not be taken in.
+    fn tell_unjoined(&mut self, now: Now, fx: &mut Effects) {
+        let unjoined = self.join.missing.clone();
+        self.exchange(now, fx, |exchange, out| exchange.set_unjoined(now, unjoined, out));
     }
 
     /// Asks a node that can be reached for what is missing.
@@ -92,7 +99,7 @@ impl Shard {
     }
 
     /// A member has told rounds. What it has none of, or has not told, it is asked for again when this one's time is over.
-    pub(super) fn on_rounds_told(&mut self, entry: u64, from: NodeId, told: RoundsTold, fx: &mut Effects) {
+    pub(super) fn on_rounds_told(&mut self, now: Now, entry: u64, from: NodeId, told: RoundsTold, fx: &mut Effects) {
         let Some(Entry { work: Work::Rounds(asked), .. }) = self.entries.get_mut(&entry) else { return };
         let Some(told) = told.ok().filter(|_| asked.peer == from) else { return };
         let before = asked.request.partitions.len();
@@ -112,6 +119,7 @@ impl Shard {
             }
         }
         self.join_blank(fx);
+        self.tell_unjoined(now, fx);
         if is_more {
             self.send_rounds(entry, fx);
         }

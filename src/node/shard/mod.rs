@@ -295,7 +295,7 @@ impl Shard {
                 self.standing = standing;
                 self.on_place(now, fx);
             }
-            ShardInput::ReadOnly(reason) => self.read_only = reason,
+            ShardInput::ReadOnly(reason) => self.on_read_only(now, reason, fx),
             ShardInput::Drain => {
                 self.draining = true;
                 self.stop_background();
@@ -431,7 +431,7 @@ impl Shard {
                 self.on_hint_answer(now, entry, slot, from, &replicated.outcome, fx);
             }
             (Work::Member(_), PeerAnswer::Reaping(said)) => self.on_member_answer(now, entry, from, said, fx),
-            (Work::Rounds(_), PeerAnswer::Rounds(told)) => self.on_rounds_told(entry, from, told, fx),
+            (Work::Rounds(_), PeerAnswer::Rounds(told)) => self.on_rounds_told(now, entry, from, told, fx),
             (Work::Ask(_), PeerAnswer::Exchange(answer)) => self.on_exchange_answer(now, entry, from, answer, fx),
             (Work::Transfer(_), PeerAnswer::Replicated(replicated)) => {
                 self.on_transferred(now, entry, slot, from, replicated.outcome, fx);

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::entry::{Entry, Work};
+use super::exchange::transfer_failure_of;
 use super::{Shard, request_id};
-use crate::antientropy::{ExchangeFailure, Step, Transferred};
+use crate::antientropy::{Step, Transferred};
 use crate::message::{ExchangeAnswer, PeerRequest, Reason, Refusal, Replicate, Wanted};
 use crate::node::effects::{Effects, Output, PeerRef, Purpose};
 use crate::ring::Slot;
@@ -240,11 +241,7 @@ impl Shard {
         let TransferEntry { purpose, done, failure, .. } = *transfer;
         match purpose {
             For::Own(step) => {
-                let failure = failure.map(|refusal| match refusal {
-                    Refusal::Overloaded => ExchangeFailure::Overloaded,
-                    _ => ExchangeFailure::Refused,
-                });
-                let done = failure.map_or(Ok(done), Err);
+                let done = failure.map_or(Ok(done), |refusal| Err(transfer_failure_of(&refusal)));
                 self.exchange(now, fx, |exchange, out| exchange.on_pushed(now, step, done, out));
             }
             For::Peer(asker) => {

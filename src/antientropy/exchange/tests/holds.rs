@@ -49,6 +49,33 @@ fn a_peer_that_fails_is_left_in_peace_for_a_while() {
     assert_eq!(bench.start(), [compare(4, OTHER, &[0, 1])]);
 }
 
+/// It has nothing to give but what it has got since, and could only refuse what comes.
+#[test]
+fn what_has_to_be_filled_waits_until_this_node_takes_writes() {
+    let mut bench = Bench::new(2, 2);
+    let read_only = |bench: &mut Bench, is| bench.act(|exchange, now, out| exchange.set_read_only(now, is, out));
+    let lost = Some([tree(1)].into());
+    assert_eq!(read_only(&mut bench, true), []);
+    assert_eq!(bench.act(|exchange, now, out| exchange.set_rebuilding(now, lost, out)), []);
+    let status = bench.exchange.status(bench.now);
+    assert_eq!((status.waiting, bench.exchange.poll_timeout()), (Some(WaitReason::ReadOnly), None));
+    assert_eq!(bench.start(), [compare(1, OTHER, &[0])], "it sends what others lack");
+    bench.compared(1, &[Same]);
+    assert_eq!(read_only(&mut bench, false), [compare(2, OTHER, &[1])]);
+
+    let mut bench = Bench::new(2, 2);
+    let unjoined = |bench: &mut Bench, of: &[u16]| {
+        let of = of.iter().copied().map(PartitionId).collect();
+        bench.act(|exchange, now, out| exchange.set_unjoined(now, of, out))
+    };
+    assert_eq!(unjoined(&mut bench, &[0, 1]), []);
+    assert_eq!(bench.start(), []);
+    assert_eq!(bench.exchange.status(bench.now).waiting, Some(WaitReason::Rounds));
+    assert_eq!(unjoined(&mut bench, &[0]), [compare(1, OTHER, &[1])]);
+    assert_eq!(unjoined(&mut bench, &[]), [], "one batch at a time");
+    assert_eq!(bench.compared(1, &[Same]), [agreed(1, OTHER), compare(2, OTHER, &[0])]);
+}
+
 /// It is no fault of the peer's.
 #[test]
 fn an_own_tree_that_is_not_known_yet_stands_in_no_other_ones_way() {

@@ -123,6 +123,7 @@ impl World {
             let set = *set.expect("only what is there is sent");
             match self.fails() {
                 true if self.rng.random() => return Err(ExchangeFailure::Unanswered),
+                true if self.rng.random() => return Err(ExchangeFailure::ReadOnly),
                 true => done.failed += 1,
                 false => {
                     if to_peer {

@@ -224,6 +224,51 @@ fn what_cannot_be_read_or_merged_keeps_a_tree_from_agreeing() {
     }
 }
 
+/// Of both sides, those that take writes get what they lack; a session of two that take none is over.
+#[test]
+fn who_takes_no_writes_is_sent_no_more_and_the_other_still_gets_what_it_lacks() {
+    let k = keys(6);
+    let refused = Err(ExchangeFailure::ReadOnly);
+    let first_page = |bench: &mut Bench| {
+        bench.peer_items(6, theirs(&[(&k[0], 1), (&k[2], 1)], Some(&k[2])));
+        assert_eq!(bench.own_items(7, own(&[(&k[1], 1), (&k[2], 2)], None)), [want(8, &[k[0].clone(), k[2].clone()])]);
+    };
+    let ends = |bench: &Bench, failed: u64| {
+        let (status, counters) = (bench.exchange.status(bench.now), bench.exchange.counters());
+        assert_eq!((counters.agreed, counters.failed, counters.objects_failed), (0, 0, failed));
+        assert_eq!((status.running, status.waiting), (vec![], None));
+    };
+
+    let (mut bench, _) = Bench::differ(&[3]);
+    first_page(&mut bench);
+    assert_eq!(bench.wanted(8, 2, 0), [own_asked(9, &[3], None)]);
+    let again = own(&[(&k[0], 1), (&k[1], 1), (&k[2], 3)], None);
+    assert_eq!(bench.own_items(9, again), [push(10, &k[1..3])]);
+    let told = bench.act(|exchange, now, out| exchange.on_pushed(now, Step(10), refused, out));
+    assert_eq!(told, [peer_asked(11, &[3], Some(&k[2]))]);
+    bench.peer_items(11, theirs(&[(&k[3], 1), (&k[4], 1)], None));
+    assert_eq!(bench.own_items(12, own(&[(&k[4], 2), (&k[5], 1)], None)), [want(13, &k[3..5])]);
+    assert_eq!(bench.wanted(13, 2, 0), []);
+    ends(&bench, 2);
+
+    for is_known in [false, true] {
+        let (mut bench, _) = Bench::differ(&[3]);
+        first_page(&mut bench);
+        if is_known {
+            assert_eq!(bench.act(|exchange, now, out| exchange.set_read_only(now, true, out)), []);
+        }
+        let told = bench.act(|exchange, now, out| exchange.on_wanted(now, Step(8), refused, out));
+        assert_eq!(told, [own_asked(9, &[3], None)]);
+        assert_eq!(bench.own_items(9, own(&[(&k[1], 1), (&k[2], 2)], None)), [push(10, &k[1..3])]);
+        assert_eq!(bench.pushed(10, 2, 0), [peer_asked(11, &[3], Some(&k[2]))]);
+        bench.peer_items(11, theirs(&[(&k[3], 1)], None));
+        assert_eq!(bench.own_items(12, own(&[(&k[4], 1)], None)), [push(13, &k[4..5])]);
+        let told = bench.act(|exchange, now, out| exchange.on_pushed(now, Step(13), refused, out));
+        assert_eq!(told, []);
+        ends(&bench, 4);
+    }
+}
+
 type Answer = fn(&mut Exchange, Now, Step, &mut Vec<ExchangeCommand>);
 
 /// A bench whose session waits for the n-th of its kinds of answers, and the step of that.
