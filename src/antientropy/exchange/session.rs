@@ -11,7 +11,7 @@
 //! Each step is a command and its answer. All that is kept is a page of the peer's keys and the differences of an own
 //! page, however large a leaf is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -254,10 +254,12 @@ impl Session {
             }
         }
         wanted.extend(unmet.map(|(key, _)| key.clone()));
-        // Nothing can be merged into what cannot be read.
-        let rotten: Vec<&Bytes> = page.rotten.iter().filter(|key| is_within(key, end.as_ref())).collect();
-        wanted.retain(|key| rotten.binary_search(&key).is_err());
-        self.failed += rotten.len() as u64;
+        // What has rotted is about to be wiped, and then all of it is compared anew. Into what a newer version has written nothing is
+        // merged.
+        let unknown = page.rotten.iter().chain(&page.newer);
+        let unknown: BTreeSet<&Bytes> = unknown.filter(|key| is_within(key, end.as_ref())).collect();
+        wanted.retain(|key| !unknown.contains(key));
+        self.failed += unknown.len() as u64;
         self.differing += (wanted.len() + pushed.len()) as u64;
         if again.is_some() {
             pushed.clear();

@@ -232,7 +232,7 @@ fn theirs(items: &[(&Bytes, u64)], next: Option<&Bytes>) -> PeerPage {
 
 fn own(items: &[(&Bytes, u64)], next: Option<&Bytes>) -> ItemPage {
     let item = |(key, hash): &(&Bytes, u64)| Item { key: (*key).clone(), hash: ItemHash((*hash).into()) };
-    ItemPage { items: items.iter().map(item).collect(), rotten: Vec::new(), next: next.cloned() }
+    ItemPage { items: items.iter().map(item).collect(), next: next.cloned(), ..ItemPage::default() }
 }
 
 /// Trees whose roots a peer is told with these commands.

@@ -127,7 +127,7 @@ impl Shard {
     pub(super) fn answer_items(&mut self, asker: PeerRef, page: Result<ItemPage, OpFailure>, fx: &mut Effects) {
         let itemized = page.map(|page| Itemized {
             items: page.items.iter().map(|item| (TreeKey::of(&item.key), item.hash.short())).collect(),
-            rotten: u32::try_from(page.rotten.len()).unwrap_or(u32::MAX),
+            rotten: u32::try_from(page.unknown()).unwrap_or(u32::MAX),
             next: page.next.as_ref().map(TreeKey::of),
         });
         self.counters.refused += u64::from(itemized.is_err());

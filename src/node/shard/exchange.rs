@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::entry::{AskEntry, Entry, Work};
+use super::scrub::see_to_rotten;
 use super::transfer::For;
 use super::{Shard, ShardCounters, request_id};
 use crate::antientropy::{Comparison, Exchange, ExchangeCommand, ExchangeFailure, PeerPage, Step, Transferred};
@@ -209,6 +210,9 @@ impl Shard {
         page: Result<ItemPage, OpFailure>,
         fx: &mut Effects,
     ) {
+        if let Ok(page) = &page {
+            see_to_rotten(&page.rotten, fx);
+        }
         match purpose {
             ItemPurpose::Own(step) => {
                 self.exchange(now, fx, |exchange, out| exchange.on_own_items(now, step, page, out));

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+
 use super::{Shard, ShardCounters};
 use crate::antientropy::{Scrub, ScrubCommand, Step};
 use crate::api::ScrubStatus;
@@ -57,8 +59,7 @@ impl Shard {
         fx: &mut Effects,
     ) {
         let rotten = scrubbed.as_ref().ok().and_then(Option::as_ref).map_or(&[][..], |scrubbed| &scrubbed.rotten);
-        // It is the next operation on a key that wipes its record, if it finds the same.
-        fx.tasks.extend(rotten.iter().map(|key| Task { purpose: Purpose::Rotten, key: key.clone(), op: Op::Read }));
+        see_to_rotten(rotten, fx);
         self.scrub(fx, |scrub, out| scrub.on_scrubbed(now, step, scrubbed, out));
     }
 
@@ -117,4 +118,9 @@ impl Shard {
             ..others
         }
     }
+}
+
+/// Has records wiped that were found rotten: the next operation on a key does it, if it finds the same.
+pub(super) fn see_to_rotten(keys: &[Bytes], fx: &mut Effects) {
+    fx.tasks.extend(keys.iter().map(|key| Task { purpose: Purpose::Rotten, key: key.clone(), op: Op::Read }));
 }

@@ -1,6 +1,7 @@
 //! One shard alone with its store: what it asks of its peers, what it tells its clients, and when.
 
 mod bench;
+mod compared;
 mod fences;
 mod forwarding;
 mod puts;

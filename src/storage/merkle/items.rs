@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{ItemHash, ItemHasher, Leaves, TreeId, TreeShape};
-use crate::storage::{Engine, Family, OpFailure, Record, ScanLimit};
+use crate::storage::{Engine, Family, OpFailure, Record, ScanLimit, StorageError};
 
 /// A key and what stands under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +22,19 @@ pub struct Item {
 pub struct ItemPage {
     /// By key.
     pub items: Vec<Item>,
-    /// Keys whose records cannot be read: what they hold is unknown.
+    /// Keys whose records have rotted: what they held is unknown.
     pub rotten: Vec<Bytes>,
+    /// Keys whose records a newer version has written: what they hold is unknown here.
+    pub newer: Vec<Bytes>,
     /// The key up to which, that one included, all has been looked at; `None`: all.
     pub next: Option<Bytes>,
+}
+
+impl ItemPage {
+    /// How many keys have records that cannot be read.
+    pub fn unknown(&self) -> usize {
+        self.rotten.len() + self.newer.len()
+    }
 }
 
 /// Which keys.
@@ -75,10 +84,11 @@ pub fn read_items(engine: &dyn Engine, mut spec: ItemSpec) -> Result<ItemPage, O
                         let hash = spec.hasher.hash(&key, &record.object);
                         page.items.push(Item { key, hash });
                     }
+                    Err(StorageError::NewerRecord { .. }) => page.newer.push(key),
                     Err(_) => page.rotten.push(key),
                 }
             }
-            if page.items.len() + page.rotten.len() >= spec.limit || bytes >= MAX_BYTES {
+            if page.items.len() + page.unknown() >= spec.limit || bytes >= MAX_BYTES {
                 page.next = Some(Bytes::copy_from_slice(key));
                 return ControlFlow::Break(());
             }

@@ -206,13 +206,16 @@ fn what_cannot_be_read_or_merged_keeps_a_tree_from_agreeing() {
     let end = bench.own_items(9, page);
     ends(&mut bench, end);
 
-    let (mut bench, _) = Bench::differ(&[3]);
-    bench.peer_items(6, theirs(&[(&k[0], 1), (&k[1], 1)], None));
-    let page = ItemPage { rotten: vec![k[0].clone()], ..own(&[(&k[2], 1)], None) };
-    assert_eq!(bench.own_items(7, page), [want(8, &k[1..2])], "nothing can be merged into what cannot be read");
-    assert_eq!(bench.wanted(8, 1, 0), [push(9, &k[2..])]);
-    let end = bench.pushed(9, 1, 0);
-    ends(&mut bench, end);
+    let rotten = ItemPage { rotten: vec![k[0].clone()], ..own(&[(&k[2], 1)], None) };
+    let newer = ItemPage { newer: vec![k[0].clone()], ..own(&[(&k[2], 1)], None) };
+    for page in [rotten, newer] {
+        let (mut bench, _) = Bench::differ(&[3]);
+        bench.peer_items(6, theirs(&[(&k[0], 1), (&k[1], 1)], None));
+        assert_eq!(bench.own_items(7, page), [want(8, &k[1..2])]);
+        assert_eq!(bench.wanted(8, 1, 0), [push(9, &k[2..])]);
+        let end = bench.pushed(9, 1, 0);
+        ends(&mut bench, end);
+    }
 
     for fails in [0, 1] {
         let (mut bench, _) = Bench::differ(&[3]);

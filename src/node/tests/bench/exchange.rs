@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::Bench;
 use crate::message::{
-    Address, ExchangeRequest, PeerAnswer, PeerRequest, Reason, Refusal, Replicate, Replicated, TreeKey, Want,
+    Address, ExchangeRequest, Items, PeerAnswer, PeerRequest, Reason, Refusal, Replicate, Replicated, TreeKey, Want,
 };
 use crate::node::{PeerRef, ShardInput};
 use crate::ring::{Partitions, token_of};
-use crate::storage::merkle::TreeId;
+use crate::storage::merkle::{Leaves, TreeId};
 use crate::storage::object_key;
 use crate::types::{Generation, Key, NodeId, NodeRun, Round};
 use crate::version::Object;
@@ -63,6 +63,14 @@ impl Bench {
         let keys = keys.iter().map(TreeKey::of).collect();
         let want = Want { ring: self.to.ring, tree: self.tree(), keys };
         self.peer_is(self.node(from), PeerRequest::Exchange(ExchangeRequest::Want(want)))
+    }
+
+    /// A peer asks for all keys of the tree.
+    pub fn asks_items(&mut self, from: &str) -> Vec<String> {
+        let leaves = Leaves::new(64).unwrap();
+        let of = (0..64).collect();
+        let items = Items { ring: self.to.ring, tree: self.tree(), leaves, of, after: None, limit: 100 };
+        self.peer_is(self.node(from), PeerRequest::Exchange(ExchangeRequest::Items(items)))
     }
 
     /// A peer has merged an object that it was sent in one of a transfer's slots, or has refused it.
