@@ -67,8 +67,6 @@ const TREE_COST: u64 = 24;
 const SUM_COST: u64 = 8;
 /// What an item costs besides its key.
 const ITEM_COST: u64 = 12;
-/// Bytes of the longest object: no frame holds more.
-const MAX_OBJECT: u64 = 64 << 20;
 /// What an object costs besides its bytes.
 const OBJECT_COST: u64 = 200;
 
@@ -83,6 +81,8 @@ pub struct ExchangeSettings {
     pub shards: u16,
     /// The leaves of own trees.
     pub leaves: Leaves,
+    /// Bytes of the longest object that a frame holds.
+    pub max_object: u64,
     /// The node's.
     pub config: ExchangeConfig,
 }
@@ -426,7 +426,7 @@ impl Exchange {
         out: &mut Vec<ExchangeCommand>,
     ) {
         self.counters.objects_wanted += done.map_or(0, |done| done.sent.into());
-        self.answer(now, step, transfer_cost(&done), out, |session| session.on_wanted(done));
+        self.answer(now, step, self.transfer_cost(&done), out, |session| session.on_wanted(done));
     }
 
     /// A peer has got what it was sent, and has merged or refused it.
@@ -438,7 +438,7 @@ impl Exchange {
         out: &mut Vec<ExchangeCommand>,
     ) {
         self.counters.objects_sent += done.map_or(0, |done| done.sent.into());
-        self.answer(now, step, transfer_cost(&done), out, |session| session.on_pushed(done));
+        self.answer(now, step, self.transfer_cost(&done), out, |session| session.on_pushed(done));
     }
 
     /// Time has passed: the moment that [`Exchange::poll_timeout`] named.
@@ -456,12 +456,12 @@ impl Exchange {
         self.leases.clear();
         self.schedule = Schedule::default();
     }
-}
 
-fn transfer_cost(done: &Result<Transferred, ExchangeFailure>) -> u64 {
-    // A peer's word, of which no more is believed than so many objects can hold.
-    done.map_or(0, |done| {
-        let sent = u64::from(done.sent).min(MAX_KEYS as u64);
-        done.bytes.min(sent * MAX_OBJECT) + sent * OBJECT_COST
-    })
+    fn transfer_cost(&self, done: &Result<Transferred, ExchangeFailure>) -> u64 {
+        // A peer's word, of which no more is believed than so many objects can hold.
+        done.map_or(0, |done| {
+            let sent = u64::from(done.sent).min(MAX_KEYS as u64);
+            done.bytes.min(sent.saturating_mul(self.settings.max_object)) + sent * OBJECT_COST
+        })
+    }
 }

@@ -40,6 +40,11 @@ pub trait Host {
     }
     /// These records cannot be read, and stay since no other node holds them: whoever runs the node should know.
     fn hopeless(&mut self, keys: &[Bytes]);
+    /// The objects of these keys are longer than any frame, so that no other replica gets what they hold: whoever runs the node should
+    /// know.
+    fn too_long(&mut self, keys: &[Bytes]) {
+        let _ = keys;
+    }
     /// Have this read from the disk, and give the outcome back as an input.
     fn read(&mut self, read: ColdRead);
 }
@@ -179,6 +184,9 @@ impl<E: Engine> Core<E> {
             self.commit(now, host);
         }
         self.begin_counts(now, host);
+        if !self.effects.too_long.is_empty() {
+            host.too_long(&std::mem::take(&mut self.effects.too_long));
+        }
         debug_assert!(self.effects.tasks.is_empty() && self.effects.after_durable.is_empty());
     }
 

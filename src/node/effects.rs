@@ -454,6 +454,8 @@ pub struct Effects {
     pub healed: Vec<TreeId>,
     /// Keys to be removed from the index of hints, which nobody can have written: with this batch, or never.
     pub unindex: Vec<Bytes>,
+    /// Keys whose objects no frame holds: they are sent to nobody, and whoever runs the node should know.
+    pub too_long: Vec<Bytes>,
     /// Rests on nothing that this batch holds, and leaves even if that cannot be written: answers to readers.
     pub unbound: Vec<Output>,
     /// May leave once the batch is written to the log.

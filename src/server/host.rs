@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tracing::warn;
@@ -22,6 +23,9 @@ use crate::node::{ColdRead, Host, Output};
 use crate::storage::{StorageError, parse_object_key};
 use crate::types::{BatchNumber, NodeId, Time};
 
+/// How often objects that no frame holds are told of, at most: they are met by every comparison.
+const TOO_LONG_EVERY: Duration = Duration::from_secs(60);
+
 /// One shard's host.
 pub struct ShardHost {
     pub(super) shard: u16,
@@ -35,6 +39,8 @@ pub struct ShardHost {
     pub(super) latencies: Arc<Latencies>,
     /// The highest batch that this shard has written.
     pub(super) number: BatchNumber,
+    /// When it was told last that an object is too long.
+    pub(super) too_long_at: Option<Time>,
     /// Frames by destination; emptied by every release.
     pub(super) to_peers: BTreeMap<NodeId, Vec<RawFrame>>,
     /// Frames by accepted lane; emptied by every release.
@@ -84,6 +90,16 @@ impl Host for ShardHost {
     fn hopeless(&mut self, keys: &[Bytes]) {
         for ((partition, bucket), records) in by_bucket(keys) {
             warn!(partition, %bucket, records, "records that cannot be read stay, since no other node holds them: write their keys anew in a directory that was wiped, from a backup");
+        }
+    }
+
+    fn too_long(&mut self, keys: &[Bytes]) {
+        let now = self.clock.time();
+        let is_new = self.too_long_at.is_none_or(|at| now.since(at) >= TOO_LONG_EVERY);
+        if is_new && let Some(place) = keys.first().and_then(|key| parse_object_key(key).ok()) {
+            self.too_long_at = Some(now);
+            let (partition, bucket, key) = (place.partition.0, place.bucket, place.key.escape_ascii());
+            warn!(partition, %bucket, %key, objects = keys.len(), "an object is longer than any frame, and its other replicas do not get it: write it anew with its context, so that fewer siblings are left, or raise net.max_value on all nodes");
         }
     }
 

@@ -215,6 +215,7 @@ impl ShardThread {
             stopwatch: Stopwatch::new(with.slow),
             latencies: shard.latencies.clone(),
             number: BatchNumber(0),
+            too_long_at: None,
             to_peers: BTreeMap::new(),
             to_lanes: BTreeMap::new(),
             disk: with.disk.clone(),

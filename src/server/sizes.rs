@@ -4,9 +4,12 @@ use super::memory::host_memory;
 use crate::config::Config;
 use crate::frame::raw::FrameLimits;
 use crate::net::{Limits, QueueLimits};
+use crate::types::{Bucket, Key};
 
 /// Room in a frame for what is not value: dots, contexts, names.
 const OVERHEAD: usize = 1 << 20;
+/// Room in a frame that brings an object for all but that: lengths, and where the object belongs.
+const ADDRESS: usize = Key::MAX_LEN + Bucket::MAX_LEN + 1024;
 /// Lanes that a peer may have open: one for each of its shards, of which there are 256 at most, control's, and some that
 /// are just closing.
 const MAX_LANES: u32 = 320;
@@ -45,6 +48,11 @@ pub fn frame(config: &Config) -> FrameLimits {
     FrameLimits { max_header, max_frame: max_frame.max(wanted) }
 }
 
+/// The longest object that a frame brings to a peer.
+pub fn object(config: &Config) -> usize {
+    frame(config).max_frame - ADDRESS
+}
+
 /// The endpoint's limits.
 pub fn limits(config: &Config) -> Limits {
     let max_connections = usize::try_from(config.limits.max_connections).unwrap_or(usize::MAX);
@@ -65,4 +73,33 @@ pub fn control_queue(config: &Config) -> QueueLimits {
 /// Reads that may wait for the disk: no shard has more parked keys and pages than this over all.
 pub fn reads(config: &Config) -> usize {
     (config.net.max_inflight as usize).saturating_mul(4).clamp(1024, 1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::codec::encode_request;
+    use crate::message::{Address, PeerRequest, Reason, Replicate};
+    use crate::types::{NodeId, PartitionId, RingVersion, Round, WriteId};
+    use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
+
+    #[test]
+    fn the_longest_object_of_the_longest_key_fits_a_frame() {
+        let dot = Dot { actor: Actor(u64::MAX), counter: u64::MAX };
+        let body = Body::Value(vec![7; 100_000].into());
+        let sibling = Sibling { dot, write_id: WriteId(u128::MAX), node: NodeId(u64::MAX), wall_ms: u64::MAX, body };
+        let object = Object::update(None, &CausalContext::default(), sibling);
+        let to = Address {
+            ring: RingVersion(u64::MAX),
+            partition: PartitionId(u16::MAX),
+            bucket: Bucket::new(&"b".repeat(Bucket::MAX_LEN)).unwrap(),
+            key: Key::new(vec![255; Key::MAX_LEN]).unwrap(),
+        };
+        let object = std::sync::Arc::new(object);
+        let hint_for = Some(NodeId(u64::MAX));
+        let (len, round, reason) = (object.encoded_len(), Round(u64::MAX), Reason::Exchange);
+        let request = Replicate { to, reason, hint_for, sync: true, round, trace: true, object };
+        let frame = encode_request(u64::MAX, &PeerRequest::Replicate(request));
+        assert!(frame.encoded_len() <= len + ADDRESS, "{} of {len}", frame.encoded_len());
+    }
 }

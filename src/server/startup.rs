@@ -410,6 +410,7 @@ fn shard_config(config: &Config, secret: [u8; 32]) -> ShardConfig {
         max_siblings: replication.max_siblings,
         sloppy: replication.sloppy,
         max_value: usize::try_from(net.max_value.as_u64()).unwrap_or(usize::MAX),
+        max_object: sizes::object(config),
         r: replication.r,
         w: replication.w,
         sync_by_default: config.storage.sync == SyncMode::Always,

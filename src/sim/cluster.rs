@@ -75,6 +75,7 @@ fn config_of(plan: &ClusterPlan, index: usize) -> NodeConfig {
             max_siblings: plan.max_siblings,
             sloppy: plan.sloppy,
             max_value: MAX_VALUE,
+            max_object: 64 << 20,
             r: Level::Quorum,
             w: Level::Quorum,
             sync_by_default: plan.sync,

@@ -42,6 +42,7 @@ fn config() -> ShardConfig {
         max_siblings: 8,
         sloppy: true,
         max_value: 1024,
+        max_object: 64 << 20,
         r: Level::One,
         w: Level::One,
         sync_by_default: true,

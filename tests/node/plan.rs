@@ -35,6 +35,7 @@ impl Plan {
                 max_siblings: 50,
                 sloppy: true,
                 max_value: 4096,
+                max_object: 64 << 20,
                 r: Level::Quorum,
                 w: Level::Quorum,
                 sync_by_default: true,

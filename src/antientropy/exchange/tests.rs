@@ -49,7 +49,7 @@ fn view_of(partitions: u32, members: u64, ns: &[(&str, u8)]) -> Arc<RingView> {
 }
 
 fn settings(config: ExchangeConfig) -> ExchangeSettings {
-    ExchangeSettings { node: SELF, shard: 0, shards: 1, leaves: leaves(LEAVES), config }
+    ExchangeSettings { node: SELF, shard: 0, shards: 1, leaves: leaves(LEAVES), max_object: 64 << 20, config }
 }
 
 /// Nothing is due but by order, and nothing waits for bytes.

@@ -19,6 +19,8 @@ pub struct ShardConfig {
     pub max_siblings: u32,
     /// Bytes of a value.
     pub max_value: usize,
+    /// Bytes of the longest object that a frame holds: merges leave longer ones, which stay where they are.
+    pub max_object: usize,
     /// R where a request names none.
     pub r: Level,
     /// W where a request names none.

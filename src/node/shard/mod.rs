@@ -179,6 +179,7 @@ impl Shard {
             shard: config.shard,
             shards: config.shards,
             leaves,
+            max_object: config.max_object as u64,
             config: config.antientropy.clone(),
         };
         let scrubs =

@@ -147,9 +147,14 @@ impl Shard {
         result: Result<Outcome, OpFailure>,
         fx: &mut Effects,
     ) {
+        let longest = self.config.max_object;
         let Some(Entry { work: Work::Transfer(transfer), .. }) = self.entries.get_mut(&entry) else { return };
         let Some(key) = transfer.reading.remove(&slot.0) else { return };
         match result {
+            Ok(Outcome::Read { object: Some(object), .. }) if object.encoded_len() > longest => {
+                transfer.done.failed += 1;
+                fx.too_long.push(key);
+            }
             Ok(Outcome::Read { object: Some(object), round }) => {
                 transfer.ready.push_back((slot.0, Sent { key, object, round, since: now.time }));
             }

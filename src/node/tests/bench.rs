@@ -13,7 +13,7 @@ use crate::message::{
     Address, Fetch, Fetched, Found, Held, PeerAnswer, PeerRequest, Reaping, ReapingStep, Reason, Refusal, Replicate,
     Replicated, TreeKey,
 };
-use crate::node::{ClientRef, ColdRead, Core, Host, Output, PeerRef, ShardConfig, ShardCounters, ShardInput, Standing};
+use crate::node::{ClientRef, ColdRead, Core, Host, Output, ShardConfig, ShardCounters, ShardInput, Standing};
 use crate::quorum::{HedgeAfter, Level};
 use crate::ring::{Layout, Member, Partitions, PreferenceList, RingView, Weight, token_of};
 use crate::storage::merkle::{Forest, TreeId};
@@ -36,6 +36,8 @@ struct Tape {
     cold: Vec<bytes::Bytes>,
     /// Other reads, whose results the next drain is given.
     paged: Vec<ShardInput>,
+    /// Keys whose objects no frame holds.
+    too_long: Vec<bytes::Bytes>,
 }
 
 impl Host for Tape {
@@ -51,6 +53,9 @@ impl Host for Tape {
     }
     fn write_failed(&mut self, _error: &StorageError) {}
     fn hopeless(&mut self, _keys: &[bytes::Bytes]) {}
+    fn too_long(&mut self, keys: &[bytes::Bytes]) {
+        self.too_long.extend_from_slice(keys);
+    }
     fn read(&mut self, read: ColdRead) {
         match read {
             ColdRead::Record { key } => self.cold.push(key),
@@ -113,8 +118,8 @@ impl Bench {
         let mut config = config();
         change(&mut config);
         let engine = Arc::new(MemoryEngine::new(memory));
-        let tape =
-            Tape { engine: engine.clone(), now: Time::ZERO, left: Vec::new(), cold: Vec::new(), paged: Vec::new() };
+        let (left, cold, paged, too_long) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let tape = Tape { engine: engine.clone(), now: Time::ZERO, left, cold, paged, too_long };
         let core = Core::new(config, ME, engine.clone(), &Forest::default(), &Rounds::default(), 1);
         let mut bench = Bench {
             engine,
@@ -472,6 +477,7 @@ fn config() -> ShardConfig {
         max_siblings: 50,
         sloppy: true,
         max_value: 4096,
+        max_object: 64 << 20,
         r: Level::Quorum,
         w: Level::Quorum,
         sync_by_default: true,

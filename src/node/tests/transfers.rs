@@ -39,3 +39,16 @@ fn what_left_a_moment_ago_is_not_sent_again() {
     assert_eq!(bench.at(900), [first, third]);
     assert_eq!(bench.counters().resent, 3);
 }
+
+/// Merges put no bound to siblings: what no frame holds is left out, and what comes after it is sent.
+#[test]
+fn what_no_frame_holds_holds_up_no_other() {
+    let mut bench = Bench::with(true, |config| config.max_object = 100);
+    let keys = bench.keys(2);
+    bench.sends_under(&keys[0], &object(&"long".repeat(20), 1));
+    bench.sends_under(&keys[1], &object("short", 2));
+    assert_eq!(bench.wants("p1", &keys), ["write p1 [short]"]);
+    let wanted = bench.merged("p1", 1, Ok(false));
+    assert_eq!(wanted, ["answer: Exchange(Wanted(Ok(Wanted { sent: 1, failed: 1, bytes: 53 })))"]);
+    assert_eq!(bench.too_long(), &keys[..1]);
+}

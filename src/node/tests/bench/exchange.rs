@@ -65,6 +65,11 @@ impl Bench {
         self.peer_is(self.node(from), PeerRequest::Exchange(ExchangeRequest::Want(want)))
     }
 
+    /// Keys that were not sent since no frame holds their objects.
+    pub fn too_long(&self) -> &[Bytes] {
+        &self.tape.too_long
+    }
+
     /// A peer asks for all keys of the tree.
     pub fn asks_items(&mut self, from: &str) -> Vec<String> {
         let leaves = Leaves::new(64).unwrap();
