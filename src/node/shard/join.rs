@@ -103,7 +103,8 @@ impl Shard {
         let Some(Entry { work: Work::Rounds(asked), .. }) = self.entries.get_mut(&entry) else { return };
         let Some(told) = told.ok().filter(|_| asked.peer == from) else { return };
         let before = asked.request.partitions.len();
-        asked.request.partitions.retain(|partition| !told.iter().any(|(of, _)| of == partition));
+        let named: BTreeSet<PartitionId> = told.iter().map(|(of, _)| *of).collect();
+        asked.request.partitions.retain(|partition| !named.contains(partition));
         // Its shards are others: those that fall to another one are that one's to tell.
         let left = asked.request.partitions.len();
         let is_more = left > 0 && left < before;
