@@ -47,6 +47,8 @@ mod command;
 mod model;
 mod session;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use self::command::{Candidate, Inquired, ReaperCommand, Tombstones, Vouched};
 use self::session::{Phase, Session};
@@ -82,8 +84,6 @@ pub struct Reaper {
     due: BTreeSet<(Time, TreeId)>,
     /// By order, and not walked over since.
     ordered: BTreeSet<TreeId>,
-    /// The one that is walked over has been ordered meanwhile.
-    again: bool,
     session: Option<Session>,
     backoff: Backoff,
     /// What has ended the last round.
@@ -106,7 +106,6 @@ impl Reaper {
             trees: BTreeMap::new(),
             due: BTreeSet::new(),
             ordered: BTreeSet::new(),
-            again: false,
             session: None,
             backoff: Backoff::default(),
             obstacle: None,
@@ -163,9 +162,12 @@ impl Reaper {
     pub fn start(&mut self, now: Now, partition: Option<PartitionId>, out: &mut Vec<ReaperCommand>) {
         let wanted = |tree: TreeId| partition.is_none_or(|partition| tree.partition == partition);
         self.due.retain(|(_, tree)| !wanted(*tree));
-        let running = self.session.as_ref().map(|session| session.tree).filter(|tree| wanted(*tree));
-        // What it has walked over already may have become ready.
-        self.again |= running.is_some();
+        let running = self.session.as_mut().filter(|session| wanted(session.tree));
+        let running = running.map(|session| {
+            // What it has walked over already may have become ready.
+            session.again = true;
+            session.tree
+        });
         let trees: Vec<TreeId> = self.trees.keys().copied().filter(|tree| wanted(*tree)).collect();
         self.due.extend(trees.iter().filter(|tree| Some(**tree) != running).map(|tree| (now.time, *tree)));
         self.ordered.extend(trees);
@@ -239,6 +241,7 @@ impl Reaper {
             ruled_out: BTreeSet::new(),
             round: Round::default(),
             next: None,
+            again: false,
         });
         self.find(None, out);
     }
@@ -392,9 +395,9 @@ impl Reaper {
         match session.next.take() {
             Some(after) => self.find(Some(after), out),
             None => {
-                let tree = session.tree;
+                let (tree, again) = (session.tree, session.again);
                 self.session = None;
-                if !std::mem::take(&mut self.again) {
+                if !again {
                     self.ordered.remove(&tree);
                 }
                 self.wait(now, tree);

@@ -37,6 +37,8 @@ pub(super) struct Session {
     /// One above the highest that anybody has met.
     pub(super) round: Round,
     pub(super) next: Option<Bytes>,
+    /// Its tree has been ordered meanwhile.
+    pub(super) again: bool,
 }
 
 impl Session {
