@@ -30,7 +30,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::exchange::{
-    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_ITEMS, MAX_LEAVES, MAX_SUMS, MAX_TREES,
+    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_COMPARED, MAX_ITEMS, MAX_LEAVES, MAX_SUMS,
     MAX_WANTED, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
 };
 pub use self::hello::{Hello, HelloAnswer, HelloRefusal};

@@ -12,7 +12,7 @@ use crate::storage::merkle::{Leaves, SumsOf, TreeId};
 use crate::types::{Bucket, Key, PartitionId, RingVersion};
 
 /// Trees of one [`Compare`], and verdicts of its answer.
-pub const MAX_TREES: usize = 1024;
+pub const MAX_COMPARED: usize = 1024;
 /// Sums of one [`Summed`]: the leaves of the largest tree.
 pub const MAX_SUMS: usize = Leaves::MAX as usize;
 /// Keys of one [`Itemized`].
@@ -66,7 +66,7 @@ pub struct Compare {
     pub ring: RingVersion,
     /// How many leaves the sender's trees have.
     pub leaves: Leaves,
-    /// One to [`MAX_TREES`] trees, and the sums of all that the sender holds of them.
+    /// One to [`MAX_COMPARED`] trees, and the sums of all that the sender holds of them.
     pub trees: Vec<(TreeId, u128)>,
 }
 

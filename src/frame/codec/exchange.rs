@@ -18,7 +18,7 @@ use super::super::kind::Kind;
 use super::super::raw::RawFrame;
 use super::{DecodeError, frame, header, no_body, nothing_left, parse, split, unexpected};
 use crate::message::{
-    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_ITEMS, MAX_LEAVES, MAX_SUMS, MAX_TREES,
+    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_COMPARED, MAX_ITEMS, MAX_LEAVES, MAX_SUMS,
     MAX_WANTED, Refusal, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
 };
 use crate::storage::merkle::{Leaves, SumsOf, TreeId};
@@ -108,7 +108,7 @@ pub(super) fn decode_request(frame: RawFrame) -> Result<ExchangeRequest, DecodeE
     match Kind::of(frame.kind) {
         Some(Kind::Compare) => {
             let CompareHeader { ring, leaves } = parse(&frame)?;
-            let trees = count(&frame.body, TREE_LEN, MAX_TREES, "trees")?;
+            let trees = count(&frame.body, TREE_LEN, MAX_COMPARED, "trees")?;
             if trees == 0 {
                 return Err(DecodeError::Body { reason: "no tree to compare".into() });
             }
@@ -206,7 +206,7 @@ fn decode_compared(head: ComparedHeader, body: Bytes) -> Result<Compared, Decode
     if shards == 0 {
         return Err(DecodeError::Header { reason: "a node without shards".into() });
     }
-    count(&body, 1, MAX_TREES, "verdicts")?;
+    count(&body, 1, MAX_COMPARED, "verdicts")?;
     let verdicts = body.iter().map(|byte| verdict_of(*byte)).collect::<Result<_, _>>()?;
     Ok(Compared { shards, rebuilding, verdicts })
 }

@@ -3,7 +3,7 @@
 use dynkv::frame::codec::DecodeError;
 use dynkv::frame::kind::Kind;
 use dynkv::message::{
-    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_ITEMS, MAX_SUMS, MAX_TREES, MAX_WANTED,
+    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_COMPARED, MAX_ITEMS, MAX_SUMS, MAX_WANTED,
     Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
 };
 use dynkv::storage::merkle::{Leaves, SumsOf, TreeId};
@@ -143,13 +143,13 @@ fn check_end(end: Result<(), DecodeError>, refused: Option<&str>) {
 
 #[test]
 fn lists_have_bounds() {
-    check(&compare(MAX_TREES), None);
-    check(&compare(MAX_TREES + 1), Some("frame body: 1025 trees, at most 1024 are allowed"));
+    check(&compare(MAX_COMPARED), None);
+    check(&compare(MAX_COMPARED + 1), Some("frame body: 1025 trees, at most 1024 are allowed"));
     check(&compare(0), Some("frame body: no tree to compare"));
     check(&want(MAX_WANTED), None);
     check(&want(MAX_WANTED + 1), Some("frame body: more than 256 keys"));
-    check_answer(&compared(1, MAX_TREES), None);
-    check_answer(&compared(1, MAX_TREES + 1), Some("frame body: 1025 verdicts, at most 1024 are allowed"));
+    check_answer(&compared(1, MAX_COMPARED), None);
+    check_answer(&compared(1, MAX_COMPARED + 1), Some("frame body: 1025 verdicts, at most 1024 are allowed"));
     check_answer(&summed(MAX_SUMS), None);
     check_answer(&summed(MAX_SUMS + 1), Some("frame body: 65537 sums, at most 65536 are allowed"));
     check_answer(&itemized(MAX_ITEMS), None);
