@@ -102,8 +102,6 @@ pub enum ExchangeCommand {
         tree: TreeId,
         /// The peer.
         peer: NodeId,
-        /// By its own word the peer has lost its disk, and does not hold all that it ought to.
-        rebuilding: bool,
     },
 }
 

@@ -214,7 +214,7 @@ impl Exchange {
     /// A tree agrees with a peer's; it has been compared since that round.
     fn agree(&mut self, now: Time, id: PairId, round: u64, rebuilding: bool, out: &mut Vec<ExchangeCommand>) {
         self.counters.agreed += 1;
-        out.push(ExchangeCommand::Agreed { tree: id.0, peer: id.1, rebuilding });
+        out.push(ExchangeCommand::Agreed { tree: id.0, peer: id.1 });
         let is_ordered = self.round.as_ref().is_some_and(|last| last.trees.contains(&id.0));
         let is_late = is_ordered && round < self.round_number();
         let random = self.rng.random();

@@ -213,7 +213,7 @@ fn push(step: u64, keys: &[Bytes]) -> ExchangeCommand {
 }
 
 fn agreed(partition: u16, peer: NodeId) -> ExchangeCommand {
-    ExchangeCommand::Agreed { tree: tree(partition), peer, rebuilding: false }
+    ExchangeCommand::Agreed { tree: tree(partition), peer }
 }
 
 /// Keys of the only partition, in order.

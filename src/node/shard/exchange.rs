@@ -74,7 +74,7 @@ impl Shard {
                 self.inquire(now, step, peer, ExchangeRequest::Want(want), Vec::new(), fx);
             }
             ExchangeCommand::Push { step, peer, keys, .. } => self.transfer(now, peer, For::Own(step), keys, fx),
-            ExchangeCommand::Agreed { tree, peer, .. } => self.on_agreed(now, tree, peer, fx),
+            ExchangeCommand::Agreed { tree, peer } => self.on_agreed(now, tree, peer, fx),
         }
     }
 
