@@ -215,6 +215,12 @@ pub(super) enum Work {
     Rounds(Box<RoundsEntry>),
 }
 
+impl Work {
+    pub fn is_of_exchange(&self) -> bool {
+        matches!(self, Work::Ask(_) | Work::Transfer(_))
+    }
+}
+
 /// A request under way.
 #[derive(Debug)]
 pub(super) struct Entry {

@@ -91,8 +91,7 @@ impl Shard {
         let timeouts = if matches!(request, ExchangeRequest::Want(_)) { WANT_TIMEOUTS } else { 1 };
         let deadline = now.time + self.config.request_timeout * timeouts;
         let asked = AskEntry { step, peer, request, trees };
-        self.exchanging += 1;
-        let entry = self.enter(now, deadline, Work::Ask(Box::new(asked)));
+        let entry = self.enter_background(now, deadline, Work::Ask(Box::new(asked)));
         self.send_ask(entry, false, fx);
     }
 
@@ -118,13 +117,13 @@ impl Shard {
             self.counters.stray_answers += 1;
             return;
         }
-        let Some(Work::Ask(asked)) = self.end_exchanging(entry) else { return };
+        let Some(Work::Ask(asked)) = self.end_background(entry) else { return };
         self.tell_exchange(now, *asked, answer, fx);
     }
 
     /// Nobody has answered in time.
     pub(super) fn on_ask_deadline(&mut self, now: Now, entry: u64, fx: &mut Effects) {
-        let Some(Work::Ask(asked)) = self.end_exchanging(entry) else { return };
+        let Some(Work::Ask(asked)) = self.end_background(entry) else { return };
         let step = asked.step;
         let failure = ExchangeFailure::Unanswered;
         self.exchange(now, fx, |exchange, out| match asked.request {
@@ -133,13 +132,6 @@ impl Shard {
             ExchangeRequest::Items(_) => exchange.on_peer_items(now, step, Err(failure), out),
             ExchangeRequest::Want(_) => exchange.on_wanted(now, step, Err(failure), out),
         });
-    }
-
-    /// Ends work of the exchange's.
-    pub(super) fn end_exchanging(&mut self, entry: u64) -> Option<Work> {
-        let work = self.take_out(entry)?;
-        self.exchanging -= 1;
-        Some(work)
     }
 
     fn tell_exchange(&mut self, now: Now, asked: AskEntry, answer: ExchangeAnswer, fx: &mut Effects) {

@@ -86,9 +86,8 @@ impl Shard {
         }
         let partitions: Vec<PartitionId> = self.join.missing.iter().copied().collect();
         let deadline = now.time + self.config.attempt_timeout * ATTEMPTS;
-        self.exchanging += 1;
         let asked = RoundsEntry { peer: node, request: AskRounds { ring, partitions } };
-        let entry = self.enter(now, deadline, Work::Rounds(Box::new(asked)));
+        let entry = self.enter_background(now, deadline, Work::Rounds(Box::new(asked)));
         self.send_rounds(entry, fx);
     }
 
@@ -146,7 +145,7 @@ impl Shard {
 
     /// The time of a question is over.
     pub(super) fn on_rounds_deadline(&mut self, now: Now, entry: u64, fx: &mut Effects) {
-        let Some(Work::Rounds(asked)) = self.end_exchanging(entry) else { return };
+        let Some(Work::Rounds(asked)) = self.end_background(entry) else { return };
         self.join.asked.remove(&asked.peer);
         if self.reachable.contains(&asked.peer) {
             self.ask_rounds(now, asked.peer, fx);

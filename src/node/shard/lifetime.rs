@@ -27,6 +27,21 @@ impl Shard {
         self.enter_waking(deadline, now.time + self.config.attempt_timeout, work)
     }
 
+    /// Takes up work of the exchange, the reaper, or a new disk that asks for rounds.
+    pub(super) fn enter_background(&mut self, now: Now, deadline: Time, work: Work) -> u64 {
+        self.background += 1;
+        self.exchanging += usize::from(work.is_of_exchange());
+        self.enter(now, deadline, work)
+    }
+
+    /// Ends such work.
+    pub(super) fn end_background(&mut self, entry: u64) -> Option<Work> {
+        let work = self.take_out(entry)?;
+        self.background -= 1;
+        self.exchanging -= usize::from(work.is_of_exchange());
+        Some(work)
+    }
+
     fn enter_waking(&mut self, deadline: Time, wake: Time, work: Work) -> u64 {
         self.next_entry += 1;
         let entry = self.next_entry;

@@ -129,7 +129,9 @@ pub struct Shard {
     own_hints: hints::OwnHints,
     /// Compares what this node holds with its other primaries.
     exchange: Exchange,
-    /// Entries of its, which no client waits for.
+    /// Entries that no client waits for, but for those of the handoff: of the exchange, the reaper and the rounds of a new disk.
+    background: usize,
+    /// Of these, the exchange's.
     exchanging: usize,
     /// Objects of a transfer that are under way at a time.
     transfer_window: usize,
@@ -188,6 +190,7 @@ impl Shard {
         let reaps = ReaperSettings { node, shard: config.shard, shards: config.shards, interval };
         Shard {
             exchange: Exchange::new(compares, rng.random()),
+            background: 0,
             exchanging: 0,
             transfer_window: transfer::MAX_UNDER_WAY.min(with_peer / 4).max(1),
             transfer_bytes: 0,
@@ -250,7 +253,7 @@ impl Shard {
             withheld: self.peers.withheld(),
             breakers_open: self.peers.open() as u64,
             breaker_openings: self.peers.openings(),
-            lingering: self.entries.len().saturating_sub(self.waiting + self.handing_off + self.exchanging) as u64,
+            lingering: self.entries.len().saturating_sub(self.waiting + self.handing_off + self.background) as u64,
             hints_under_way: self.handing_off as u64,
             exchanges_under_way: self.exchanging as u64,
             ..self.reaper_counters(self.scrub_counters(self.exchange_counters(self.hint_counters())))

@@ -68,9 +68,8 @@ impl Shard {
             return self.on_reaping(now, Asker::Own(for_step), &request, fx);
         }
         let deadline = now.time + self.config.request_timeout;
-        self.exchanging += 1;
         let asked = MemberEntry { step: for_step, member, request };
-        let entry = self.enter(now, deadline, Work::Member(Box::new(asked)));
+        let entry = self.enter_background(now, deadline, Work::Member(Box::new(asked)));
         self.send_to_member(entry, false, fx);
     }
 
@@ -100,13 +99,13 @@ impl Shard {
             self.counters.stray_answers += 1;
             return;
         }
-        let Some(Work::Member(asked)) = self.end_exchanging(entry) else { return };
+        let Some(Work::Member(asked)) = self.end_background(entry) else { return };
         self.tell_reaper(now, asked.step, from, asked.request.step, said.ok(), fx);
     }
 
     /// Nobody has answered in time.
     pub(super) fn on_member_deadline(&mut self, now: Now, entry: u64, fx: &mut Effects) {
-        let Some(Work::Member(asked)) = self.end_exchanging(entry) else { return };
+        let Some(Work::Member(asked)) = self.end_background(entry) else { return };
         self.tell_reaper(now, asked.step, asked.member, asked.request.step, None, fx);
     }
 

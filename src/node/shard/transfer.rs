@@ -91,9 +91,8 @@ impl Shard {
             done: Transferred::default(),
             failure: None,
         };
-        self.exchanging += 1;
         let deadline = now.time + self.config.request_timeout;
-        let entry = self.enter(now, deadline, Work::Transfer(Box::new(work)));
+        let entry = self.enter_background(now, deadline, Work::Transfer(Box::new(work)));
         self.go_on(now, entry, fx);
     }
 
@@ -241,7 +240,7 @@ impl Shard {
     }
 
     fn end_transfer(&mut self, now: Now, entry: u64, fx: &mut Effects) {
-        let Some(Work::Transfer(transfer)) = self.end_exchanging(entry) else { return };
+        let Some(Work::Transfer(transfer)) = self.end_background(entry) else { return };
         self.transfer_bytes -= transfer.bytes();
         let TransferEntry { purpose, done, failure, .. } = *transfer;
         match purpose {
