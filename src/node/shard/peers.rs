@@ -99,6 +99,12 @@ impl Peers {
         })
     }
 
+    /// Whether a request that is sent once or never would be let go now.
+    pub(super) fn would_send(&mut self, node: NodeId, now: Time, rng: &mut StdRng) -> bool {
+        self.judge(node, now, rng);
+        self.may_send(node, now)
+    }
+
     /// A request is about to go to this node; false if it may not. One that the peer has already and is sent again takes
     /// no more room.
     pub(super) fn on_sent(&mut self, node: NodeId, id: u64, now: Time, rng: &mut StdRng) -> bool {

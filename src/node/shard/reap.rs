@@ -16,6 +16,10 @@ impl Shard {
     pub(super) fn reap(&mut self, now: Now, fx: &mut Effects, act: impl FnOnce(&mut Reaper, &mut Vec<ReaperCommand>)) {
         let mut commands = Vec::new();
         act(&mut self.reaper, &mut commands);
+        if let Some((step, member)) = self.withheld_fence(now, &commands) {
+            commands.retain(|command| !matches!(command, ReaperCommand::Fence { .. }));
+            self.reaper.on_vouched(now, step, member, None, &mut commands);
+        }
         for command in commands {
             match command {
                 ReaperCommand::Find { step, tree: TreeId { partition, n }, after, limit } => {
@@ -33,6 +37,18 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// A member that would not be sent its fence now. A fence is sent once: the round would come to nothing, for all whom it had
+    /// reached, and be waited for.
+    fn withheld_fence(&mut self, now: Now, commands: &[ReaperCommand]) -> Option<(Step, NodeId)> {
+        let Shard { peers, rng, node, .. } = self;
+        commands.iter().find_map(|command| match command {
+            ReaperCommand::Fence { step, member, .. } if member != node => {
+                (!peers.would_send(*member, now.time, rng)).then_some((*step, *member))
+            }
+            _ => None,
+        })
     }
 
     /// Own tombstones have been found.

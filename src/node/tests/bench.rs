@@ -3,6 +3,8 @@
 mod exchange;
 mod said;
 
+pub use self::exchange::deleted;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

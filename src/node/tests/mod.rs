@@ -6,6 +6,7 @@ mod fences;
 mod forwarding;
 mod puts;
 mod reads;
+mod reaping;
 mod repairs;
 mod runs;
 mod slowness;

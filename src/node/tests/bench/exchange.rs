@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Bench;
+use super::{Ask, Bench};
 use crate::message::{
     Address, ExchangeRequest, Items, PeerAnswer, PeerRequest, Reason, Refusal, Replicate, Replicated, TreeKey, Want,
 };
@@ -12,8 +12,8 @@ use crate::node::{PeerRef, ShardInput};
 use crate::ring::{Partitions, token_of};
 use crate::storage::merkle::{Leaves, TreeId};
 use crate::storage::object_key;
-use crate::types::{Generation, Key, NodeId, NodeRun, Round};
-use crate::version::Object;
+use crate::types::{Generation, Key, NodeId, NodeRun, RingVersion, Round, WriteId};
+use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
 
 impl Bench {
     /// A peer asks.
@@ -70,6 +70,20 @@ impl Bench {
         &self.tape.too_long
     }
 
+    /// The ring that all follow.
+    pub fn ring(&self) -> RingVersion {
+        self.to.ring
+    }
+
+    /// What a client is told at once; what peers were asked before may still be answered.
+    pub fn ask_beside(&mut self, request: impl Ask) -> Vec<String> {
+        let asked = self.asked.clone();
+        let mut left = self.ask(request);
+        self.asked = asked;
+        left.retain(|said| !said.starts_with("write "));
+        left
+    }
+
     /// A peer asks for all keys of the tree.
     pub fn asks_items(&mut self, from: &str) -> Vec<String> {
         let leaves = Leaves::new(64).unwrap();
@@ -86,4 +100,11 @@ impl Bench {
         let from = NodeRun { node, generation: Generation(1) };
         self.input(ShardInput::Answer { from, id: id & !0xff | u64::from(slot), answer })
     }
+}
+
+/// A blind delete by `actor`.
+pub fn deleted(actor: u64) -> Arc<Object> {
+    let (dot, write_id) = (Dot { actor: Actor(actor), counter: 1 }, WriteId(actor.into()));
+    let sibling = Sibling { dot, write_id, node: NodeId(2), wall_ms: 0, body: Body::Tombstone };
+    Arc::new(Object::update(None, &CausalContext::default(), sibling))
 }
