@@ -66,6 +66,8 @@ fn a_new_disk_takes_nothing_in_before_it_has_a_round() {
     let mut bench = Bench::new();
     let asked = bench.stand(true);
     assert_eq!(asked.iter().filter(|said| said.starts_with("rounds ")).count(), 4, "all others: {asked:?}");
+    let counters = bench.counters();
+    assert_eq!((counters.exchanges_under_way, counters.lingering), (0, 0), "it is no exchange");
     let refused = ["answer: it does not serve"];
     assert_eq!(bench.sends(&object("v", 7), 9), refused);
     bench.answer("p1", told(&bench, None));
