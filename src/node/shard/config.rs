@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use crate::antientropy::ExchangeSettings;
 use crate::antientropy::config::{ExchangeConfig, HintsConfig};
 use crate::quorum::{HedgeAfter, Level};
 use crate::storage::merkle::Leaves;
+use crate::types::NodeId;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -49,5 +51,17 @@ impl ShardConfig {
     /// Of each Merkle tree.
     pub fn leaves(&self) -> Leaves {
         self.antientropy.tree_leaves().unwrap_or_default()
+    }
+
+    /// What the exchange is told.
+    pub(super) fn exchange(&self, node: NodeId) -> ExchangeSettings {
+        ExchangeSettings {
+            node,
+            shard: self.shard,
+            shards: self.shards,
+            leaves: self.leaves(),
+            max_object: self.max_object as u64,
+            config: self.antientropy.clone(),
+        }
     }
 }

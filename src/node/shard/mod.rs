@@ -63,9 +63,7 @@ pub use self::rebuild::Rebuilt;
 pub use self::trace::Step;
 use self::trace::Tracer;
 use super::effects::{Effects, Feedback, Output, PeerRef, Purpose, ShardInput, Standing, TombstonePurpose};
-use crate::antientropy::{
-    Exchange, ExchangeSettings, Handoff, MAX_WINDOW, Reaper, ReaperSettings, Scrub, ScrubSettings, Settings,
-};
+use crate::antientropy::{Exchange, Handoff, MAX_WINDOW, Reaper, ReaperSettings, Scrub, ScrubSettings, Settings};
 use crate::api::TombstoneOrder;
 use crate::message::{PeerAnswer, PeerRequest, Refusal};
 use crate::quorum::ReplyTimes;
@@ -176,14 +174,7 @@ impl Shard {
             config: config.hints.clone(),
         };
         let leaves = config.leaves();
-        let compares = ExchangeSettings {
-            node,
-            shard: config.shard,
-            shards: config.shards,
-            leaves,
-            max_object: config.max_object as u64,
-            config: config.antientropy.clone(),
-        };
+        let compares = config.exchange(node);
         let scrubs =
             ScrubSettings { shard: config.shard, shards: config.shards, leaves, config: config.antientropy.clone() };
         let interval = config.antientropy.reap_interval;
