@@ -226,7 +226,7 @@ impl Shard {
                 fx.tasks.push(Task { purpose, key, op: Op::Adopt { round } });
             }
             // What the receiver holds of this one key cannot be read.
-            Err(Refusal::Storage) => transfer.done.failed += 1,
+            Err(Refusal::Storage | Refusal::Newer) => transfer.done.failed += 1,
             Err(refusal) => transfer.failure = Some(refusal),
         }
         self.go_on(now, entry, fx);

@@ -52,3 +52,13 @@ fn what_no_frame_holds_holds_up_no_other() {
     assert_eq!(wanted, ["answer: Exchange(Wanted(Ok(Wanted { sent: 1, failed: 1, bytes: 53 })))"]);
     assert_eq!(bench.too_long(), &keys[..1]);
 }
+
+#[test]
+fn what_the_receiver_cannot_read_of_one_key_holds_up_no_other() {
+    for refusal in [Refusal::Storage, Refusal::Newer] {
+        let (mut bench, _) = asked_for(2, 1);
+        assert_eq!(bench.merged("p1", 0, Err(refusal)), ["write p1 [2]"]);
+        let wanted = bench.merged("p1", 1, Ok(false));
+        assert_eq!(wanted, ["answer: Exchange(Wanted(Ok(Wanted { sent: 1, failed: 1, bytes: 49 })))"]);
+    }
+}
