@@ -149,6 +149,7 @@ impl<D: Disk> World<D> {
             self.die(index);
             return;
         }
+        self.rounds_raised.extend(self.nodes[index].process().lanes[shard].core.rounds().raised());
         reads.into_iter().for_each(|read| self.read(index, shard, read));
         if write_failed {
             self.input_all(index, &ShardInput::ReadOnly(Some("a write to its disk has failed".into())));

@@ -12,7 +12,7 @@ use super::disk::Disk;
 use super::oracle::{self, Event, Findings, Verdict};
 use super::report::{HarnessBug, Options, Outcome, Report, Violation};
 use super::schedule::{Fault, Schedule, Shape};
-use super::workload::{Lent, Workload, key_id, shown_by};
+use super::workload::{Lent, Workload, bucket_of, key_id, key_of, shown_by};
 use super::world::{BEGINNING, World};
 use crate::storage::parse_object_key;
 use crate::types::Time;
@@ -42,6 +42,10 @@ pub(super) struct Run<'a, D: Disk> {
     began: Time,
     /// What stand-ins were told to keep and is followed by now.
     lent: usize,
+    /// Keys of which the oracle knows that they fall into a reaping round that was raised.
+    in_rounds: BTreeSet<usize>,
+    /// How many keys and partitions of raised rounds there were when it was last told.
+    rounds_told: (usize, usize),
     /// What the last look has found.
     last_look: Option<Violation>,
     /// Faults that have found something to event.
@@ -55,7 +59,18 @@ impl<'a, D: Disk> Run<'a, D> {
         world.past_the_network = (options.harness_bug == Some(HarnessBug::PastTheNetwork)).then_some(0);
         world.withhold = schedule.cluster.buggify.withhold;
         let began = world.now;
-        Run { schedule, options, world, workload, began, lent: 0, last_look: None, active: BTreeSet::new() }
+        Run {
+            schedule,
+            options,
+            world,
+            workload,
+            began,
+            lent: 0,
+            in_rounds: BTreeSet::new(),
+            rounds_told: (0, 0),
+            last_look: None,
+            active: BTreeSet::new(),
+        }
     }
 
     /// Runs it to its end.
@@ -198,11 +213,26 @@ impl<'a, D: Disk> Run<'a, D> {
             let tombstones = object.siblings().iter().map(shown_by).collect();
             self.workload.note(at, Event::Reaped { key: key_id(key), tombstones });
         }
+        self.tell_rounds();
         self.workload.listen(&mut self.world);
         for Lent { key, dot, by, since } in &self.workload.lent[self.lent..] {
             self.world.lend(&self.workload.keys()[*key], *dot, *by, *since);
         }
         self.lent = self.workload.lent.len();
+    }
+
+    /// Which keys fall into rounds that were raised, those too that clients have begun to use since.
+    fn tell_rounds(&mut self) {
+        let now = (self.workload.keys().len(), self.world.rounds_raised.len());
+        let Some(view) = self.world.any_view().filter(|_| self.rounds_told != now) else { return };
+        self.rounds_told = now;
+        for key in 0..self.workload.keys().len() {
+            let name = &self.workload.keys()[key];
+            let (partition, _) = view.partition_of(&bucket_of(name), &key_of(name));
+            if self.world.rounds_raised.contains(&partition) && self.in_rounds.insert(key) {
+                self.workload.note(self.world.now, Event::RoundRaised { key: key_id(key) });
+            }
+        }
     }
 
     fn inject(&mut self, index: usize) {

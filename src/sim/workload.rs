@@ -385,7 +385,7 @@ impl Workload {
     }
 }
 
-fn key_of(name: &str) -> Key {
+pub(super) fn key_of(name: &str) -> Key {
     Key::new(name.to_owned()).expect("the simulation's keys are short")
 }
 

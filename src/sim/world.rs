@@ -15,7 +15,7 @@
 //!
 //! Network, disk and clock differ from production, and nothing else. The same seed and calls give the same run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ use crate::api::{Request, Response};
 use crate::frame::codec;
 use crate::node::{ClientRef, LinkId, Output, Rebuilt, ShardCounters, ShardInput};
 use crate::ring::RingView;
-use crate::types::{Key, NodeId, Now, Time};
+use crate::types::{Key, NodeId, Now, PartitionId, Time};
 use crate::version::Object;
 
 /// What is to happen at some moment.
@@ -160,6 +160,8 @@ pub struct World<D: Disk = MemoryDisk> {
     pub(super) fresh_losses: Vec<Loss>,
     /// Records that were reaped since the workload was told: the keys' places, and the tombstones.
     pub(super) fresh_reaps: Vec<(Time, Bytes, Arc<Object>)>,
+    /// Partitions of which some store that runs, or ran, has met a reaping round.
+    pub(super) rounds_raised: BTreeSet<PartitionId>,
     /// What was met.
     pub coverage: Coverage,
     /// How likely a replicate to the last slot is left out.
@@ -204,6 +206,7 @@ impl<D: Disk> World<D> {
             losses: Vec::new(),
             fresh_losses: Vec::new(),
             fresh_reaps: Vec::new(),
+            rounds_raised: BTreeSet::new(),
             coverage: Coverage::default(),
             withhold: 0.0,
             clients: Clients::default(),

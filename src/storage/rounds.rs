@@ -66,6 +66,11 @@ impl Rounds {
         self.known.keys().copied()
     }
 
+    /// The partitions of which one was raised: above zero.
+    pub fn raised(&self) -> impl Iterator<Item = PartitionId> {
+        self.known.iter().filter(|(_, round)| **round > Round::default()).map(|(partition, _)| *partition)
+    }
+
     /// Raises a partition's round with this batch; false if it is there already.
     pub(super) fn raise(&mut self, partition: PartitionId, to: Round, batch: &mut Batch) -> bool {
         self.of(partition) < to && self.adopt(partition, to, batch)

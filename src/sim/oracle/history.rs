@@ -159,6 +159,12 @@ pub enum Event {
         /// The tombstones.
         tombstones: Vec<Shown>,
     },
+    /// From now on nodes may tell of a key that there is nothing, whoever has seen something: a reaping round was raised that it falls
+    /// into, whether or not its own tombstones were reaped. Before that nothing can have been reaped.
+    RoundRaised {
+        /// The key.
+        key: KeyId,
+    },
     /// A fault became active; several may be at once.
     FaultBegan,
     /// One of the active faults ended.

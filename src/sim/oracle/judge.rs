@@ -102,6 +102,7 @@ impl<'h> Judge<'h> {
                 assert!(before.is_none(), "key {} ends twice", key.0);
             }
             Event::Reaped { key, tombstones } => self.on_reaped(index, *key, tombstones)?,
+            Event::RoundRaised { key } => self.ledger.key_mut(*key).round_raised = true,
             Event::Settled { op, replicas } => self.ledger.on_settled(self.now, *op, *replicas),
             Event::Wiped { node } => self.losses.on_wiped(*node, self.now),
             Event::PowerLost { node } => self.losses.on_power_lost(*node, self.now),
@@ -341,10 +342,10 @@ impl<'h> Judge<'h> {
         };
         let (Some(demand), seen) = (demand, self.accounted(sight.key, &answer.seen)) else { return Ok(()) };
         // That there is nothing may be said once a round of the partition was raised, whichever key it was for: what was lost is not told
-        // apart from what was reaped.
-        let is_nothing = sight.siblings.is_empty();
+        // apart from what was reaped. Before any round it is owed, or the read is stale.
+        let may_be_reaped = sight.siblings.is_empty() && record.round_raised;
         let may_miss =
-            |write: &WriteId| is_nothing && self.ledger.write(*write).is_some_and(|write| self.may_be_lost(write));
+            |write: &WriteId| may_be_reaped && self.ledger.write(*write).is_some_and(|write| self.may_be_lost(write));
         match writes(demand).difference(&seen).find(|write| !may_miss(write)) {
             None => Ok(()),
             Some(&missed) => Err(Breach {

@@ -95,6 +95,8 @@ pub(super) struct Record<'h> {
     pub(super) end: Option<(Sight<'h>, Answer)>,
     /// What has been reaped: tombstones, and with them what they had replaced.
     pub(super) reaped: Vec<Reaped>,
+    /// Whether a reaping round was raised that it falls into.
+    pub(super) round_raised: bool,
     /// Its acknowledged writes, by their places in the ledger.
     acked: Vec<usize>,
 }
@@ -141,6 +143,7 @@ impl<'h> Ledger<'h> {
             effects: Effects::default(),
             end: None,
             reaped: Vec::new(),
+            round_raised: false,
             acked: Vec::new(),
         };
         let keys = history.keys.iter().map(record).collect();
