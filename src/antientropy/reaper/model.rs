@@ -98,7 +98,7 @@ struct World {
     dead: Vec<CausalContext>,
 }
 
-fn view() -> Arc<RingView> {
+pub(super) fn view() -> Arc<RingView> {
     let member = |id: u64| Named {
         id: NodeId(id),
         name: format!("n{id}"),
