@@ -239,7 +239,9 @@ fn only_what_all_were_asked_about_is_reaped() {
     run(&mut store, 2, merge(&value(7), 0));
     let hints = vec![NewHint::counted(NodeId(5), 1)];
     run(&mut store, 3, Op::Merge { object: dead.clone(), round: Round(0), hints });
-    for (nth, reaped) in [(0, true), (1, false), (2, false), (3, false), (4, false)] {
+    // A delete too, of something else: nobody was asked about that.
+    run(&mut store, 5, merge(&tombstone(&value(7)), 0));
+    for (nth, reaped) in [(0, true), (1, false), (2, false), (3, false), (4, false), (5, false)] {
         let before = run(&mut store, nth, Op::Read);
         assert_eq!(run(&mut store, nth, reap()), Outcome::Reaped(reaped.then(|| dead.clone())), "{nth}");
         let (Outcome::Read { object: before, .. }, Outcome::Read { object, round }) =
