@@ -213,6 +213,21 @@ fn records_go_as_checkpoints_take_their_place() {
     node.check().unwrap();
 }
 
+/// Of one tree, which is written again right behind each of its checkpoints.
+#[test]
+fn a_start_replays_whatever_the_checkpoint_lacks() {
+    let mut node = Node::start(Arc::new(MemoryEngine::new(MemoryConfig::default())), 1, leaves(32));
+    let mut records = Vec::new();
+    for serial in 0..100 {
+        node.run(0, Op::Merge { round: Round::default(), object: object(serial), hints: Vec::new() });
+        node.commit();
+        records.push(node.records());
+        Node::start(Arc::new(node.engine.backup(serial)), 1, node.leaves).check().unwrap();
+    }
+    let checkpoints = records.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    assert!(checkpoints > 2, "{records:?}");
+}
+
 #[test]
 fn what_changes_no_object_changes_no_tree() {
     let mut node = full();
