@@ -72,7 +72,7 @@ pub struct Bench {
     core: Core<MemoryEngine>,
     tape: Tape,
     list: PreferenceList,
-    to: Address,
+    pub to: Address,
     /// Another key; of this one, the node is the first primary in any case.
     other: Key,
     /// What each peer was asked last.

@@ -2,8 +2,8 @@
 
 use super::Bench;
 use super::bench::object;
-use crate::message::{PeerAnswer, ReapingStep};
-use crate::storage::Fault;
+use crate::message::{AskRounds, PeerAnswer, PeerRequest, ReapingStep};
+use crate::storage::{Fault, Rounds};
 use crate::types::Round;
 
 const FENCE: ReapingStep = ReapingStep::Fence(Round(1));
@@ -89,4 +89,33 @@ fn a_new_disk_begins_at_zero_once_nobody_has_a_round() {
     }
     bench.answer("s1", told(&bench, None));
     assert_eq!(bench.sends(&object("v", 7), 0), ["answer: written"]);
+    let known = Rounds::load(&*bench.engine).unwrap();
+    assert!(known.partitions().any(|partition| partition == bench.partition()), "a restart asks nobody any more");
+}
+
+/// Two new disks that meet have nothing to tell each other.
+#[test]
+fn a_new_disk_tells_no_round_before_it_has_one() {
+    let mut bench = Bench::new();
+    bench.stand(true);
+    let ask = |bench: &mut Bench| {
+        let (ring, partitions) = (bench.to.ring, vec![bench.partition()]);
+        bench.peer(PeerRequest::Rounds(AskRounds { ring, partitions }))
+    };
+    check(&ask(&mut bench), "None");
+    bench.answer("p2", told(&bench, Some(3)));
+    check(&ask(&mut bench), "Some(Round(3))");
+}
+
+/// A round is not all that a new disk lacks.
+#[test]
+fn a_new_disk_that_has_a_round_vouches_for_nothing_before_it_is_filled() {
+    let mut bench = Bench::new();
+    bench.stand(true);
+    bench.answer("p2", told(&bench, Some(0)));
+    check(&bench.sends(&object("v", 7), 0), "written");
+    check(&bench.reaping(FENCE, &object("v", 7)), "NotReady");
+    check(&bench.reaping(ReapingStep::Inquire, &object("v", 7)), "may_lack: true");
+    bench.stand(false);
+    check(&bench.reaping(FENCE, &object("v", 7)), "yes: [");
 }

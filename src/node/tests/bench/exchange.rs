@@ -17,7 +17,7 @@ use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
 
 impl Bench {
     /// A peer asks.
-    pub(super) fn peer(&mut self, request: PeerRequest) -> Vec<String> {
+    pub fn peer(&mut self, request: PeerRequest) -> Vec<String> {
         self.peer_is(NodeId(2), request)
     }
 
