@@ -1,11 +1,16 @@
-//! What peers that compare their trees with this node's, or reap, are told.
+//! What is compared, scrubbed and reaped: what peers are told, and when nothing of it is begun.
+
+use std::sync::Arc;
 
 use super::Bench;
 use super::bench::object;
+use crate::api::RepairOrder;
 use crate::message::{AskRounds, Compare, ExchangeRequest, Items, PeerRequest, Reaping, ReapingStep, Sums, Want};
+use crate::node::ShardInput;
 use crate::storage::merkle::{Leaves, SumsOf};
 use crate::storage::{Batch, Engine, Family};
-use crate::types::{RingVersion, Round};
+use crate::types::{NodeId, RingVersion, Round, WriteId};
+use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
 
 /// All leaves of the key's tree, so many keys of them a page.
 fn items(bench: &Bench, ring: RingVersion, limit: u32) -> PeerRequest {
@@ -75,4 +80,52 @@ fn what_a_peer_is_told_to_be_rotten_is_wiped_and_what_is_newer_is_not() {
     assert!(told.len() == 1 && told[0].contains("rotten: 2, next: None"), "{told:?}");
     assert_eq!((bench.counters().records_wiped, bench.records()), (1, 2));
     assert_eq!(bench.engine.peek(Family::Objects, &keys[1]).unwrap(), newer);
+}
+
+/// A node that holds a delete, of whose tree it is the first primary.
+fn deleted() -> Bench {
+    let dot = Dot { actor: Actor(7), counter: 1 };
+    let sibling = Sibling { dot, write_id: WriteId(7), node: NodeId(2), wall_ms: 0, body: Body::Tombstone };
+    let mut bench = Bench::new();
+    bench.holds(&Arc::new(Object::update(None, &CausalContext::default(), sibling)));
+    bench
+}
+
+/// Orders to compare, to scrub and to reap everything; what leaves.
+fn order_all(bench: &mut Bench) -> Vec<String> {
+    let all = [
+        RepairOrder::Start { partition: None },
+        RepairOrder::Scrub { partition: Some(bench.partition()) },
+        RepairOrder::Reap { partition: None },
+    ];
+    all.into_iter().flat_map(|order| bench.input(ShardInput::Repair(order))).collect()
+}
+
+/// Whether by now anything was compared, scrubbed and reaped.
+fn begun(bench: &Bench, left: &[String]) -> [bool; 3] {
+    let asks = |word: &str| left.iter().any(|said| said.starts_with(word));
+    [asks("exchange"), bench.counters().scrubbed_records > 0, asks("reaping")]
+}
+
+#[test]
+fn nothing_is_begun_while_it_is_paused_by_order() {
+    let mut bench = deleted();
+    assert_eq!(bench.input(ShardInput::Repair(RepairOrder::Pause)), [""; 0]);
+    let left = [order_all(&mut bench), bench.at(10_000)].concat();
+    assert_eq!(begun(&bench, &left), [false; 3], "{left:?}");
+    let left = [bench.input(ShardInput::Repair(RepairOrder::Resume)), bench.at(20_000)].concat();
+    assert_eq!(begun(&bench, &left), [true; 3], "{left:?}");
+}
+
+#[test]
+fn nothing_is_begun_while_clients_wait_for_their_turn() {
+    let mut bench = deleted();
+    let get = bench.get(1);
+    let late = bench.client(get);
+    bench.pass(20);
+    bench.input(late);
+    let left = [order_all(&mut bench), bench.at(400)].concat();
+    assert_eq!(begun(&bench, &left), [false; 3], "{left:?}");
+    let left = bench.at(10_000);
+    assert_eq!(begun(&bench, &left), [true; 3], "{left:?}");
 }
