@@ -202,8 +202,11 @@ impl<D: Disk> World<D> {
         self.clients.open.get_mut(&attempt).expect("it has just been found").arrived = true;
         self.trace.event(self.now, Happening::Request, node, &bytes);
         let request = codec::decode_client_request(from_bytes(bytes)).expect("the client encoded it");
-        let shard = self.shard_of(node, &request);
         let from = ClientRef { lane: SESSION, id: attempt };
+        let Some(shard) = self.shard_of(node, &request) else {
+            self.respond_not_ready(node, from);
+            return;
+        };
         let arrived = self.clock(node).time;
         self.input(node, shard, ShardInput::Client { from, arrived, request });
     }

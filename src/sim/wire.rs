@@ -10,11 +10,12 @@ use super::disk::Disk;
 use super::network::{Lane, Link, from_bytes, to_bytes};
 use super::trace::{Happening, Topic, names_of, node_name, node_of};
 use super::world::{DIRECT, Event, World};
+use crate::api::{ApiError, Response};
 use crate::frame::codec;
 use crate::frame::kind::Kind;
 use crate::frame::raw::RawFrame;
 use crate::message::{Found, PeerAnswer, PeerRequest, Reason, Refusal};
-use crate::node::{ControlInput, LinkId, Output, PeerRef, ShardInput, request_slot};
+use crate::node::{ClientRef, ControlInput, LinkId, Output, PeerRef, ShardInput, request_slot};
 use crate::ring::Slot;
 use crate::storage::Record;
 use crate::types::{NodeId, NodeRun, Time};
@@ -36,18 +37,26 @@ impl<D: Disk> World<D> {
                 self.witness.promises.forget(&to);
                 self.transmit(link, true, Lane::Shard(lane), &codec::encode_answer(to.id, &answer));
             }
-            Output::Respond { to, response } => {
-                let tick = self.clock(node).time.as_micros();
-                let bytes = to_bytes(&codec::encode_response(to.id, tick, &response));
-                if to.lane == DIRECT {
-                    let response = codec::decode_response(from_bytes(bytes)).expect("what was encoded is decoded").1;
-                    let asked = self.answers.get_mut(&to.id).expect("only what was asked is answered");
-                    asked.answers.push((self.now, response));
-                } else {
-                    self.respond(node, to.id, &response, bytes);
-                }
-            }
+            Output::Respond { to, response } => self.carry_response(node, to, &response),
         }
+    }
+
+    fn carry_response(&mut self, node: usize, to: ClientRef, response: &Response) {
+        let tick = self.clock(node).time.as_micros();
+        let bytes = to_bytes(&codec::encode_response(to.id, tick, response));
+        if to.lane == DIRECT {
+            let response = codec::decode_response(from_bytes(bytes)).expect("what was encoded is decoded").1;
+            let asked = self.answers.get_mut(&to.id).expect("only what was asked is answered");
+            asked.answers.push((self.now, response));
+        } else {
+            self.respond(node, to.id, response, bytes);
+        }
+    }
+
+    /// As the daemon's listeners do while no ring is known.
+    pub(super) fn respond_not_ready(&mut self, node: usize, to: ClientRef) {
+        let reason = "it does not know the ring yet".to_owned();
+        self.carry_response(node, to, &Response::error(ApiError::NotReady { reason }));
     }
 
     fn carry_request(&mut self, node: usize, shard: usize, to: NodeId, id: u64, request: &PeerRequest) {

@@ -352,10 +352,11 @@ impl<D: Disk> World<D> {
         self.nodes[node].process().cores().all(|core| core.rebuilt().is_some_and(Rebuilt::is_whole))
     }
 
-    /// The shard of a running node that a request is for.
-    pub(super) fn shard_of(&self, node: usize, request: &Request) -> usize {
+    /// The shard of a running node that a request is for. `None`: the node does not know yet which keys are whose, and its listeners say
+    /// so themselves.
+    pub(super) fn shard_of(&self, node: usize, request: &Request) -> Option<usize> {
         let process = self.nodes[node].process();
-        let Some(view) = process.control.view() else { return 0 };
+        let view = process.control.view()?;
         let partition = match request {
             Request::Get(get) => view.partition_of(&get.bucket, &get.key).0,
             Request::Put(put) => view.partition_of(&put.header.bucket, &put.header.key).0,
@@ -363,10 +364,10 @@ impl<D: Disk> World<D> {
             Request::Explain(explain) => view.partition_of(&explain.bucket, &explain.key).0,
             Request::Scan(scan) => scan.partition,
             Request::Ring | Request::Status | Request::Hints(_) | Request::Repair(_) | Request::Tombstones(_) => {
-                return 0;
+                return Some(0);
             }
         };
-        usize::from(partition.0) % process.lanes.len()
+        Some(usize::from(partition.0) % process.lanes.len())
     }
 
     /// A request is put to a node; nothing has happened yet, and requests of one moment come in the order of the calls. A
@@ -384,8 +385,11 @@ impl<D: Disk> World<D> {
         if self.nodes[node].process.is_none() {
             return id;
         }
-        let shard = self.shard_of(node, &request);
         let from = ClientRef { lane: DIRECT, id };
+        let Some(shard) = self.shard_of(node, &request) else {
+            self.respond_not_ready(node, from);
+            return id;
+        };
         let input = ShardInput::Client { from, arrived: self.clock(node).time, request };
         self.schedule_in_order(0, Event::Input { node, run, shard, input });
         id
