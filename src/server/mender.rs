@@ -21,7 +21,7 @@ use crate::types::{NodeId, PartitionId};
 const FAILURES: u64 = 600;
 /// More partitions than this are read in one order.
 const SINGLY: usize = 32;
-/// Bytes that may be written anew for one table to go: each 64 MiB are flushed as a table of the first level while no compaction runs, and
+/// Bytes that may be written anew for one table to go: of these, each 64 MiB are flushed as a table of the first level while no compaction runs, and
 /// RocksDB holds writes back when twenty of these wait for one.
 const MOST_REWRITTEN: u64 = 1 << 30;
 /// And of what the file system has free, no more than this part.
@@ -83,15 +83,15 @@ impl Mender {
         for table in stuck {
             error!(
                 table,
-                "a table of the first level cannot be read, and RocksDB cannot drop it: reads and writes go on until too many tables wait \
-                 behind it. When all replicas are up, stop this node, remove its data directory and start it: it fetches what it held from them"
+                "a table cannot be read, and cannot be dropped: it is of the first level, or too much lies in its range. Reads and writes go on \
+                 until too many tables wait behind it. When all replicas are up, stop this node, remove its data directory and start it: it fetches what it held from them"
             );
         }
         for table in kept {
             error!(
                 table,
                 "a table cannot be read and is kept: this node may be the only one to hold what is in its range, too much of that waits for other \
-                 nodes or would have to be written anew, or the table itself has hints, trees or the node's own records. Reads and writes go on \
+                 nodes, or the table itself has hints, trees or the node's own records. Reads and writes go on \
                  until too many tables wait behind it. Restart this node, which makes the trees anew; if that does not help, save what can be \
                  read (dynkv-cli export), stop the node and remove its data directory"
             );

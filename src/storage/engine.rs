@@ -134,7 +134,7 @@ pub struct Mending {
     pub unreadable: Vec<Unreadable>,
     /// Files that are gone, with nothing in them that anybody could see.
     pub dropped: Vec<String>,
-    /// Files that cannot go: met since the last call.
+    /// Files that cannot go, and of which nothing is looked at any more that cannot be read: met since the last call.
     pub stuck: Vec<String>,
     /// Files that may not go, since [`MendWith`] says so, or since nothing would take their place: met since the last call.
     pub kept: Vec<String>,

@@ -40,7 +40,7 @@ impl Shard {
     }
 
     /// A member that would not be sent its fence now. A fence is sent once: the round would come to nothing, for all whom it had
-    /// reached, and be waited for.
+    /// reached, and be waited for. What else this drain sends may still take the room of one: then it does.
     fn withheld_fence(&mut self, now: Now, commands: &[ReaperCommand]) -> Option<(Step, NodeId)> {
         let Shard { peers, rng, node, .. } = self;
         commands.iter().find_map(|command| match command {

@@ -31,34 +31,33 @@
 //! checksum says that something cannot be read: at any other failure the attempt ends, and is made again.
 //!
 //! That each deletion ends where something can be read again matters: an iterator skips what a deletion hides by seeking to its end, in
-//! the damaged table too.
+//! the damaged table too. And it does so only from a key that the deletion hides: one that comes from before would still go on into the damage.
 //!
 //! The index of tombstones needs no quarantine: where it cannot be read it is emptied, and whoever is told has it filled again from
 //! the records. Until then, what it lacks is reaped later, and nothing else.
 //!
-//! What RocksDB makes impossible: a table of level 0 goes by compaction only, which has to read it. What cannot be read of it goes into quarantine
-//! as well, so that reads and writes go on; but flushes pile up behind it, and in the end RocksDB takes no more writes. The
-//! bindings offer neither to drop such a table nor to resume after a background error; hence the database is opened so that a failed
-//! compaction is no such error (see `open.rs`). An iterator that comes to such a table's damage from a key before it goes on failing, too: it
-//! seeks past what a deletion hides only from there. Nor is a table mended that holds hints, trees or the node's own records, nor one that the
-//! disk itself refuses to read, nor one whose range takes in more than can be written anew while compactions stand still.
+//! What RocksDB makes impossible: a table of level 0 goes by compaction only, which has to read it; and the table of a wide range goes only with
+//! all of that written anew while compactions stand still, which is too much beyond a bound. Such a table stays, and what cannot be read of it is
+//! *hidden*: it goes into quarantine, behind a deletion that begins some megabytes before the damage, so that one of the table's own keys leads
+//! an iterator past it; what can be read of these is written anew. Reads, scans and writes go on; but what the table should be compacted with
+//! piles up behind it, and in the end RocksDB takes no more writes. The bindings offer neither to drop such a table nor to resume after a
+//! background error; hence the database is opened so that a failed compaction is no such error (see `open.rs`). Damage at the very first keys of
+//! such a table cannot be passed: scans from before it go on failing. Nor is a table mended that holds hints, trees or the node's own records,
+//! nor one that the disk itself refuses to read.
 
-use std::ops::ControlFlow;
+mod attempt;
+
 use std::time::Duration;
 
 use rocksdb::LiveFile;
 use rocksdb::properties::NUM_RUNNING_COMPACTIONS;
 
+use self::attempt::Attempt;
 use super::suspects::Suspects;
 use super::{RocksEngine, classify};
-use crate::storage::batch::Batch;
-use crate::storage::engine::{Family, MendWith, Mending, ScanLimit, Unreadable};
+use crate::storage::engine::{Family, MendWith, Mending, Unreadable};
 use crate::storage::error::StorageError;
 
-/// Bytes of records that are covered at a time; commits wait meanwhile.
-const PART_BYTES: usize = 256 << 10;
-/// Bytes of a key in which keys differ: partition and token.
-const SPREAD: usize = 10;
 /// How long to wait for the compactions under way.
 const QUIET_WITHIN: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
@@ -72,21 +71,12 @@ fn has_object_keys(family: Family) -> bool {
 enum Step {
     /// It is tried again later: a compaction did not end, or the process is about to.
     Waits,
-    /// It is of level 0. Nothing of it is looked at any more that cannot be read.
+    /// It is of level 0, or too much would have to be written anew. Nothing of it is looked at any more that cannot be read.
     Stays,
-    /// It is left as it is: nobody else holds what it holds, too much would have to be written anew, or its family cannot be mended.
+    /// It is left as it is: nobody else holds what it holds, the indexes name too much of it, or its family cannot be mended.
     Kept,
     /// It is gone.
     Dropped,
-}
-
-/// How far a range is covered.
-enum Covered {
-    /// There is more, from this key on.
-    To(Vec<u8>),
-    All,
-    /// There is something in the way that has to stay.
-    Kept,
 }
 
 /// No compaction begins while it lives: of no family, as RocksDB tells of all together whether one runs, and of a table that stays
@@ -126,7 +116,6 @@ impl RocksEngine {
         mending: &mut Mending,
         with: &mut MendWith<'_>,
     ) -> Result<(), StorageError> {
-        self.check_running()?;
         if !std::mem::replace(&mut suspects.told, true) {
             let left = self.quarantine.ranges().into_iter();
             let family = Family::Objects;
@@ -139,6 +128,7 @@ impl RocksEngine {
         if suspects.is_empty() {
             return Ok(());
         }
+        self.check_running()?;
         let live = self.db.live_files().map_err(|error| classify("mend", &error))?;
         self.note_suspects(suspects, &live)?;
         for (name, suspect) in suspects.tables() {
@@ -155,9 +145,9 @@ impl RocksEngine {
                 continue;
             }
             let end = [last, &[0][..]].concat();
-            let attempt = Attempt { engine: self, family, table, start, last, end, rewrites: table.level > 0 };
-            let is_too_wide = attempt.rewrites && overlapping(&live, table) > with.most_rewritten;
-            let tried = if is_too_wide { Ok(Step::Kept) } else { attempt.expel(mending, with) };
+            let attempt = Attempt { engine: self, family, table, start, last, end };
+            let can_go = table.level > 0 && overlapping(&live, table) <= with.most_rewritten;
+            let tried = if can_go { attempt.expel(mending, with) } else { attempt.hide_all(mending, with) };
             let step = match tried {
                 // Others are tried even so.
                 Err(error) if self.check_running().is_ok() => {
@@ -206,187 +196,4 @@ fn overlapping(live: &[LiveFile], table: &LiveFile) -> u64 {
             && table.start_key <= other.end_key
     };
     live.iter().filter(overlaps).map(|other| other.size as u64).sum()
-}
-
-/// An attempt at one table.
-struct Attempt<'a> {
-    engine: &'a RocksEngine,
-    family: Family,
-    table: &'a LiveFile,
-    /// The table's first key,
-    start: &'a [u8],
-    /// its last,
-    last: &'a [u8],
-    /// and the first key behind that.
-    end: Vec<u8>,
-    /// What can be read is written anew, so that the table can go.
-    rewrites: bool,
-}
-
-impl Attempt<'_> {
-    fn expel(&self, mending: &mut Mending, with: &mut MendWith<'_>) -> Result<Step, StorageError> {
-        match self.can_be_covered(with)? {
-            Some(true) => {}
-            Some(false) => return Ok(Step::Kept),
-            None => return Ok(Step::Waits),
-        }
-        let Some(_quiet) = self.engine.quieten(with)? else { return Ok(Step::Waits) };
-        let mut from = self.start.to_vec();
-        loop {
-            if (with.stopping)() {
-                return Ok(Step::Waits);
-            }
-            match self.cover(&from, mending, with.may_go) {
-                Ok(Covered::To(next)) => from = next,
-                Ok(Covered::All) => break,
-                Ok(Covered::Kept) | Err(StorageError::Corrupt { .. }) => return Ok(Step::Kept),
-                Err(error) => return Err(error),
-            }
-        }
-        (with.sync)()?;
-        if !self.rewrites {
-            return Ok(Step::Stays);
-        }
-        let db = &self.engine.db;
-        let dropped = db.delete_file_in_range_cf(self.engine.family(self.family), self.start, self.last);
-        dropped.map_err(|error| classify("mend", &error))?;
-        let live = db.live_files().map_err(|error| classify("mend", &error))?;
-        Ok(if live.iter().any(|left| left.name == self.table.name) { Step::Waits } else { Step::Dropped })
-    }
-
-    /// Whether all of the range can be read, or may go; `None`: nothing more is to be begun. Looked at before anything is written, since a
-    /// table that stays is tried again.
-    fn can_be_covered(&self, with: &MendWith<'_>) -> Result<Option<bool>, StorageError> {
-        let mut from = self.start.to_vec();
-        while *from < *self.end {
-            let (mut met, mut stopping) = (None, false);
-            let mut visit = |key: &[u8], _: &[u8]| {
-                met = Some(key.to_vec());
-                stopping = (with.stopping)();
-                if stopping { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            };
-            let scanned = self.engine.scan_database(self.family, &from, Some(&self.end), ScanLimit::NONE, &mut visit);
-            match scanned {
-                _ if stopping => return Ok(None),
-                Ok(_) => return Ok(Some(true)),
-                Err(StorageError::Corrupt { .. }) if has_object_keys(self.family) => {
-                    let (bad, readable) = self.unreadable_behind(met.as_deref(), &from)?;
-                    if self.family == Family::Objects && !self.can_be_hidden(&bad, &readable, with.may_go)? {
-                        return Ok(Some(false));
-                    }
-                    from = readable;
-                }
-                Err(StorageError::Corrupt { .. }) => return Ok(Some(false)),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Some(true))
-    }
-
-    /// Whether a range of objects may go, but for what the indexes name. What they do is read in advance: commits wait while it is hidden.
-    fn can_be_hidden(
-        &self,
-        start: &[u8],
-        end: &[u8],
-        may_go: &dyn Fn(&[u8], &[u8]) -> bool,
-    ) -> Result<bool, StorageError> {
-        if !may_go(start, end) {
-            return Ok(false);
-        }
-        match self.engine.named_records(start, end) {
-            Ok(records) => Ok(records.is_some()),
-            Err(StorageError::Corrupt { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Covers what lies below the first records of `[from, end)`, and what cannot be read behind them.
-    fn cover(
-        &self,
-        from: &[u8],
-        mending: &mut Mending,
-        may_go: &dyn Fn(&[u8], &[u8]) -> bool,
-    ) -> Result<Covered, StorageError> {
-        let _alone = self.engine.commits.write().expect("nothing panics while it commits");
-        self.engine.check_running()?;
-        let mut records = Vec::new();
-        let mut visit = |key: &[u8], value: &[u8]| {
-            records.push((key.to_vec(), value.to_vec()));
-            ControlFlow::Continue(())
-        };
-        let limit = ScanLimit { entries: usize::MAX, bytes: PART_BYTES };
-        let scanned = self.engine.scan_database(self.family, from, Some(&self.end), limit, &mut visit);
-        let (sound, next) = match scanned {
-            Ok(next) => (next.clone().unwrap_or_else(|| self.end.clone()), next),
-            Err(StorageError::Corrupt { .. }) if has_object_keys(self.family) => {
-                let met = records.last().map(|(key, _)| &key[..]);
-                let (bad, readable) = self.unreadable_behind(met, from)?;
-                if !self.hide(&bad, &readable, may_go)? {
-                    return Ok(Covered::Kept);
-                }
-                mending.unreadable.push(Unreadable { family: self.family, start: bad.clone(), last: readable.clone() });
-                (bad, (*readable < *self.end).then_some(readable))
-            }
-            Err(error) => return Err(error),
-        };
-        if self.rewrites {
-            let mut batch = Batch::new();
-            batch.delete_range(self.family, from, &sound);
-            records.iter().for_each(|(key, value)| batch.put(self.family, key, value));
-            self.engine.write_or_stop(&batch)?;
-        }
-        Ok(next.map_or(Covered::All, Covered::To))
-    }
-
-    /// Hides a range of which nothing can be read, unless it may not go.
-    fn hide(&self, start: &[u8], end: &[u8], may_go: &dyn Fn(&[u8], &[u8]) -> bool) -> Result<bool, StorageError> {
-        if self.family == Family::Objects {
-            return Ok(may_go(start, end) && self.engine.put_in_quarantine(start, end)?);
-        }
-        let mut batch = Batch::new();
-        batch.delete_range(self.family, start, end);
-        self.engine.write_or_stop(&batch)?;
-        Ok(true)
-    }
-
-    /// What cannot be read behind the last key that was, or from where the scan began.
-    fn unreadable_behind(&self, met: Option<&[u8]>, from: &[u8]) -> Result<(Vec<u8>, Vec<u8>), StorageError> {
-        let bad = met.map_or_else(|| from.to_vec(), |key| [key, &[0]].concat());
-        let readable = self.first_readable(&bad)?;
-        Ok((bad, readable))
-    }
-
-    /// A key behind `bad`, at which reading fails, from which on something can be read: found by doubling steps, and then by halves, over the
-    /// first bytes of keys, which are spread evenly. If nothing can be read before the end, one behind that.
-    fn first_readable(&self, bad: &[u8]) -> Result<Vec<u8>, StorageError> {
-        let number = |key: &[u8]| {
-            let mut bytes = [0; 16];
-            let len = key.len().min(SPREAD);
-            bytes[16 - SPREAD..16 - SPREAD + len].copy_from_slice(&key[..len]);
-            u128::from_be_bytes(bytes)
-        };
-        let key = |number: u128| number.to_be_bytes()[16 - SPREAD..].to_vec();
-        let can_read = |number: u128| {
-            let mut visit = |_: &[u8], _: &[u8]| ControlFlow::Break(());
-            let scanned = self.engine.scan_database(self.family, &key(number), None, ScanLimit::entries(1), &mut visit);
-            match scanned {
-                Ok(_) => Ok(true),
-                Err(StorageError::Corrupt { .. }) => Ok(false),
-                Err(error) => Err(error),
-            }
-        };
-        let (mut low, beyond, mut step) = (number(bad), number(&self.end) + 1, 1);
-        let mut high = loop {
-            let next = (low + step).min(beyond);
-            if next == beyond || can_read(next)? {
-                break next;
-            }
-            (low, step) = (next, step * 2);
-        };
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if can_read(middle)? { high = middle } else { low = middle }
-        }
-        Ok(key(high))
-    }
 }

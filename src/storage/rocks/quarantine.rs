@@ -109,21 +109,19 @@ impl RocksEngine {
         Ok(())
     }
 
-    /// Hides a range of objects that cannot be read, and lists it; `false`, and nothing is hidden, if the indexes name more of it than fits into
-    /// a batch. The caller lets nobody commit meanwhile.
+    /// Lists a range of objects that cannot be read, in the batch that hides it; `false`, and nothing is written, if the indexes name more of
+    /// it than fits into a batch. The caller lets nobody commit meanwhile.
     ///
     /// Newer records of it may be readable, one by one. Nobody can list them yet, but the indexes name those that may be on no other disk,
     /// or that say of something that it is deleted: these stay.
     ///
     /// # Errors
     /// [`StorageError::Corrupt`] as an index cannot be read, any other as the disk does not answer: nothing is hidden.
-    pub(super) fn put_in_quarantine(&self, start: &[u8], end: &[u8]) -> Result<bool, StorageError> {
+    pub(super) fn put_in_quarantine(&self, mut batch: Batch, start: &[u8], end: &[u8]) -> Result<bool, StorageError> {
         let Some(stay) = self.named_records(start, end)? else { return Ok(false) };
         let before = self.quarantine.ranges();
         let mut after = without(&before, start, end);
         after.push((start.to_vec(), end.to_vec()));
-        let mut batch = Batch::new();
-        batch.delete_range(Family::Objects, start, end);
         stay.iter().for_each(|(key, record)| batch.put(Family::Objects, key, record));
         relist(&before, &after, &mut batch);
         // First: nobody may find the range empty.

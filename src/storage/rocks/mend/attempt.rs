@@ -1,0 +1,292 @@
+//! What is done about one table.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use rocksdb::LiveFile;
+
+use super::{Step, has_object_keys};
+use crate::storage::batch::Batch;
+use crate::storage::engine::{Family, MendWith, Mending, ScanLimit, Unreadable};
+use crate::storage::error::StorageError;
+use crate::storage::rocks::{RocksEngine, classify};
+
+/// Bytes of records that are covered at a time; commits wait meanwhile.
+const PART_BYTES: usize = 256 << 10;
+/// Between two parts: a lock is not handed to those who wait for it.
+const PART_PAUSE: Duration = Duration::from_millis(1);
+/// Bytes of records before the damage of a table that stays, among which one of the table's own is to be: they are written anew.
+const BEFORE_BYTES: usize = 8 << 20;
+/// How finely it is remembered where these begin.
+const MARK_BYTES: usize = 64 << 10;
+/// Bytes of a key in which keys differ: partition and token.
+const SPREAD: usize = 10;
+
+/// What a search for damage has met.
+enum Found {
+    Damage(Damage),
+    /// There is none any more.
+    Nothing,
+    /// There is some of which nobody can say how far it reaches.
+    Hopeless,
+    /// Nothing more is to be begun.
+    Stopping,
+}
+
+/// A range that cannot be read.
+struct Damage {
+    /// Where the last [`BEFORE_BYTES`] begin that can be read before it.
+    before: Vec<u8>,
+    start: Vec<u8>,
+    end: Vec<u8>,
+}
+
+/// How far a range is covered.
+enum Covered {
+    /// There is more, from this key on.
+    To(Vec<u8>),
+    All,
+    /// There is something in the way that has to stay.
+    Kept,
+}
+
+/// An attempt at one table.
+pub(super) struct Attempt<'a> {
+    pub engine: &'a RocksEngine,
+    pub family: Family,
+    pub table: &'a LiveFile,
+    /// The table's first key,
+    pub start: &'a [u8],
+    /// its last,
+    pub last: &'a [u8],
+    /// and the first key behind that.
+    pub end: Vec<u8>,
+}
+
+impl Attempt<'_> {
+    /// Has it go.
+    pub fn expel(&self, mending: &mut Mending, with: &mut MendWith<'_>) -> Result<Step, StorageError> {
+        match self.can_be_covered(with)? {
+            Some(true) => {}
+            Some(false) => return Ok(Step::Kept),
+            None => return Ok(Step::Waits),
+        }
+        let Some(_quiet) = self.engine.quieten(with)? else { return Ok(Step::Waits) };
+        let mut from = self.start.to_vec();
+        loop {
+            if (with.stopping)() {
+                return Ok(Step::Waits);
+            }
+            match self.cover(&from, mending, with.may_go) {
+                Ok(Covered::To(next)) => from = next,
+                Ok(Covered::All) => break,
+                Ok(Covered::Kept) | Err(StorageError::Corrupt { .. }) => return Ok(Step::Kept),
+                Err(error) => return Err(error),
+            }
+            std::thread::sleep(PART_PAUSE);
+        }
+        (with.sync)()?;
+        let db = &self.engine.db;
+        let dropped = db.delete_file_in_range_cf(self.engine.family(self.family), self.start, self.last);
+        dropped.map_err(|error| classify("mend", &error))?;
+        let live = db.live_files().map_err(|error| classify("mend", &error))?;
+        Ok(if live.iter().any(|left| left.name == self.table.name) { Step::Waits } else { Step::Dropped })
+    }
+
+    /// Hides what cannot be read of it: it stays.
+    pub fn hide_all(&self, mending: &mut Mending, with: &mut MendWith<'_>) -> Result<Step, StorageError> {
+        let mut from = self.start.to_vec();
+        loop {
+            let damage = match self.next_damage(&from, with)? {
+                Found::Damage(damage) => damage,
+                Found::Nothing => break,
+                Found::Hopeless => return Ok(Step::Kept),
+                Found::Stopping => return Ok(Step::Waits),
+            };
+            if !self.can_be_hidden(&damage, with.may_go)? || !self.hide_with_what_is_before(&damage)? {
+                return Ok(Step::Kept);
+            }
+            let Damage { start, end, .. } = damage;
+            from.clone_from(&end);
+            mending.unreadable.push(Unreadable { family: self.family, start, last: end });
+        }
+        (with.sync)()?;
+        Ok(Step::Stays)
+    }
+
+    /// Whether all of the range can be read, or may go; `None`: nothing more is to be begun. Looked at before anything is written, since a
+    /// table that is kept is tried again.
+    fn can_be_covered(&self, with: &MendWith<'_>) -> Result<Option<bool>, StorageError> {
+        let mut from = self.start.to_vec();
+        loop {
+            match self.next_damage(&from, with)? {
+                Found::Damage(damage) if self.can_be_hidden(&damage, with.may_go)? => from = damage.end,
+                Found::Damage(_) | Found::Hopeless => return Ok(Some(false)),
+                Found::Nothing => return Ok(Some(true)),
+                Found::Stopping => return Ok(None),
+            }
+        }
+    }
+
+    /// Reads on from a key to what cannot be read.
+    fn next_damage(&self, from: &[u8], with: &MendWith<'_>) -> Result<Found, StorageError> {
+        if *from >= *self.end {
+            return Ok(Found::Nothing);
+        }
+        let (mut met, mut stopping) = (None, false);
+        let (mut marks, mut since_mark) = (VecDeque::from([from.to_vec()]), 0);
+        let mut visit = |key: &[u8], record: &[u8]| {
+            met = Some(key.to_vec());
+            since_mark += key.len() + record.len();
+            if since_mark >= MARK_BYTES {
+                since_mark = 0;
+                marks.push_back(key.to_vec());
+                if marks.len() > BEFORE_BYTES / MARK_BYTES {
+                    marks.pop_front();
+                }
+            }
+            stopping = (with.stopping)();
+            if stopping { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        match self.engine.scan_database(self.family, from, Some(&self.end), ScanLimit::NONE, &mut visit) {
+            _ if stopping => Ok(Found::Stopping),
+            Ok(_) => Ok(Found::Nothing),
+            Err(StorageError::Corrupt { .. }) if has_object_keys(self.family) => {
+                let (start, end) = self.unreadable_behind(met.as_deref(), from)?;
+                let before = marks.pop_front().expect("the first is there before anything is met");
+                Ok(Found::Damage(Damage { before, start, end }))
+            }
+            Err(StorageError::Corrupt { .. }) => Ok(Found::Hopeless),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a range may go, but for what the indexes name. What they do is read in advance: commits wait while it is hidden.
+    fn can_be_hidden(
+        &self,
+        Damage { start, end, .. }: &Damage,
+        may_go: &dyn Fn(&[u8], &[u8]) -> bool,
+    ) -> Result<bool, StorageError> {
+        if self.family == Family::Tombstones {
+            return Ok(true);
+        }
+        if !may_go(start, end) {
+            return Ok(false);
+        }
+        match self.engine.named_records(start, end) {
+            Ok(records) => Ok(records.is_some()),
+            Err(StorageError::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hides a range together with what can be read before it, which is written anew; `false`: the indexes name too much of it.
+    fn hide_with_what_is_before(&self, Damage { before, start, end }: &Damage) -> Result<bool, StorageError> {
+        let _alone = self.engine.commits.write().expect("nothing panics while it commits");
+        self.engine.check_running()?;
+        let mut records = Vec::new();
+        let mut visit = |key: &[u8], record: &[u8]| {
+            records.push((key.to_vec(), record.to_vec()));
+            ControlFlow::Continue(())
+        };
+        match self.engine.scan_database(self.family, before, Some(start), ScanLimit::NONE, &mut visit) {
+            // An iterator may look ahead, into the damage.
+            Ok(_) | Err(StorageError::Corrupt { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let mut batch = Batch::new();
+        batch.delete_range(self.family, before, end);
+        records.iter().for_each(|(key, record)| batch.put(self.family, key, record));
+        self.hide(batch, start, end)
+    }
+
+    /// Covers what lies below the first records of `[from, end)`, and what cannot be read behind them.
+    fn cover(
+        &self,
+        from: &[u8],
+        mending: &mut Mending,
+        may_go: &dyn Fn(&[u8], &[u8]) -> bool,
+    ) -> Result<Covered, StorageError> {
+        let _alone = self.engine.commits.write().expect("nothing panics while it commits");
+        self.engine.check_running()?;
+        let mut records = Vec::new();
+        let mut visit = |key: &[u8], value: &[u8]| {
+            records.push((key.to_vec(), value.to_vec()));
+            ControlFlow::Continue(())
+        };
+        let limit = ScanLimit { entries: usize::MAX, bytes: PART_BYTES };
+        let scanned = self.engine.scan_database(self.family, from, Some(&self.end), limit, &mut visit);
+        let (sound, next) = match scanned {
+            Ok(next) => (next.clone().unwrap_or_else(|| self.end.clone()), next),
+            Err(StorageError::Corrupt { .. }) if has_object_keys(self.family) => {
+                let met = records.last().map(|(key, _)| &key[..]);
+                let (bad, readable) = self.unreadable_behind(met, from)?;
+                let mut batch = Batch::new();
+                batch.delete_range(self.family, &bad, &readable);
+                if self.family == Family::Objects && !may_go(&bad, &readable) || !self.hide(batch, &bad, &readable)? {
+                    return Ok(Covered::Kept);
+                }
+                let (start, last) = (bad.clone(), readable.clone());
+                mending.unreadable.push(Unreadable { family: self.family, start, last });
+                (bad, (*readable < *self.end).then_some(readable))
+            }
+            Err(error) => return Err(error),
+        };
+        let mut batch = Batch::new();
+        batch.delete_range(self.family, from, &sound);
+        records.iter().for_each(|(key, value)| batch.put(self.family, key, value));
+        self.engine.write_or_stop(&batch)?;
+        Ok(next.map_or(Covered::All, Covered::To))
+    }
+
+    /// Writes the batch that hides a range; `false`, and nothing is written: the indexes name too much of it.
+    fn hide(&self, batch: Batch, start: &[u8], end: &[u8]) -> Result<bool, StorageError> {
+        if self.family == Family::Objects {
+            return self.engine.put_in_quarantine(batch, start, end);
+        }
+        self.engine.write_or_stop(&batch)?;
+        Ok(true)
+    }
+
+    /// What cannot be read behind the last key that was, or from where the scan began.
+    fn unreadable_behind(&self, met: Option<&[u8]>, from: &[u8]) -> Result<(Vec<u8>, Vec<u8>), StorageError> {
+        let bad = met.map_or_else(|| from.to_vec(), |key| [key, &[0]].concat());
+        let readable = self.first_readable(&bad)?;
+        Ok((bad, readable))
+    }
+
+    /// A key behind `bad`, at which reading fails, from which on something can be read: found by doubling steps, and then by halves, over the
+    /// first bytes of keys, which are spread evenly. If nothing can be read before the end, one behind that.
+    fn first_readable(&self, bad: &[u8]) -> Result<Vec<u8>, StorageError> {
+        let number = |key: &[u8]| {
+            let mut bytes = [0; 16];
+            let len = key.len().min(SPREAD);
+            bytes[16 - SPREAD..16 - SPREAD + len].copy_from_slice(&key[..len]);
+            u128::from_be_bytes(bytes)
+        };
+        let key = |number: u128| number.to_be_bytes()[16 - SPREAD..].to_vec();
+        let can_read = |number: u128| {
+            let mut visit = |_: &[u8], _: &[u8]| ControlFlow::Break(());
+            let scanned = self.engine.scan_database(self.family, &key(number), None, ScanLimit::entries(1), &mut visit);
+            match scanned {
+                Ok(_) => Ok(true),
+                Err(StorageError::Corrupt { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        let (mut low, beyond, mut step) = (number(bad), number(&self.end) + 1, 1);
+        let mut high = loop {
+            let next = (low + step).min(beyond);
+            if next == beyond || can_read(next)? {
+                break next;
+            }
+            (low, step) = (next, step * 2);
+        };
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if can_read(middle)? { high = middle } else { low = middle }
+        }
+        Ok(key(high))
+    }
+}
