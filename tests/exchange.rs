@@ -18,6 +18,7 @@ use dynkv::client::{Client, GetOptions, PutOptions};
 use dynkv::quorum::Level;
 use dynkv::types::{Bucket, Key, NodeId, WriteId};
 use dynkv::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
+use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
 use self::nodes::{Nodes, settings};
@@ -33,6 +34,8 @@ const DIFFERS: u64 = 100;
 const TIMES: u64 = 4;
 /// Of the roots of two equal replicas.
 const EQUAL_BYTES: u64 = 100_000;
+/// Longer than `net.request_timeout`.
+const LINGER: Duration = Duration::from_secs(7);
 const CONVERGED_WITHIN: Duration = Duration::from_secs(120);
 const REBUILT_WITHIN: Duration = Duration::from_secs(600);
 /// How much later one request in a hundred may be answered while a disk is filled.
@@ -153,10 +156,14 @@ async fn what_a_replica_has_missed_is_brought_over_at_a_cost_that_goes_by_it() -
 
     nodes.kill(LAST);
     write(&client, 0..keys, usize::try_from(DIFFERS)?, false, Level::Number(2)).await?;
+    // Coordinators go on sending for as long as a request may take: what they bring is not the exchange's.
+    tokio::time::sleep(LINGER).await;
     nodes.start_node(LAST)?;
     nodes.wait_until_served().await?;
     let (took, moved) = repair(&nodes, &client).await?;
     let differ = keys.div_ceil(DIFFERS);
+    let found: u64 = repairs(&nodes, &client).await?.iter().map(|repair| repair.keys_differing).sum();
+    ensure!(found >= differ, "the exchange has found {found} of {differ} keys that differ");
     let objects = differ * object_bytes();
     let times = moved as f64 / objects as f64;
     println!("{differ} of them differ: {took:.1?}, {moved} bytes, {times:.2} times those of the objects ({objects})");
@@ -180,8 +187,30 @@ fn spec(rate: f64, duration: Duration) -> LoadSpec {
     }
 }
 
-fn p99(report: &LoadReport) -> f64 {
-    report.latency.value_at_quantile(0.99) as f64 / 1000.0
+/// Milliseconds.
+fn p99(latency: &Histogram<u64>) -> f64 {
+    latency.value_at_quantile(0.99) as f64 / 1000.0
+}
+
+/// Windows of load, one after the other.
+struct Windows {
+    all: Histogram<u64>,
+    /// The highest p99 of one of them.
+    worst: f64,
+    errors: u64,
+}
+
+impl Windows {
+    fn new() -> Result<Windows> {
+        Ok(Windows { all: Histogram::new(3)?, worst: 0.0, errors: 0 })
+    }
+
+    fn add(&mut self, report: &LoadReport) -> Result<()> {
+        self.all.add(&report.latency)?;
+        self.worst = self.worst.max(p99(&report.latency));
+        self.errors += report.errors;
+        Ok(())
+    }
 }
 
 /// Has a node lose its disk, and waits until it serves again.
@@ -198,30 +227,33 @@ async fn a_lost_disk_is_filled_under_load() -> Result<()> {
     let mut nodes = start().await?;
     let client = nodes.client().await?;
     write(&client, 0..keys(), 1, true, Level::All).await?;
-    let span = Duration::from_secs(if is_measured() { 20 } else { 3 });
-    let calm = load::run(&client, &spec(rate, span)).await;
     let window = spec(rate, Duration::from_secs(5));
+    let mut calm = Windows::new()?;
+    for _ in 0..if is_measured() { 9 } else { 1 } {
+        calm.add(&load::run(&client, &window).await)?;
+    }
     let (killed, lost) = tokio::join!(load::run(&client, &window), lose_the_disk(&mut nodes));
     lost?;
     let began = Instant::now();
-    let mut worst: f64 = 0.0;
-    let mut failed = killed.errors;
+    let mut filling = Windows::new()?;
     loop {
-        let during = load::run(&client, &window).await;
-        worst = worst.max(p99(&during));
-        failed += during.errors;
+        filling.add(&load::run(&client, &window).await)?;
         let repair = &repairs(&nodes, &client).await?[LAST];
         if repair.rebuilding.is_none() {
             break;
         }
         ensure!(began.elapsed() < REBUILT_WITHIN, "not filled after {:?}: {repair:#?}", began.elapsed());
     }
-    let (before, at_the_kill, took) = (p99(&calm), p99(&killed), began.elapsed());
+    let (before, during, took) = (p99(&calm.all), p99(&filling.all), began.elapsed());
     println!(
-        "filled in {took:.1?}; p99 {before:.2} ms before, {at_the_kill:.2} ms in the 5 s of the loss, {worst:.2} ms in the worst 5 s \
-         of the filling, {failed} failed"
+        "filled in {took:.1?}; p99 {before:.2} ms before ({:.2} in the worst 5 s), {during:.2} ms while it is filled ({:.2} in the worst \
+         5 s), {:.2} ms in the 5 s of the loss, {} failed",
+        calm.worst,
+        filling.worst,
+        p99(&killed.latency),
+        killed.errors + filling.errors
     );
-    ensure!(!is_measured() || worst <= SLOWER * before, "one request in a hundred took {worst} ms");
+    ensure!(!is_measured() || during <= SLOWER * before, "one request in a hundred took {during} ms");
     // All of it is there, and equal.
     let (_, moved) = repair(&nodes, &client).await?;
     println!("compared once more: {moved} bytes");
