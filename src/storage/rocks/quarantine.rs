@@ -22,7 +22,7 @@ const MOST_KEPT: usize = 64 << 20;
 const POISON: &str = "nothing panics while it changes the list";
 
 /// A key, and the bytes of its record.
-type KeyRecord = (Vec<u8>, Vec<u8>);
+pub(super) type KeyRecord = (Vec<u8>, Vec<u8>);
 /// `[start, end)`.
 type Range = (Vec<u8>, Vec<u8>);
 

@@ -10,6 +10,7 @@ use super::{Step, has_object_keys};
 use crate::storage::batch::Batch;
 use crate::storage::engine::{Family, MendWith, Mending, ScanLimit, Unreadable};
 use crate::storage::error::StorageError;
+use crate::storage::rocks::quarantine::KeyRecord;
 use crate::storage::rocks::{RocksEngine, classify};
 
 /// Bytes of records that are covered at a time; commits wait meanwhile.
@@ -185,14 +186,12 @@ impl Attempt<'_> {
     fn hide_with_what_is_before(&self, Damage { before, start, end }: &Damage) -> Result<bool, StorageError> {
         let _alone = self.engine.commits.write().expect("nothing panics while it commits");
         self.engine.check_running()?;
-        let mut records = Vec::new();
-        let mut visit = |key: &[u8], record: &[u8]| {
-            records.push((key.to_vec(), record.to_vec()));
-            ControlFlow::Continue(())
-        };
-        match self.engine.scan_database(self.family, before, Some(start), ScanLimit::NONE, &mut visit) {
-            // An iterator may look ahead, into the damage.
-            Ok(_) | Err(StorageError::Corrupt { .. }) => {}
+        let (records, scanned) = self.collect(before, start, ScanLimit::NONE);
+        let is_last = |(key, _): &KeyRecord| start.strip_prefix(&key[..]) == Some(&[0][..]);
+        match scanned {
+            Ok(_) => {}
+            // The iterator has looked ahead, into the damage. Had it met other damage before, what lies between would go unnoticed.
+            Err(StorageError::Corrupt { .. }) if records.last().is_some_and(is_last) => {}
             Err(error) => return Err(error),
         }
         let mut batch = Batch::new();
@@ -210,13 +209,8 @@ impl Attempt<'_> {
     ) -> Result<Covered, StorageError> {
         let _alone = self.engine.commits.write().expect("nothing panics while it commits");
         self.engine.check_running()?;
-        let mut records = Vec::new();
-        let mut visit = |key: &[u8], value: &[u8]| {
-            records.push((key.to_vec(), value.to_vec()));
-            ControlFlow::Continue(())
-        };
         let limit = ScanLimit { entries: usize::MAX, bytes: PART_BYTES };
-        let scanned = self.engine.scan_database(self.family, from, Some(&self.end), limit, &mut visit);
+        let (records, scanned) = self.collect(from, &self.end, limit);
         let (sound, next) = match scanned {
             Ok(next) => (next.clone().unwrap_or_else(|| self.end.clone()), next),
             Err(StorageError::Corrupt { .. }) if has_object_keys(self.family) => {
@@ -238,6 +232,22 @@ impl Attempt<'_> {
         records.iter().for_each(|(key, value)| batch.put(self.family, key, value));
         self.engine.write_or_stop(&batch)?;
         Ok(next.map_or(Covered::All, Covered::To))
+    }
+
+    /// What can be read of `[from, end)`, and how that ended.
+    fn collect(
+        &self,
+        from: &[u8],
+        end: &[u8],
+        limit: ScanLimit,
+    ) -> (Vec<KeyRecord>, Result<Option<Vec<u8>>, StorageError>) {
+        let mut records = Vec::new();
+        let mut visit = |key: &[u8], record: &[u8]| {
+            records.push((key.to_vec(), record.to_vec()));
+            ControlFlow::Continue(())
+        };
+        let scanned = self.engine.scan_database(self.family, from, Some(end), limit, &mut visit);
+        (records, scanned)
     }
 
     /// Writes the batch that hides a range; `false`, and nothing is written: the indexes name too much of it.
