@@ -10,7 +10,7 @@ chaos_binaries
 expect() {
     local code=$1 pattern=$2 said ended=0
     shift 2
-    said=$("$CHAOS_PROGRAM" "$@" --warm-up 2s --fault 4s --after 2s 2>/dev/null) || ended=$?
+    said=$("$CHAOS_PROGRAM" "$@" --warm-up 2s --fault 6s --after 1s 2>/dev/null) || ended=$?
     if [ "$ended" -ne "$code" ] || ! grep -Eq "$pattern" <<<"$said"; then
         echo "self-test: FAILED: $* ended with $ended; expected $code and a line with: $pattern"
         echo "$said"

@@ -14,6 +14,8 @@ use super::recorder::Intent;
 const HOT: u32 = 4;
 /// How long before they give way to others.
 const HOT_LIFE: Duration = Duration::from_secs(4);
+/// How likely a client deletes a key of its own instead of writing it anew.
+const DELETED: f64 = 0.5;
 /// With that many siblings a client merges them instead of adding one.
 const MANY_SIBLINGS: usize = 8;
 
@@ -73,7 +75,11 @@ pub fn draw(rng: &mut StdRng, client: usize, at: Duration, memory: &mut Memory) 
         62..72 if known.is_some() => write(hot, true, false),
         72..78 if known.is_some_and(|known| known.context.is_some()) => write(hot, true, true),
         78..85 if !memory.doubtful.is_empty() => Act::Retry,
-        85..90 if memory.fresh > 0 => Act::Merge(own(client, rng.random_range(0..memory.fresh))),
+        85..90 if memory.fresh > 0 => {
+            let own = own(client, rng.random_range(0..memory.fresh));
+            let is_there = memory.known.get(&own).is_some_and(|known| known.context.is_some());
+            if is_there && rng.random_bool(DELETED) { write(own, true, true) } else { Act::Merge(own) }
+        }
         90..95 if memory.fresh > 0 => Act::Read(own(client, rng.random_range(0..memory.fresh))),
         95..100 => {
             memory.fresh += 1;
@@ -96,7 +102,7 @@ mod tests {
     #[test]
     fn every_act_is_drawn_and_none_that_cannot_be() {
         let (mut rng, mut memory) = (StdRng::seed_from_u64(1), Memory::default());
-        let mut seen = [0; 6];
+        let mut seen = [0; 7];
         for round in 0..2000 {
             let act = draw(&mut rng, 0, Duration::from_millis(round), &mut memory);
             seen[match &act {
@@ -104,8 +110,9 @@ mod tests {
                 Act::Merge(_) => 1,
                 Act::Write { known: false, .. } => 2,
                 Act::Write { delete: false, .. } => 3,
-                Act::Write { .. } => 4,
-                Act::Retry => 5,
+                Act::Write { key, .. } if key.starts_with("hot") => 4,
+                Act::Write { .. } => 5,
+                Act::Retry => 6,
             }] += 1;
             match act {
                 Act::Retry => assert!(!memory.doubtful.is_empty()),

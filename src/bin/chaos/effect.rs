@@ -33,11 +33,13 @@ pub enum Effect {
     SeenHints,
     /// Writes of unknown fate that were tried again, with their write ids.
     Retried,
+    /// Tombstones that nodes deleted, by what they say at the end.
+    Reaped,
 }
 
 impl Effect {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Effect; 14] = [
+    pub const ALL: [Effect; 15] = [
         Effect::Killed,
         Effect::DeadMs,
         Effect::SeenStopped,
@@ -52,6 +54,7 @@ impl Effect {
         Effect::SeenDown,
         Effect::SeenHints,
         Effect::Retried,
+        Effect::Reaped,
     ];
 
     /// What it is called in reports.
@@ -71,6 +74,7 @@ impl Effect {
             Effect::SeenDown => "statuses that show a node down",
             Effect::SeenHints => "looks that found hints kept",
             Effect::Retried => "writes tried again",
+            Effect::Reaped => "tombstones deleted for good",
         }
     }
 }

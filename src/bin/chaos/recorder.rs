@@ -41,7 +41,7 @@ pub struct Recorder {
 impl Recorder {
     /// Of clients whose requests take `patience` at most.
     pub fn new(patience: Duration) -> Recorder {
-        let history = History { replicas: REPLICAS, grace: patience * 2, ..History::default() };
+        let history = History { replicas: REPLICAS, grace: patience * 2, reaps_unseen: true, ..History::default() };
         Recorder { history, ..Recorder::default() }
     }
 

@@ -13,7 +13,7 @@ use super::clock::{self, Jumps};
 use super::cluster::{Cluster, Equipment};
 use super::disk::{SlowSyncs, SmallDisk};
 use super::drill;
-use super::effect::Effects;
+use super::effect::{Effect, Effects};
 use super::fault::Need;
 use super::finale::read_back;
 use super::inject::Injector;
@@ -23,7 +23,7 @@ use super::sabotage::{Sabotage, lose_write};
 use super::scenario::Scenario;
 use super::settle::settle;
 use super::verdict::{self, Evidence, SETTLED_WITHIN};
-use super::watch::Watch;
+use super::watch::{Watch, reaped_by};
 
 /// How a run came out.
 pub enum Outcome {
@@ -74,6 +74,9 @@ pub async fn run(args: &Args) -> Result<Outcome> {
     let places = injector.cluster.places();
     let settled = settle(&places, &client, &keys, &shared.record, healed, SETTLED_WITHIN).await;
     read_back(&client, &keys, &shared.record).await?;
+    for place in &places {
+        shared.effects.add(Effect::Reaped, reaped_by(place).await.unwrap_or_default());
+    }
     client.close().await;
     injector.cluster.check()?;
 

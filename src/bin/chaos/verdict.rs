@@ -141,6 +141,7 @@ pub fn detection(strikes: &[Strike], first_down: Option<Duration>) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use dynkv::sim::oracle::{Conflict, Ending, Event, KeyId, Label, OpId, Shown};
     use dynkv::types::{Time, WriteId};
 
@@ -158,7 +159,8 @@ mod tests {
     /// Blind writes to one key, all acknowledged during a fault, one read, and all of them at the end.
     fn history(writes: u32) -> History {
         let (key, at) = (KeyId(0), Time::ZERO);
-        let shown = |op: u32| Shown { write: WriteId(op.into()), label: Label((1, op.into())), body: None };
+        let shown =
+            |op: u32| Shown { write: WriteId(op.into()), label: Label((1, op.into())), body: Some(Bytes::new()) };
         let mut events = vec![(at, Event::FaultBegan)];
         for op in 1..=writes {
             let Shown { write, label, body } = shown(op);

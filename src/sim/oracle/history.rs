@@ -37,6 +37,9 @@ pub struct History {
     /// How long before an attempt at a write its acknowledgements may date from: an attempt may join an earlier one that is
     /// still under way. What a holder lost before that excuses nothing.
     pub grace: Duration,
+    /// Whether tombstones may be reaped without a [`Event::Reaped`], since nobody outside learns of it. What a delete had replaced may then be
+    /// missing, and the delete itself, where nothing shows that it was not reaped.
+    pub reaps_unseen: bool,
     /// The events in the order in which they happened, so in the order of time.
     pub events: Vec<(Time, Event)>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::history::{Conflict, Event, History, Holder, KeyId, Label, OpId, Shown};
-use super::ledger::{Ack, Answer, Clash, Fate, Ledger, Reaped, Write};
+use super::ledger::{Ack, Answer, Clash, Fate, Ledger, Write};
 use super::losses::Losses;
 use super::past::{EffectId, EffectSet};
 use super::sight::{Body, Id, List, Seconds, Sight};
@@ -23,6 +23,7 @@ pub fn judge(history: &History, enough: Sufficiency) -> Verdict {
     let mut judge = Judge {
         ledger: Ledger::new(history),
         losses: Losses::default(),
+        reaps_unseen: history.reaps_unseen,
         replicas: history.replicas,
         grace_us: u64::try_from(history.grace.as_micros()).unwrap_or(u64::MAX),
         missed: None,
@@ -39,23 +40,25 @@ pub fn judge(history: &History, enough: Sufficiency) -> Verdict {
 }
 
 /// A broken promise.
-struct Breach {
-    invariant: Invariant,
-    key: KeyId,
-    writes: Vec<WriteId>,
-    evidence: String,
+pub(super) struct Breach {
+    pub(super) invariant: Invariant,
+    pub(super) key: KeyId,
+    pub(super) writes: Vec<WriteId>,
+    pub(super) evidence: String,
 }
 
-struct Judge<'h> {
-    ledger: Ledger<'h>,
+pub(super) struct Judge<'h> {
+    pub(super) ledger: Ledger<'h>,
     losses: Losses,
     /// The first read that missed a write which it had to show.
     missed: Option<Breach>,
+    /// Whether tombstones are reaped without an event.
+    pub(super) reaps_unseen: bool,
     replicas: u8,
     grace_us: u64,
     /// How many faults are active.
     faults: u32,
-    now: Time,
+    pub(super) now: Time,
     findings: Findings,
 }
 
@@ -126,51 +129,8 @@ impl<'h> Judge<'h> {
         Ok(Answer { siblings: sight.siblings.len(), seen })
     }
 
-    /// Tombstones are deleted for good.
-    fn on_reaped(&mut self, index: usize, key: KeyId, tombstones: &'h [Shown]) -> Result<(), Breach> {
-        let sight = Sight { read: None, at: self.now, event: index, key, siblings: tombstones };
-        let effects = self.check_labels(sight)?;
-        self.check_written(sight)?;
-        let mut replaced = EffectSet::default();
-        tombstones.iter().for_each(|shown| replaced.merge(&self.begun(shown).past));
-        let mut gone = replaced.clone();
-        effects.iter().for_each(|effect| gone.insert(*effect));
-        self.ledger.key_mut(key).reaped.push(Reaped { at: self.now, replaced, gone });
-        Ok(())
-    }
-
-    /// No resurrection: what a reaped tombstone had replaced is not shown again.
-    fn check_reaped(&self, sight: Sight<'h>, effects: &[EffectId]) -> Result<(), Breach> {
-        let (since, reach) = sight.read.map_or((sight.at, 1), |op| self.ledger.read_reach(op));
-        // A page of a scan was begun before it is told of.
-        if reach == 0 {
-            return Ok(());
-        }
-        let reaped = self.ledger.key(sight.key).reaped.iter().filter(|reaped| reaped.at <= since);
-        for reaped in reaped {
-            let back = sight.siblings.iter().zip(effects).find(|(_, effect)| reaped.replaced.contains(**effect));
-            if let Some((shown, _)) = back {
-                let why = format!("what had replaced {} was reaped at {}", self.begun(shown), Seconds(reaped.at));
-                return Err(Breach {
-                    invariant: Invariant::NoResurrection,
-                    key: sight.key,
-                    writes: vec![shown.write],
-                    evidence: format!("on key {}, {sight}; {why}", sight.key.0),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// The writes of what a reader was shown, and of what has been reaped, which nobody is shown any more.
-    fn accounted(&self, key: KeyId, seen: &EffectSet) -> BTreeSet<WriteId> {
-        let record = self.ledger.key(key);
-        let gone = record.reaped.iter().flat_map(|reaped| reaped.gone.iter());
-        seen.iter().chain(gone).map(|effect| record.effects.write_of(effect)).collect()
-    }
-
     /// Dot uniqueness. The effects that the labels name, in the order of the siblings.
-    fn check_labels(&mut self, sight: Sight<'h>) -> Result<Vec<EffectId>, Breach> {
+    pub(super) fn check_labels(&mut self, sight: Sight<'h>) -> Result<Vec<EffectId>, Breach> {
         let mut effects = Vec::with_capacity(sight.siblings.len());
         for shown in sight.siblings {
             let named = self.ledger.name(sight.key, shown.label, shown.write);
@@ -195,7 +155,7 @@ impl<'h> Judge<'h> {
     }
 
     /// No phantom, as far as it is known before the end: the write began on that key, with that body.
-    fn check_written(&self, sight: Sight<'h>) -> Result<(), Breach> {
+    pub(super) fn check_written(&self, sight: Sight<'h>) -> Result<(), Breach> {
         let phantom = |shown: &Shown, why: String| Breach {
             invariant: Invariant::NoPhantom,
             key: sight.key,
@@ -260,7 +220,7 @@ impl<'h> Judge<'h> {
     }
 
     /// The write of what was shown, once [`Judge::check_written`] passed it.
-    fn begun(&self, shown: &Shown) -> &Write<'h> {
+    pub(super) fn begun(&self, shown: &Shown) -> &Write<'h> {
         self.ledger.write(shown.write).expect("what is shown was checked to have begun")
     }
 
@@ -300,7 +260,7 @@ impl<'h> Judge<'h> {
                     kept.contains(&write.id) || key.end.iter().any(|(end, _)| self.is_newer(end, write))
                 }
             };
-            if !safe && !self.is_excused(write) {
+            if !safe && !self.is_excused(write) && !self.may_be_reaped(end, write) {
                 return Err(lost(write, key.conflict, end));
             }
         }
@@ -343,12 +303,13 @@ impl<'h> Judge<'h> {
         let (Some(demand), seen) = (demand, self.accounted(sight.key, &answer.seen)) else { return Ok(()) };
         // That there is nothing may be said once a round of the partition was raised, whichever key it was for: what was lost is not told
         // apart from what was reaped. Before any round it is owed, or the read is stale.
-        let may_be_reaped = sight.siblings.is_empty() && record.round_raised;
-        let may_miss =
-            |write: &WriteId| may_be_reaped && self.ledger.write(*write).is_some_and(|write| self.may_be_lost(write));
-        match writes(demand).difference(&seen).find(|write| !may_miss(write)) {
+        let untold = sight.siblings.is_empty() && record.round_raised;
+        let may_miss = |write: &Write<'_>| untold && self.may_be_lost(write) || self.may_be_reaped(&sight, write);
+        let demanded = writes(demand);
+        let mut missed = demanded.difference(&seen).copied();
+        match missed.find(|write| !self.ledger.write(*write).is_some_and(may_miss)) {
             None => Ok(()),
-            Some(&missed) => Err(Breach {
+            Some(missed) => Err(Breach {
                 invariant: Invariant::Sessions,
                 key: sight.key,
                 writes: vec![missed],
@@ -370,7 +331,9 @@ impl<'h> Judge<'h> {
                 continue;
             }
             let settled_writes = settled.seen.iter().map(|effect| record.effects.write_of(effect));
-            if let Some(missed) = settled_writes.into_iter().find(|write| !seen.contains(write)) {
+            let may_miss = |write: &Write<'_>| self.may_be_reaped(&sight, write);
+            let mut missed = settled_writes.filter(|write| !seen.contains(write));
+            if let Some(missed) = missed.find(|write| !self.ledger.write(*write).is_some_and(may_miss)) {
                 let (on, at) = (settled.replicas, Seconds(settled.at));
                 let why = format!("what had seen write {} was on {on} disks at {at}, and {reach} answered", Id(missed));
                 return Err(Breach {
@@ -401,7 +364,8 @@ impl<'h> Judge<'h> {
                 .filter(|holder| holder.heir.is_none())
                 .map(|holder| holder.node)
                 .collect();
-            if holders.len() + usize::from(reach) > usize::from(self.replicas) {
+            let meet = holders.len() + usize::from(reach) > usize::from(self.replicas);
+            if meet && !self.may_be_reaped(&sight, write) {
                 let why =
                     format!("{reach} replicas answered it, and {} of {} hold {write}", holders.len(), self.replicas);
                 return Err(Breach {

@@ -99,6 +99,8 @@ pub(super) struct Record<'h> {
     pub(super) round_raised: bool,
     /// Its acknowledged writes, by their places in the ledger.
     acked: Vec<usize>,
+    /// Its deletes, likewise.
+    deletes: Vec<usize>,
 }
 
 /// The operations and keys of a history.
@@ -145,6 +147,7 @@ impl<'h> Ledger<'h> {
             reaped: Vec::new(),
             round_raised: false,
             acked: Vec::new(),
+            deletes: Vec::new(),
         };
         let keys = history.keys.iter().map(record).collect();
         Ledger {
@@ -212,6 +215,9 @@ impl<'h> Ledger<'h> {
                 acks: Vec::new(),
                 shown: None,
             });
+            if body.is_none() {
+                self.key_mut(*key).deletes.push(write);
+            }
         }
         let first = &mut self.writes[write];
         let same = (first.key, first.body, first.basis) == (*key, body, *basis);
@@ -256,6 +262,11 @@ impl<'h> Ledger<'h> {
     /// The acknowledged writes of a key.
     pub(super) fn acked(&self, key: KeyId) -> impl Iterator<Item = &Write<'h>> {
         self.key(key).acked.iter().map(|index| &self.writes[*index])
+    }
+
+    /// The deletes of a key that have begun.
+    pub(super) fn deletes(&self, key: KeyId) -> impl Iterator<Item = &Write<'h>> {
+        self.key(key).deletes.iter().map(|index| &self.writes[*index])
     }
 
     /// When a read began, and how many replicas it asked for.

@@ -12,6 +12,7 @@ mod judge;
 mod ledger;
 mod losses;
 mod past;
+mod reaping;
 mod sight;
 mod verdict;
 

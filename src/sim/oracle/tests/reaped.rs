@@ -151,3 +151,63 @@ fn where_the_last_write_wins_a_reaped_tombstone_was_one() {
     story.event(Event::Reaped { key, tombstones: effects(&[(2, 2)]) });
     story.end(&[]).holds();
 }
+
+/// A write, and a delete that replaces it, where nobody is told what is reaped.
+fn reaped_unseen() -> Story {
+    let mut story = Story::siblings();
+    story.history.reaps_unseen = true;
+    let written = story.put(1, 1, None);
+    story.put(50, 2, Some(written));
+    story
+}
+
+#[test]
+fn what_a_delete_replaced_may_be_gone_with_it_though_nobody_tells() {
+    let mut story = reaped_unseen();
+    story.read_from(3, effects(&[]));
+    story.put(3, 3, None);
+    story.read_from(3, effects(&[(3, 3)]));
+    story.end(&[(3, 3)]).holds();
+}
+
+/// It was overwritten before it was deleted.
+#[test]
+fn so_may_what_that_had_replaced() {
+    let mut story = Story::siblings();
+    story.history.reaps_unseen = true;
+    let first = story.put(1, 1, None);
+    let second = story.put(2, 2, Some(first));
+    story.put(50, 3, Some(second));
+    story.end(&[]).holds();
+}
+
+#[test]
+fn what_no_delete_replaced_may_not() {
+    let mut story = reaped_unseen();
+    story.put(3, 3, None);
+    story.end(&[]).breaks(Invariant::NoLostWrite, &[3]);
+    let mut story = reaped_unseen();
+    story.put(3, 3, None);
+    story.read_from(2, effects(&[]));
+    story.end(&[(3, 3)]).breaks(Invariant::QuorumRead, &[3]);
+}
+
+/// The delete is lost: had it been reaped, no replica had what it replaced.
+#[test]
+fn what_is_shown_of_what_a_delete_replaced_says_that_it_was_not_reaped() {
+    reaped_unseen().end(&[(1, 1)]).breaks(Invariant::NoLostWrite, &[50]);
+    let mut story = reaped_unseen();
+    story.read_from(2, effects(&[(1, 1)]));
+    story.end(&[(50, 2)]).breaks(Invariant::QuorumRead, &[50]);
+}
+
+/// It never happened.
+#[test]
+fn a_delete_that_was_refused_takes_nothing_along() {
+    let mut story = Story::siblings();
+    story.history.reaps_unseen = true;
+    let written = story.put(1, 1, None);
+    let refused = story.begin(50, Some(written));
+    story.refuse(refused);
+    story.end(&[]).breaks(Invariant::NoLostWrite, &[1]);
+}
