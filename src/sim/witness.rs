@@ -12,7 +12,7 @@ use super::report::Violation;
 use super::trace::{node_name, node_of};
 use super::world::{Loss, World};
 use crate::api::{Ack, Put, Receipt, Request};
-use crate::message::{PeerRequest, Replicate};
+use crate::message::{PeerAnswer, PeerRequest, Replicate, Replicated};
 use crate::node::{Core, PeerRef};
 use crate::quorum::Level;
 use crate::ring::{PreferenceList, RingView, token_of};
@@ -147,14 +147,15 @@ impl Witness {
     }
 }
 
-/// Replicates that are to be acknowledged only when they are on the disk, by who asked.
+/// Replicates that are to be acknowledged only when they are on the disk, by who asked. Whoever asks again may send what his object has
+/// become since: an answer is to one of what was sent before it.
 #[derive(Default)]
 pub(super) struct Promises {
-    asked: BTreeMap<PeerRef, Promise>,
+    asked: BTreeMap<PeerRef, Vec<Promise>>,
 }
 
 /// An object that is to be on a disk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Promise {
     place: Vec<u8>,
     dots: Vec<Dot>,
@@ -169,18 +170,24 @@ impl Promises {
         let token = token_of(&to.bucket, to.key.as_bytes());
         let place = object_key(to.partition, token, &to.bucket, &to.key);
         let dots = object.siblings().iter().map(|sibling| sibling.dot).collect();
-        self.asked.insert(*from, Promise { place, dots, heir: *hint_for });
+        let (promise, asked) = (Promise { place, dots, heir: *hint_for }, self.asked.entry(*from).or_default());
+        if !asked.contains(&promise) {
+            asked.push(promise);
+        }
     }
 
-    /// It has been answered.
-    pub(super) fn forget(&mut self, from: &PeerRef) {
-        self.asked.remove(from);
+    /// It has been answered. After a refusal what was sent before it may be acknowledged yet.
+    pub(super) fn on_answer(&mut self, from: &PeerRef, answer: &PeerAnswer) {
+        if !matches!(answer, PeerAnswer::Replicated(Replicated { outcome: Err(_), .. })) {
+            self.asked.remove(from);
+        }
     }
 
     /// The promise that acknowledging it now breaks; `durable` tells what would survive a power loss.
     pub(super) fn broken(&self, to: &PeerRef, durable: impl Fn(&[u8]) -> Option<Bytes>) -> Option<Promise> {
-        let promise = self.asked.get(to)?;
-        (!promise.is_kept(durable(&promise.place))).then(|| promise.clone())
+        let asked = self.asked.get(to)?;
+        let is_kept = |promise: &Promise| promise.is_kept(durable(&promise.place));
+        if asked.iter().any(is_kept) { None } else { asked.first().cloned() }
     }
 }
 
@@ -411,5 +418,64 @@ impl<D: Disk> World<D> {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::message::{Address, Reason, Refusal};
+    use crate::types::{PartitionId, RingVersion, Round, WriteId};
+    use crate::version::{Actor, Body, Sibling};
+
+    const FROM: PeerRef = PeerRef { node: NodeId(2), lane: 1, id: 7 };
+
+    /// Two writes of one coordinator, one after the other.
+    fn objects() -> [Arc<Object>; 2] {
+        let sibling = |counter| Sibling {
+            dot: Dot { actor: Actor(7), counter },
+            write_id: WriteId(counter.into()),
+            node: NodeId(2),
+            wall_ms: 0,
+            body: Body::Tombstone,
+        };
+        let first = Object::update(None, &CausalContext::default(), sibling(1));
+        let second = Object::update(Some(&first), &CausalContext::default(), sibling(2));
+        [first, second].map(Arc::new)
+    }
+
+    fn asked(object: &Arc<Object>) -> PeerRequest {
+        let (bucket, key) = (Bucket::default(), Key::new("k").unwrap());
+        let to = Address { ring: RingVersion(1), partition: PartitionId(0), bucket, key };
+        let (reason, round, object) = (Reason::Write, Round::default(), object.clone());
+        PeerRequest::Replicate(Replicate { to, reason, hint_for: None, sync: true, round, trace: false, object })
+    }
+
+    fn answered(outcome: Result<bool, Refusal>) -> PeerAnswer {
+        PeerAnswer::Replicated(Replicated { outcome, timing: None })
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_one_of_what_was_sent_until_then() {
+        let [first, second] = objects();
+        let on_disk = |object: &Arc<Object>| {
+            let record = Record { own: None, hints: Vec::new(), stands_in: false, object: object.clone() };
+            let mut bytes = Vec::new();
+            record.encode_into(&mut bytes);
+            move |_: &[u8]| Some(Bytes::from(bytes.clone()))
+        };
+        let mut promises = Promises::default();
+        promises.ask(&FROM, &asked(&first));
+        assert!(promises.broken(&FROM, |_| None).is_some());
+        assert!(promises.broken(&FROM, on_disk(&first)).is_none());
+        promises.on_answer(&FROM, &answered(Err(Refusal::Fenced(Round(1)))));
+        promises.ask(&FROM, &asked(&second));
+        assert!(promises.broken(&FROM, |_| None).is_some());
+        assert!(promises.broken(&FROM, on_disk(&first)).is_none(), "the refusal came after it");
+        promises.on_answer(&FROM, &answered(Ok(true)));
+        promises.ask(&FROM, &asked(&second));
+        assert!(promises.broken(&FROM, on_disk(&first)).is_some());
     }
 }
