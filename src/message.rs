@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::exchange::{
     Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_COMPARED, MAX_ITEMS, MAX_LEAVES, MAX_SUMS,
-    MAX_WANTED, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
+    MAX_WANTED, OtherItem, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
 };
 pub use self::hello::{Hello, HelloAnswer, HelloRefusal};
 pub use self::reaping::{

@@ -16,12 +16,14 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `exchange/command.rs` | what is asked for, and the answers |
+//! | `exchange/cost.rs` | what the steps weigh |
 //! | `exchange/schedule.rs` | pairs of trees and peers, by when they are due |
 //! | `exchange/session.rs` | one tree compared with one peer |
 //! | `exchange/pump.rs` | what is begun when |
 //! | `exchange/status.rs` | what is done, and why it is not |
 
 mod command;
+mod cost;
 mod pump;
 mod schedule;
 mod session;
@@ -37,7 +39,8 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-pub use command::{Comparison, ExchangeCommand, ExchangeFailure, PeerPage, Step, Transferred, TreeVerdict};
+pub use command::{Comparison, ExchangeCommand, ExchangeFailure, PeerItem, PeerPage, Step, Transferred, TreeVerdict};
+pub use cost::{OBJECT as OBJECT_COST, QUESTION as QUESTION_COST};
 pub use status::{ExchangeCounters, ExchangeStatus, RoundProgress, RunningExchange, WaitReason};
 
 use self::schedule::{Comparing, Place, Schedule, own_pairs};
@@ -60,15 +63,6 @@ pub const MAX_KEYS: usize = 64;
 /// A tree that a peer compares is left to it for so long after its last request. As long, a session is kept that is held back by
 /// load: its peer waits no longer either.
 pub const LEASE: Duration = Duration::from_secs(5);
-
-/// What a tree costs in a comparison of roots, for the throttle.
-const TREE_COST: u64 = 24;
-/// What a sum costs.
-const SUM_COST: u64 = 8;
-/// What an item costs besides its key.
-const ITEM_COST: u64 = 12;
-/// What an object costs besides its bytes.
-const OBJECT_COST: u64 = 200;
 
 /// What an exchange is told at its start.
 #[derive(Clone, Debug)]
@@ -338,7 +332,7 @@ impl Exchange {
         let Some(node) = node.map(|(node, _)| node) else { return };
         let peer = self.schedule.peer_mut(node).expect("it was found a moment ago");
         let Some(Comparing { trees, round, grouped, .. }) = peer.comparing.take() else { return };
-        self.charge(now.time, None, trees.len() as u64 * TREE_COST);
+        self.charge(now.time, None, cost::of_roots(trees.len()));
         let fits = |answer: &Comparison| answer.verdicts.len() == trees.len();
         let answer = answer.and_then(|answer| match NonZeroU16::new(answer.shards).filter(|_| fits(&answer)) {
             Some(shards) => Ok((shards, answer)),
@@ -374,7 +368,7 @@ impl Exchange {
         sums: Result<(Leaves, Vec<u64>), ExchangeFailure>,
         out: &mut Vec<ExchangeCommand>,
     ) {
-        let cost = sums.as_ref().map_or(0, |(_, sums)| sums.len() as u64 * SUM_COST);
+        let cost = sums.as_ref().map_or(cost::QUESTION, |(_, sums)| cost::of_sums(sums.len()));
         self.answer(now, step, cost, out, |session| sums.and_then(|(leaves, sums)| session.on_peer_sums(leaves, sums)));
     }
 
@@ -392,8 +386,7 @@ impl Exchange {
         page: Result<PeerPage, ExchangeFailure>,
         out: &mut Vec<ExchangeCommand>,
     ) {
-        let cost = |page: &PeerPage| page.items.iter().map(|(key, _)| key.len() as u64 + ITEM_COST).sum();
-        let cost = page.as_ref().map_or(0, cost);
+        let cost = page.as_ref().map_or(cost::QUESTION, cost::of_items);
         self.answer(now, step, cost, out, |session| page.and_then(|page| session.on_peer_items(page)));
     }
 
@@ -426,7 +419,9 @@ impl Exchange {
         out: &mut Vec<ExchangeCommand>,
     ) {
         self.counters.objects_wanted += done.map_or(0, |done| done.sent.into());
-        self.answer(now, step, self.transfer_cost(&done), out, |session| session.on_wanted(done));
+        let asked = self.waiting(step).map_or(0, |session| cost::of_wanted(session.asked_for()));
+        let cost = asked + self.transfer_cost(&done);
+        self.answer(now, step, cost, out, |session| session.on_wanted(done));
     }
 
     /// A peer has got what it was sent, and has merged or refused it.
@@ -457,11 +452,12 @@ impl Exchange {
         self.schedule = Schedule::default();
     }
 
+    /// The session that waits for this answer.
+    fn waiting(&self, step: Step) -> Option<&Session> {
+        self.sessions.values().find(|session| session.step == Some(step))
+    }
+
     fn transfer_cost(&self, done: &Result<Transferred, ExchangeFailure>) -> u64 {
-        // A peer's word, of which no more is believed than so many objects can hold.
-        done.map_or(0, |done| {
-            let sent = u64::from(done.sent).min(MAX_KEYS as u64);
-            done.bytes.min(sent.saturating_mul(self.settings.max_object)) + sent * OBJECT_COST
-        })
+        done.as_ref().map_or(0, |done| cost::of_objects(done, self.settings.max_object))
     }
 }

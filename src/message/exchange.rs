@@ -10,12 +10,13 @@ use super::Refusal;
 pub use crate::antientropy::{MAX_LEAVES, TreeVerdict};
 use crate::storage::merkle::{Leaves, SumsOf, TreeId};
 use crate::types::{Bucket, Key, PartitionId, RingVersion};
+use crate::version::CausalContext;
 
 /// Trees of one [`Compare`], and verdicts of its answer.
 pub const MAX_COMPARED: usize = 1024;
 /// Sums of one [`Summed`]: the leaves of the largest tree.
 pub const MAX_SUMS: usize = Leaves::MAX as usize;
-/// Keys of one [`Itemized`].
+/// Keys of one [`Itemized`], and hashes of one [`Items`].
 pub const MAX_ITEMS: usize = 4096;
 /// Keys of one [`Want`]: each object is sent by a request with a slot of its own.
 pub const MAX_WANTED: usize = 1 << u8::BITS;
@@ -105,7 +106,7 @@ pub struct Summed {
     pub sums: Vec<u64>,
 }
 
-/// Asks for the keys of some leaves of a tree, in key order.
+/// Asks for the keys of some leaves of a tree under which the receiver does not have what the sender has, in key order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Items {
     /// The sender's ring.
@@ -118,6 +119,11 @@ pub struct Items {
     pub of: Vec<u16>,
     /// Only what lies behind this key.
     pub after: Option<TreeKey>,
+    /// Only what lies up to this key, that one included.
+    pub until: Option<TreeKey>,
+    /// The shorter hashes ([`ItemHash::short`](crate::storage::merkle::ItemHash::short)) of what the sender has there; at most
+    /// [`MAX_ITEMS`].
+    pub known: Vec<u64>,
     /// At most so many keys: 1 to [`MAX_ITEMS`].
     pub limit: u32,
 }
@@ -125,13 +131,30 @@ pub struct Items {
 /// The answer to an [`Items`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Itemized {
-    /// By key, with the shorter hashes of what stands under them
-    /// ([`ItemHash::short`](crate::storage::merkle::ItemHash::short)).
-    pub items: Vec<(TreeKey, u64)>,
+    /// Which of the hashes that the sender named are those of something that the receiver has, in their order.
+    pub same: Vec<bool>,
+    /// All else that it has, by key.
+    pub items: Vec<OtherItem>,
     /// Keys whose records cannot be read: what they hold is unknown.
     pub rotten: u32,
     /// The key up to which, that one included, all has been looked at; `None`: all.
     pub next: Option<TreeKey>,
+}
+
+/// A key under which the answering node has something that the asker did not name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherItem {
+    /// The key.
+    pub key: TreeKey,
+    /// The shorter hash of what stands there.
+    pub hash: u64,
+    /// All that it has seen, which tells whose is newer; none if that takes more than [`OtherItem::MAX_CONTEXT`] bytes.
+    pub context: Option<CausalContext>,
+}
+
+impl OtherItem {
+    /// Bytes of the longest context.
+    pub const MAX_CONTEXT: usize = 4096;
 }
 
 /// Asks for the objects of these keys, each by a `Replicate`.
@@ -197,7 +220,7 @@ impl ExchangeRequest {
         match self {
             ExchangeRequest::Compare(compare) => size_of_val(&compare.trees[..]),
             ExchangeRequest::Sums(_) => 0,
-            ExchangeRequest::Items(items) => size_of_val(&items.of[..]),
+            ExchangeRequest::Items(items) => size_of_val(&items.of[..]) + size_of_val(&items.known[..]),
             ExchangeRequest::Want(want) => want.keys.iter().map(|key| key.as_bytes().len()).sum(),
         }
     }
@@ -233,7 +256,9 @@ impl ExchangeAnswer {
             ExchangeAnswer::Compared(Ok(compared)) => compared.verdicts.len(),
             ExchangeAnswer::Summed(Ok(summed)) => size_of_val(&summed.sums[..]),
             ExchangeAnswer::Itemized(Ok(itemized)) => {
-                itemized.items.iter().map(|(key, hash)| key.as_bytes().len() + size_of_val(hash)).sum()
+                let context = |item: &OtherItem| item.context.as_ref().map_or(0, CausalContext::encoded_len);
+                let item = |item: &OtherItem| item.key.as_bytes().len() + size_of_val(&item.hash) + context(item);
+                itemized.same.len() + itemized.items.iter().map(item).sum::<usize>()
             }
             _ => 0,
         }

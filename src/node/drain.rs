@@ -343,11 +343,12 @@ impl<E: Engine> Core<E> {
 
     /// Has the keys of leaves read.
     fn read_items(&mut self, host: &mut impl Host) {
-        for (purpose, ItemQuery { tree, leaves, of, after, limit }) in self.effects.item_reads.drain(..) {
+        for (purpose, ItemQuery { tree, leaves, of, after, until, limit }) in self.effects.item_reads.drain(..) {
             let trees = self.store.trees();
             let shape = trees.shape().expect("nobody compares trees before the ring is known").clone();
             let hasher = trees.hasher().clone();
-            host.read(ColdRead::Items { purpose, spec: ItemSpec { tree, leaves, of, after, limit, shape, hasher } });
+            let spec = ItemSpec { tree, leaves, of, after, until, limit, shape, hasher };
+            host.read(ColdRead::Items { purpose, spec });
         }
     }
 

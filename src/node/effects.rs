@@ -368,12 +368,17 @@ pub enum RoundTask {
 }
 
 /// What keys of leaves are read for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemPurpose {
     /// For the exchange.
     Own(Step),
     /// For a peer.
-    Peer(PeerRef),
+    Peer {
+        /// Who asks.
+        asker: PeerRef,
+        /// Shorter hashes of what it has itself.
+        known: Vec<u64>,
+    },
 }
 
 /// What tombstones are read for.
@@ -396,6 +401,8 @@ pub struct ItemQuery {
     pub of: Vec<u32>,
     /// Only what lies behind this key.
     pub after: Option<Bytes>,
+    /// Only what lies up to this key, that one included.
+    pub until: Option<Bytes>,
     /// At most so many keys.
     pub limit: usize,
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::storage::merkle::{Leaves, SumsSpec, TreeId};
 use crate::types::NodeId;
+use crate::version::CausalContext;
 
 /// Which command an answer is for; those that nobody waits for any more are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +41,7 @@ pub enum ExchangeCommand {
         /// Which.
         spec: SumsSpec,
     },
-    /// Ask a peer for keys, and call [`Exchange::on_peer_items`](super::Exchange::on_peer_items).
+    /// Ask a peer for the keys under which it has something else, and call [`Exchange::on_peer_items`](super::Exchange::on_peer_items).
     PeerItems {
         /// For the call.
         step: Step,
@@ -54,6 +55,10 @@ pub enum ExchangeCommand {
         of: Vec<u32>,
         /// Only what lies behind this key, as the store has it.
         after: Option<Bytes>,
+        /// Only what lies up to this key, that one included.
+        until: Option<Bytes>,
+        /// Shorter hashes of what this node has of that, by key: at most [`MAX_PAGE`](super::MAX_PAGE).
+        known: Vec<u64>,
         /// At most so many keys.
         limit: u32,
     },
@@ -160,11 +165,24 @@ pub struct Comparison {
     pub verdicts: Vec<TreeVerdict>,
 }
 
-/// Some of a peer's keys.
+/// A key of a peer's under which it does not have what this node has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerItem {
+    /// As the store has it.
+    pub key: Bytes,
+    /// Half of its hash.
+    pub hash: u64,
+    /// All that the peer's object has seen; none if that is too long to be told.
+    pub context: Option<CausalContext>,
+}
+
+/// What a peer has of some keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerPage {
-    /// Keys as the store has them, ascending, with half of their hashes.
-    pub items: Vec<(Bytes, u64)>,
+    /// Under which of the keys it was told of it has the same, in their order.
+    pub same: Vec<bool>,
+    /// All others that it has, ascending.
+    pub items: Vec<PeerItem>,
     /// Keys whose records it cannot read; they are not among the items.
     pub rotten: u32,
     /// The key up to which, that one included, it has looked at all; `None`: all.

@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use super::command::{ExchangeCommand, ExchangeFailure, Step, TreeVerdict};
 use super::schedule::{Comparing, PairId, Place, retry_after};
-use super::session::Session;
+use super::session::{Began, Session};
 use super::{Exchange, LEASE};
 use crate::antientropy::pace::around;
 use crate::storage::merkle::TreeId;
@@ -84,10 +84,10 @@ impl Exchange {
                 usable.filter_map(|(node, peer)| Some((peer.first_differing(|tree| self.is_free(tree))?, node)));
             let Some(((_, _, tree), node)) = firsts.min() else { return };
             let rebuilding = self.schedule.peer(node).is_some_and(|peer| peer.rebuilding);
-            let mut session = Session::new(tree, node, self.settings.leaves, now, self.round_number(), rebuilding);
-            let step = self.next_step();
+            let (step, takes) = (self.next_step(), !self.read_only);
+            let began = Began { step, time: now, round: self.round_number(), rebuilding, takes };
+            let session = Session::new(tree, node, self.settings.leaves, began);
             out.extend(session.command(step));
-            (session.step, session.takes) = (Some(step), !self.read_only);
             self.schedule.put((tree, node), Place::Running);
             self.sessions.insert(tree, session);
             self.counters.begun += 1;

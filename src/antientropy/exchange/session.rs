@@ -3,22 +3,23 @@
 //! ```text
 //!   sums of branches -> sums of the leaves below those that differ -> the keys of those, some leaves at a time
 //!
-//!   peer's page of keys, then own pages of the same stretch; for each own page:
-//!     only theirs: want          both, otherwise: want, look again, and push what still differs          only own: push
+//!   own page of keys, then the peer's pages of the same stretch, of which it tells what is not as it is here:
+//!     only theirs, or theirs is newer: want                                         only own, or own is newer: push
+//!     both, and neither is newer: want, look again, and push what still differs
 //! ```
-//! Whoever takes no writes now is sent nothing more, and the other goes on getting what it lacks.
+//! Of two objects that one is newer which has seen all of the other, and more. Whoever takes no writes now is sent nothing more,
+//! and the other goes on getting what it lacks.
 //!
-//! Each step is a command and its answer. All that is kept is a page of the peer's keys and the differences of an own
-//! page, however large a leaf is.
+//! Each step is a command and its answer. All that is kept is a page of own keys and the differences of a page of the peer's, however
+//! large a leaf is.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::command::{ExchangeCommand, ExchangeFailure, PeerPage, Step, Transferred};
+use super::command::{ExchangeCommand, ExchangeFailure, PeerItem, PeerPage, Step, Transferred};
 use super::{MAX_KEYS, MAX_LEAVES, MAX_PAGE};
-use crate::storage::merkle::{BRANCHES, ItemPage, Leaves, SumsOf, SumsSpec, TreeId};
+use crate::storage::merkle::{BRANCHES, Item, ItemPage, Leaves, SumsOf, SumsSpec, TreeId};
 use crate::types::{NodeId, Time};
 
 /// What a session waits for, or does next.
@@ -26,25 +27,62 @@ use crate::types::{NodeId, Time};
 enum Stage {
     PeerSums { of: SumsOf },
     OwnSums { of: SumsOf, theirs: Vec<u64> },
-    PeerItems,
     OwnItems,
+    PeerItems,
     Want,
     Push,
     LookAgain { after: Option<Bytes> },
     Done,
 }
 
-/// What of an own page differs from the peer's.
+/// Own keys.
+#[derive(Debug, Default)]
+struct OwnPage {
+    /// Those behind all that is done.
+    items: VecDeque<Item>,
+    /// Keys whose records cannot be read here.
+    unknown: BTreeSet<Bytes>,
+    /// The last key that was looked at; `None`: the chunk's end.
+    end: Option<Bytes>,
+}
+
+impl OwnPage {
+    /// Takes off what lies up to `end`.
+    fn take(&mut self, end: Option<&Bytes>) -> (Vec<Item>, BTreeSet<Bytes>) {
+        let count = self.items.partition_point(|item| is_within(&item.key, end));
+        let behind = self.unknown.iter().find(|key| !is_within(key, end)).cloned();
+        let rest = behind.map_or_else(BTreeSet::new, |behind| self.unknown.split_off(&behind));
+        (self.items.drain(..count).collect(), std::mem::replace(&mut self.unknown, rest))
+    }
+}
+
+/// What of a page differs from the peer's.
 #[derive(Debug, Default)]
 struct Differences {
-    /// The page's last key, or the last of the peer's page; `None`: the chunk's end.
+    /// The page's last key: the peer's, or the own one's; `None`: the chunk's end.
     end: Option<Bytes>,
+    /// What the peer has there, where it has something else.
+    theirs: BTreeMap<Bytes, u64>,
+    /// Hashes of what it has as well.
+    same: BTreeSet<u64>,
     /// Keys to be had from the peer, ascending.
     wanted: VecDeque<Bytes>,
     /// Keys to be sent to the peer, ascending.
     pushed: VecDeque<Bytes>,
     /// From where own keys are to be read again.
     again: Option<Option<Bytes>>,
+}
+
+/// What a session begins with.
+pub(super) struct Began {
+    pub step: Step,
+    pub time: Time,
+    /// The last order to compare everything.
+    pub round: u64,
+    /// Whether the peer has lost its disk, by its own word.
+    pub rebuilding: bool,
+    /// Whether this node takes writes.
+    pub takes: bool,
 }
 
 /// See the module.
@@ -81,36 +119,34 @@ pub(super) struct Session {
     chunk: Vec<u32>,
     /// All keys of the chunk up to this one are done.
     passed: Option<Bytes>,
-    /// The peer's page: its keys behind `passed`, up to `bound`.
-    theirs: BTreeMap<Bytes, u64>,
-    /// `None`: the chunk's end.
-    bound: Option<Bytes>,
+    own: OwnPage,
     page: Differences,
 }
 
 impl Session {
-    pub fn new(tree: TreeId, peer: NodeId, leaves: Leaves, now: Time, round: u64, rebuilding: bool) -> Session {
+    /// The command of its first step is given out by whoever begins it.
+    pub fn new(tree: TreeId, peer: NodeId, leaves: Leaves, began: Began) -> Session {
+        let Began { step, time, round, rebuilding, takes } = began;
         Session {
             tree,
             peer,
-            began: now,
+            began: time,
             round,
             rebuilding,
-            step: None,
-            answered: now,
+            step: Some(step),
+            answered: time,
             differing: 0,
             bytes: 0,
             failed: 0,
             merged: 0,
-            takes: true,
+            takes,
             peer_takes: true,
             leaves,
             stage: Stage::PeerSums { of: SumsOf::Branches },
             left: VecDeque::new(),
             chunk: Vec::new(),
             passed: None,
-            theirs: BTreeMap::new(),
-            bound: None,
+            own: OwnPage::default(),
             page: Differences::default(),
         }
     }
@@ -120,13 +156,13 @@ impl Session {
         let Session { tree, peer, leaves, .. } = *self;
         let of = || self.chunk.clone();
         let limit = MAX_PAGE as u32;
-        let first = |keys: &VecDeque<Bytes>| keys.iter().take(MAX_KEYS).cloned().collect();
         Some(match &self.stage {
             Stage::PeerSums { of } => ExchangeCommand::PeerSums { step, peer, spec: self.spec(*of) },
             Stage::OwnSums { of, .. } => ExchangeCommand::OwnSums { step, spec: self.spec(*of) },
             Stage::PeerItems => {
-                let after = self.passed.clone();
-                ExchangeCommand::PeerItems { step, peer, tree, leaves, of: of(), after, limit }
+                let (after, until) = (self.passed.clone(), self.own.end.clone());
+                let known = self.own.items.iter().map(|item| item.hash.short()).collect();
+                ExchangeCommand::PeerItems { step, peer, tree, leaves, of: of(), after, until, known, limit }
             }
             Stage::OwnItems => {
                 let after = self.passed.clone();
@@ -135,10 +171,20 @@ impl Session {
             Stage::LookAgain { after } => {
                 ExchangeCommand::OwnItems { step, tree, leaves, of: of(), after: after.clone(), limit }
             }
-            Stage::Want => ExchangeCommand::Want { step, peer, tree, keys: first(&self.page.wanted) },
-            Stage::Push => ExchangeCommand::Push { step, peer, tree, keys: first(&self.page.pushed) },
+            Stage::Want => ExchangeCommand::Want { step, peer, tree, keys: self.asked_for().cloned().collect() },
+            Stage::Push => ExchangeCommand::Push {
+                step,
+                peer,
+                tree,
+                keys: self.page.pushed.iter().take(MAX_KEYS).cloned().collect(),
+            },
             Stage::Done => return None,
         })
+    }
+
+    /// The keys whose objects are asked for next.
+    pub fn asked_for(&self) -> impl Iterator<Item = &Bytes> {
+        self.page.wanted.iter().take(MAX_KEYS)
     }
 
     /// Whether the peer has not answered yet.
@@ -195,26 +241,7 @@ impl Session {
     fn begin_chunk(&mut self) {
         self.chunk = self.left.drain(..self.left.len().min(MAX_LEAVES)).collect();
         self.passed = None;
-        self.stage = if self.chunk.is_empty() { Stage::Done } else { Stage::PeerItems };
-    }
-
-    pub fn on_peer_items(&mut self, page: PeerPage) -> Result<(), ExchangeFailure> {
-        if !matches!(self.stage, Stage::PeerItems) || page.items.len() > MAX_PAGE {
-            return Err(ExchangeFailure::Malformed);
-        }
-        let keys = page.items.iter().map(|(key, _)| key);
-        let in_order = self.passed.iter().chain(keys).is_sorted_by(|key, next| key < next);
-        // Without one that lies ahead, the same page would be asked for again and again.
-        let last = page.items.last().map(|(key, _)| key);
-        let goes_on = page.next.as_ref().is_none_or(|next| Some(next) >= last && Some(next) > self.passed.as_ref());
-        if !in_order || !goes_on {
-            return Err(ExchangeFailure::Malformed);
-        }
-        self.failed += u64::from(page.rotten);
-        self.theirs = page.items.into_iter().collect();
-        self.bound = page.next;
-        self.stage = Stage::OwnItems;
-        Ok(())
+        self.stage = if self.chunk.is_empty() { Stage::Done } else { Stage::OwnItems };
     }
 
     pub fn on_own_items(&mut self, page: ItemPage) -> Result<(), ExchangeFailure> {
@@ -227,44 +254,73 @@ impl Session {
             return Err(ExchangeFailure::Malformed);
         }
         if matches!(self.stage, Stage::OwnItems) {
-            self.compare(page);
+            let ItemPage { items, rotten, newer, next } = page;
+            // What has rotted is about to be wiped, and then all of it is compared anew. Into what a newer version has written nothing is
+            // merged.
+            let unknown = rotten.into_iter().chain(newer).collect();
+            self.own = OwnPage { items: items.into(), unknown, end: next };
+            self.stage = Stage::PeerItems;
         } else {
             self.look_again(page);
+            self.go_on();
         }
+        Ok(())
+    }
+
+    pub fn on_peer_items(&mut self, page: PeerPage) -> Result<(), ExchangeFailure> {
+        let is_asked = matches!(self.stage, Stage::PeerItems) && page.same.len() == self.own.items.len();
+        if !is_asked || page.items.len() > MAX_PAGE {
+            return Err(ExchangeFailure::Malformed);
+        }
+        let keys = page.items.iter().map(|item| &item.key);
+        let in_order = self.passed.iter().chain(keys).is_sorted_by(|key, next| key < next);
+        // Without one that lies ahead, the same page would be asked for again and again.
+        let last = page.items.last().map(|item| &item.key);
+        let goes_on = page.next.as_ref().is_none_or(|next| Some(next) >= last && Some(next) > self.passed.as_ref());
+        let is_within_own = page.next.as_ref().into_iter().chain(last).all(|key| is_within(key, self.own.end.as_ref()));
+        if !in_order || !goes_on || !is_within_own {
+            return Err(ExchangeFailure::Malformed);
+        }
+        self.failed += u64::from(page.rotten);
+        self.compare(page);
         self.go_on();
         Ok(())
     }
 
-    /// What of an own page differs from the peer's.
-    fn compare(&mut self, page: ItemPage) {
-        let end = earlier(page.next, self.bound.clone());
+    /// What of a page is not as it is here.
+    fn compare(&mut self, page: PeerPage) {
+        let end = page.next.or_else(|| self.own.end.clone());
+        let (items, unknown) = self.own.take(end.as_ref());
         let (mut wanted, mut pushed, mut again) = (Vec::new(), VecDeque::new(), None);
-        let mut unmet = stretch(&self.theirs, self.passed.as_ref(), end.as_ref()).peekable();
-        for item in page.items.iter().filter(|item| is_within(&item.key, end.as_ref())) {
-            while let Some((key, _)) = unmet.next_if(|(key, _)| **key < item.key) {
-                wanted.push(key.clone());
+        let mut same = BTreeSet::new();
+        let mut unmet = page.items.iter().peekable();
+        for (item, is_same) in items.iter().zip(page.same) {
+            while let Some(theirs) = unmet.next_if(|theirs| theirs.key < item.key) {
+                wanted.push(theirs.key.clone());
             }
-            match unmet.next_if(|(key, _)| **key == item.key) {
-                None => pushed.push_back(item.key.clone()),
-                Some((_, hash)) if *hash == item.hash.short() => {}
-                Some(_) => {
+            let theirs = unmet.next_if(|theirs| theirs.key == item.key);
+            if is_same {
+                same.insert(item.hash.short());
+                continue;
+            }
+            match theirs.map(|theirs| newer(item, theirs)) {
+                None | Some(Newer::Own) => pushed.push_back(item.key.clone()),
+                Some(Newer::Theirs) => wanted.push(item.key.clone()),
+                Some(Newer::Neither) => {
                     wanted.push(item.key.clone());
                     again = Some(self.passed.clone());
                 }
             }
         }
-        wanted.extend(unmet.map(|(key, _)| key.clone()));
-        // What has rotted is about to be wiped, and then all of it is compared anew. Into what a newer version has written nothing is
-        // merged.
-        let unknown = page.rotten.iter().chain(&page.newer);
-        let unknown: BTreeSet<&Bytes> = unknown.filter(|key| is_within(key, end.as_ref())).collect();
+        wanted.extend(unmet.map(|theirs| theirs.key.clone()));
         wanted.retain(|key| !unknown.contains(key));
         self.failed += unknown.len() as u64;
         self.differing += (wanted.len() + pushed.len()) as u64;
         if again.is_some() {
             pushed.clear();
         }
-        self.page = Differences { end, wanted: wanted.into(), pushed, again };
+        let theirs = page.items.into_iter().map(|theirs| (theirs.key, theirs.hash)).collect();
+        self.page = Differences { end, theirs, same, wanted: wanted.into(), pushed, again };
     }
 
     /// What the peer had otherwise has been merged here: the result goes to it, unless it is what the peer has.
@@ -273,7 +329,9 @@ impl Session {
         let is_over = page.next.as_ref().is_none_or(|next| !is_before(next, end.as_ref()));
         self.page.again = if is_over { None } else { Some(page.next) };
         let items = page.items.into_iter().filter(|item| is_within(&item.key, end.as_ref()));
-        let differing = items.filter(|item| self.theirs.get(&item.key) != Some(&item.hash.short()));
+        let Differences { theirs, same, .. } = &self.page;
+        let is_theirs = |item: &Item, hash| theirs.get(&item.key) == Some(&hash) || same.contains(&hash);
+        let differing = items.filter(|item| !is_theirs(item, item.hash.short()));
         self.page.pushed = differing.map(|item| item.key).collect();
     }
 
@@ -337,14 +395,25 @@ impl Session {
             return self.begin_chunk();
         } else {
             self.passed = page.end.take();
-            if self.passed == self.bound { Stage::PeerItems } else { Stage::OwnItems }
+            if self.passed == self.own.end { Stage::OwnItems } else { Stage::PeerItems }
         };
     }
 }
 
-/// Of two ends, the first; `None` is behind all keys.
-fn earlier(a: Option<Bytes>, b: Option<Bytes>) -> Option<Bytes> {
-    a.into_iter().chain(b).min()
+/// Whose object is the newer one.
+enum Newer {
+    Own,
+    Theirs,
+    Neither,
+}
+
+fn newer(own: &Item, theirs: &PeerItem) -> Newer {
+    match &theirs.context {
+        Some(theirs) if own.context == *theirs => Newer::Neither,
+        Some(theirs) if own.context.covers(theirs) => Newer::Own,
+        Some(theirs) if theirs.covers(&own.context) => Newer::Theirs,
+        _ => Newer::Neither,
+    }
 }
 
 fn is_within(key: &Bytes, end: Option<&Bytes>) -> bool {
@@ -353,15 +422,4 @@ fn is_within(key: &Bytes, end: Option<&Bytes>) -> bool {
 
 fn is_before(key: &Bytes, end: Option<&Bytes>) -> bool {
     end.is_none_or(|end| key < end)
-}
-
-/// The keys behind one and up to another.
-fn stretch<'a>(
-    keys: &'a BTreeMap<Bytes, u64>,
-    after: Option<&'a Bytes>,
-    end: Option<&'a Bytes>,
-) -> impl Iterator<Item = (&'a Bytes, &'a u64)> {
-    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-    let to = end.map_or(Bound::Unbounded, Bound::Included);
-    keys.range::<Bytes, _>((from, to))
 }

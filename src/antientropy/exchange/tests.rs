@@ -13,6 +13,7 @@ use crate::ring::{BucketConfig, Layout, Member, Partitions, Weight};
 use crate::storage::merkle::{Item, ItemHash, SumsOf, SumsSpec};
 use crate::storage::object_key;
 use crate::types::{Bucket, Key, Token};
+use crate::version::CausalContext;
 
 const SELF: NodeId = NodeId(1);
 const OTHER: NodeId = NodeId(2);
@@ -61,13 +62,20 @@ fn by_order() -> ExchangeConfig {
 struct Bench {
     exchange: Exchange,
     now: Now,
+    /// With which the peer was asked last for what is not as here.
+    known: Vec<u64>,
+    until: Option<Bytes>,
 }
 
 impl Bench {
+    fn blank(settings: ExchangeSettings, now: Now) -> Bench {
+        Bench { exchange: Exchange::new(settings, 1), now, known: Vec::new(), until: None }
+    }
+
     /// It knows the ring.
     fn of(settings: ExchangeSettings, view: Arc<RingView>) -> Bench {
         let now = Now { time: Time::from_micros(SECOND), wall_ms: 2000 };
-        let mut bench = Bench { exchange: Exchange::new(settings, 1), now };
+        let mut bench = Bench::blank(settings, now);
         assert_eq!(bench.act(|exchange, now, out| exchange.on_ring(now, view, out)), []);
         bench
     }
@@ -84,6 +92,11 @@ impl Bench {
     fn act(&mut self, act: impl FnOnce(&mut Exchange, Now, &mut Vec<ExchangeCommand>)) -> Vec<ExchangeCommand> {
         let mut out = Vec::new();
         act(&mut self.exchange, self.now, &mut out);
+        for command in &out {
+            if let ExchangeCommand::PeerItems { known, until, .. } = command {
+                (self.known, self.until) = (known.clone(), until.clone());
+            }
+        }
         out
     }
 
@@ -133,7 +146,16 @@ impl Bench {
         self.act(|exchange, now, out| exchange.on_own_sums(now, Step(step), Some(sums), out))
     }
 
-    fn peer_items(&mut self, step: u64, page: PeerPage) -> Vec<ExchangeCommand> {
+    /// Of a page of all that the peer has, it tells what it was asked for.
+    fn peer_items(&mut self, step: u64, mut page: PeerPage) -> Vec<ExchangeCommand> {
+        page.items.retain(|item| self.until.as_ref().is_none_or(|until| item.key <= *until));
+        let has = |hash: &u64| page.items.iter().any(|item| item.hash == *hash);
+        page.same = self.known.iter().map(has).collect();
+        page.items.retain(|item| !self.known.contains(&item.hash));
+        self.tell_items(step, page)
+    }
+
+    fn tell_items(&mut self, step: u64, page: PeerPage) -> Vec<ExchangeCommand> {
         self.act(|exchange, now, out| exchange.on_peer_items(now, Step(step), Ok(page), out))
     }
 
@@ -193,10 +215,12 @@ fn sums_of_branches(step: u64) -> ExchangeCommand {
     ExchangeCommand::PeerSums { step: Step(step), peer: OTHER, spec: spec(SumsOf::Branches) }
 }
 
-fn peer_asked(step: u64, of: &[u32], after: Option<&Bytes>) -> ExchangeCommand {
-    let (after, limit) = (after.cloned(), MAX_PAGE as u32);
+/// This node has told what it has on a page.
+fn peer_asked(step: u64, of: &[u32], after: Option<&Bytes>, has: &ItemPage) -> ExchangeCommand {
+    let (after, until, limit) = (after.cloned(), has.next.clone(), MAX_PAGE as u32);
+    let known = has.items.iter().map(|item| item.hash.short()).collect();
     let (step, leaves) = (Step(step), leaves(LEAVES));
-    ExchangeCommand::PeerItems { step, peer: OTHER, tree: tree(0), leaves, of: of.to_vec(), after, limit }
+    ExchangeCommand::PeerItems { step, peer: OTHER, tree: tree(0), leaves, of: of.to_vec(), after, until, known, limit }
 }
 
 fn own_asked(step: u64, of: &[u32], after: Option<&Bytes>) -> ExchangeCommand {
@@ -225,13 +249,24 @@ fn key_at(token: Token) -> Bytes {
     object_key(PartitionId(0), token, &Bucket::default(), &Key::new("k").unwrap()).into()
 }
 
+/// Of a version of what stands under a key.
+fn hash_of(key: &Bytes, version: u64) -> u64 {
+    let token: [u8; 8] = key[2..10].try_into().unwrap();
+    u64::from_be_bytes(token) * 1000 + version
+}
+
+/// All that the peer has; of no version it is told what it has seen.
 fn theirs(items: &[(&Bytes, u64)], next: Option<&Bytes>) -> PeerPage {
-    let items = items.iter().map(|(key, hash)| ((*key).clone(), *hash)).collect();
-    PeerPage { items, rotten: 0, next: next.cloned() }
+    let item =
+        |(key, version): &(&Bytes, u64)| PeerItem { key: (*key).clone(), hash: hash_of(key, *version), context: None };
+    PeerPage { items: items.iter().map(item).collect(), next: next.cloned(), ..PeerPage::default() }
 }
 
 fn own(items: &[(&Bytes, u64)], next: Option<&Bytes>) -> ItemPage {
-    let item = |(key, hash): &(&Bytes, u64)| Item { key: (*key).clone(), hash: ItemHash((*hash).into()) };
+    let item = |(key, version): &(&Bytes, u64)| {
+        let hash = ItemHash(hash_of(key, *version).into());
+        Item { key: (*key).clone(), hash, context: CausalContext::default() }
+    };
     ItemPage { items: items.iter().map(item).collect(), next: next.cloned(), ..ItemPage::default() }
 }
 

@@ -5,8 +5,8 @@
 //! | `Compare` | for each tree: partition `u16`, n `u8`, root `u128` |
 //! | `Compared` | for each tree: its verdict `u8` |
 //! | `Summed` | sums `u64` |
-//! | `Items` | leaves `u16` |
-//! | `Itemized` | for each key: hash `u64`, length `u16`, key |
+//! | `Items` | leaves `u16`, then known hashes `u64`; the header says how many leaves there are |
+//! | `Itemized` | for each key: hash `u64`, length `u16`, key, length `u16`, context; no bytes of a context are none |
 //! | `Want` | for each key: length `u16`, key |
 //!
 //! All numbers are big-endian. How many there are follows from the body's length, and is checked before room is made.
@@ -19,10 +19,11 @@ use super::super::raw::RawFrame;
 use super::{DecodeError, frame, header, no_body, nothing_left, parse, split, unexpected};
 use crate::message::{
     Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_COMPARED, MAX_ITEMS, MAX_LEAVES, MAX_SUMS,
-    MAX_WANTED, Refusal, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
+    MAX_WANTED, OtherItem, Refusal, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
 };
 use crate::storage::merkle::{Leaves, SumsOf, TreeId};
 use crate::types::{PartitionId, RingVersion};
+use crate::version::CausalContext;
 
 #[derive(Serialize, Deserialize)]
 struct CompareHeader {
@@ -43,7 +44,10 @@ struct ItemsHeader {
     ring: RingVersion,
     tree: TreeId,
     leaves: u32,
+    /// How many leaves are named.
+    of: u8,
     after: Option<Bytes>,
+    until: Option<Bytes>,
     limit: u32,
 }
 
@@ -66,6 +70,10 @@ struct SummedHeader {
 
 #[derive(Serialize, Deserialize)]
 struct ItemizedHeader {
+    /// How many hashes the asker named.
+    known: u16,
+    /// A bit for each, the first one the lowest of its byte; those behind the last are not set.
+    same: Bytes,
     rotten: u32,
     next: Option<Bytes>,
 }
@@ -89,11 +97,21 @@ pub(super) fn encode_request(id: u64, request: &ExchangeRequest) -> RawFrame {
             let head = SumsHeader { ring: *ring, tree: *tree, leaves: leaves.count(), of: *of };
             frame(id, Kind::Sums, header(&head), Bytes::new())
         }
-        ExchangeRequest::Items(Items { ring, tree, leaves, of, after, limit }) => {
-            let (after, leaves) = (after.as_ref().map(|key| key.as_bytes().clone()), leaves.count());
-            let head = ItemsHeader { ring: *ring, tree: *tree, leaves, after, limit: *limit };
-            let mut body = Vec::with_capacity(size_of_val(&of[..]));
+        ExchangeRequest::Items(items) => {
+            let Items { ring, tree, leaves, of, after, until, known, limit } = items;
+            let cursor = |key: &Option<TreeKey>| key.as_ref().map(|key| key.as_bytes().clone());
+            let head = ItemsHeader {
+                ring: *ring,
+                tree: *tree,
+                leaves: leaves.count(),
+                of: u8::try_from(of.len()).expect("a few leaves are named at a time"),
+                after: cursor(after),
+                until: cursor(until),
+                limit: *limit,
+            };
+            let mut body = Vec::with_capacity(size_of_val(&of[..]) + size_of_val(&known[..]));
             of.iter().for_each(|leaf| body.put_u16(*leaf));
+            known.iter().for_each(|hash| body.put_u64(*hash));
             frame(id, Kind::Items, header(&head), body.into())
         }
         ExchangeRequest::Want(Want { ring, tree, keys }) => {
@@ -123,14 +141,16 @@ pub(super) fn decode_request(frame: RawFrame) -> Result<ExchangeRequest, DecodeE
             Ok(ExchangeRequest::Sums(Sums { ring, tree, leaves: leaves_of(leaves)?, of }))
         }
         Some(Kind::Items) => {
-            let ItemsHeader { ring, tree, leaves, after, limit } = parse(&frame)?;
+            let ItemsHeader { ring, tree, leaves, of, after, until, limit } = parse(&frame)?;
             let leaves = leaves_of(leaves)?;
             if !(1..=MAX_ITEMS as u32).contains(&limit) {
                 return Err(DecodeError::Header { reason: format!("a limit of {limit} keys: 1 to {MAX_ITEMS}") });
             }
-            let of = leaf_indices(frame.body, leaves)?;
-            let after = cursor_of(after)?;
-            Ok(ExchangeRequest::Items(Items { ring, tree, leaves, of, after, limit }))
+            let mut body = frame.body;
+            let of = leaf_indices(split(&mut body, u32::from(of) * size_of::<u16>() as u32)?, leaves)?;
+            let known = hashes(body)?;
+            let (after, until) = (cursor_of(after)?, cursor_of(until)?);
+            Ok(ExchangeRequest::Items(Items { ring, tree, leaves, of, after, until, known, limit }))
         }
         Some(Kind::Want) => {
             let WantHeader { ring, tree } = parse(&frame)?;
@@ -163,12 +183,11 @@ pub(super) fn encode_answer(id: u64, answer: &ExchangeAnswer) -> RawFrame {
             (Kind::Summed, header(&head))
         }
         ExchangeAnswer::Itemized(outcome) => {
-            let head = outcome.as_ref().map(|Itemized { items, rotten, next }| {
-                for (key, hash) in items {
-                    body.put_u64(*hash);
-                    put_key(key, &mut body);
-                }
-                ItemizedHeader { rotten: *rotten, next: next.as_ref().map(|key| key.as_bytes().clone()) }
+            let head = outcome.as_ref().map(|Itemized { same, items, rotten, next }| {
+                items.iter().for_each(|item| put_item(item, &mut body));
+                let known = u16::try_from(same.len()).expect("fewer hashes are named at a time");
+                let next = next.as_ref().map(|key| key.as_bytes().clone());
+                ItemizedHeader { known, same: bits_of(same), rotten: *rotten, next }
             });
             (Kind::Itemized, header(&head))
         }
@@ -218,14 +237,58 @@ fn decode_summed(head: SummedHeader, mut body: Bytes) -> Result<Summed, DecodeEr
 }
 
 fn decode_itemized(head: ItemizedHeader, mut body: Bytes) -> Result<Itemized, DecodeError> {
-    let ItemizedHeader { rotten, next } = head;
+    let ItemizedHeader { known, same, rotten, next } = head;
     let mut items = Vec::new();
     while !body.is_empty() {
         room(items.len(), MAX_ITEMS)?;
-        let hash = split(&mut body, size_of::<u64>() as u32)?.get_u64();
-        items.push((take_key(&mut body)?, hash));
+        items.push(take_item(&mut body)?);
     }
-    Ok(Itemized { items, rotten, next: cursor_of(next)? })
+    Ok(Itemized { same: same_of(known, &same)?, items, rotten, next: cursor_of(next)? })
+}
+
+fn put_item(item: &OtherItem, body: &mut Vec<u8>) {
+    body.put_u64(item.hash);
+    put_key(&item.key, body);
+    let len = item.context.as_ref().map_or(0, CausalContext::encoded_len);
+    body.put_u16(u16::try_from(len).expect("longer ones are not told"));
+    item.context.iter().for_each(|context| context.encode_into(body));
+}
+
+fn take_item(body: &mut Bytes) -> Result<OtherItem, DecodeError> {
+    let hash = split(body, size_of::<u64>() as u32)?.get_u64();
+    let key = take_key(body)?;
+    let len = split(body, size_of::<u16>() as u32)?.get_u16();
+    if usize::from(len) > OtherItem::MAX_CONTEXT {
+        let reason = format!("a context of {len} bytes, at most {} are allowed", OtherItem::MAX_CONTEXT);
+        return Err(DecodeError::Body { reason });
+    }
+    let context = split(body, len.into())?;
+    let context = if len == 0 { None } else { Some(context_of(&context)?) };
+    Ok(OtherItem { key, hash, context })
+}
+
+fn context_of(mut bytes: &[u8]) -> Result<CausalContext, DecodeError> {
+    let context = CausalContext::decode(&mut bytes).map_err(|error| DecodeError::Body { reason: error.to_string() })?;
+    if bytes.is_empty() {
+        Ok(context)
+    } else {
+        Err(DecodeError::Body { reason: format!("{} bytes behind a context", bytes.len()) })
+    }
+}
+
+fn bits_of(same: &[bool]) -> Bytes {
+    let byte = |bits: &[bool]| (0..).zip(bits).fold(0u8, |byte, (at, bit)| byte | u8::from(*bit) << at);
+    same.chunks(8).map(byte).collect::<Vec<u8>>().into()
+}
+
+fn same_of(known: u16, bits: &[u8]) -> Result<Vec<bool>, DecodeError> {
+    let known = usize::from(known);
+    let same: Vec<bool> = (0..known).map(|at| bits.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1)).collect();
+    if known > MAX_ITEMS || bits_of(&same) != bits {
+        let reason = format!("{} bytes of bits for {known} hashes, of which {MAX_ITEMS} are allowed", bits.len());
+        return Err(DecodeError::Header { reason });
+    }
+    Ok(same)
 }
 
 fn byte_of(verdict: TreeVerdict) -> u8 {
@@ -265,6 +328,11 @@ fn leaf_indices(mut body: Bytes, leaves: Leaves) -> Result<Vec<u16>, DecodeError
         return Err(DecodeError::Body { reason: "leaves that do not ascend".into() });
     }
     Ok(of)
+}
+
+fn hashes(mut body: Bytes) -> Result<Vec<u64>, DecodeError> {
+    let known = count(&body, size_of::<u64>(), MAX_ITEMS, "hashes")?;
+    Ok((0..known).map(|_| body.get_u64()).collect())
 }
 
 /// How many parts of `each` bytes a body is.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::api;
 use crate::message::{
-    Address, Coordinate, ExchangeAnswer, ExchangeRequest, Fetch, Fetched, Held, Itemized, Ranged, Reason, Replicate,
-    Replicated, TreeKey, Want,
+    Address, Coordinate, ExchangeAnswer, ExchangeRequest, Fetch, Fetched, Held, Itemized, OtherItem, Ranged, Reason,
+    Replicate, Replicated, TreeKey, Want,
 };
 use crate::node::{ClientRef, PeerRef};
 use crate::storage::merkle::TreeId;
@@ -134,7 +134,9 @@ fn an_input_counts_for_what_it_carries_and_a_little_more() {
     let header = api::PutHeader::new(Bucket::default(), Key::new("k").unwrap(), WriteId(1));
     let delete = Request::Put(api::Put { header, value: None });
     let from = ClientRef { lane: 1, id: 1 };
-    let itemized = ExchangeAnswer::Itemized(Ok(Itemized { items: vec![(tree_key(), 1); 2], rotten: 0, next: None }));
+    let item = OtherItem { key: tree_key(), hash: 1, context: Some(CausalContext::default()) };
+    let same = vec![true; 8];
+    let itemized = ExchangeAnswer::Itemized(Ok(Itemized { same, items: vec![item; 2], rotten: 0, next: None }));
     let inputs = [
         (client(1, 1000), 1000),
         (ShardInput::Client { from, arrived: Time::ZERO, request: delete }, 0),
@@ -142,7 +144,7 @@ fn an_input_counts_for_what_it_carries_and_a_little_more() {
         (replicate(1, Reason::Write), whole),
         (fetch(1), 0),
         (want(1), 300),
-        (answer_of(1, PeerAnswer::Exchange(itemized)), 216),
+        (answer_of(1, PeerAnswer::Exchange(itemized)), 228),
         (answer(1), 0),
         (fetched(1, Found::Object(Arc::new(object()))), whole),
         (fetched(1, Found::Nothing), 0),

@@ -1,14 +1,17 @@
 //! The other side of an exchange: what peers ask of this node's trees.
 
+use std::collections::BTreeMap;
+
 use super::transfer::For;
 use super::{Shard, refusal_of};
 use crate::antientropy::primaries;
 use crate::message::{
-    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, PeerAnswer, Refusal, Summed, TreeKey, TreeVerdict,
+    Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, OtherItem, PeerAnswer, Refusal, Summed, TreeKey,
+    TreeVerdict,
 };
 use crate::node::effects::{Effects, ItemPurpose, ItemQuery, Output, PeerRef, TreePurpose, TreeQuery};
 use crate::storage::OpFailure;
-use crate::storage::merkle::{ItemPage, Leaves, SumsSpec, TreeId};
+use crate::storage::merkle::{Item, ItemPage, Leaves, SumsSpec, TreeId};
 use crate::types::{NodeId, Now, RingVersion};
 
 impl Shard {
@@ -50,9 +53,10 @@ impl Shard {
                     leaves: items.leaves,
                     of: items.of.iter().map(|leaf| u32::from(*leaf)).collect(),
                     after: items.after.as_ref().map(|after| after.whole(items.tree.partition)),
+                    until: items.until.as_ref().map(|until| until.whole(items.tree.partition)),
                     limit: items.limit as usize,
                 };
-                fx.item_reads.push((ItemPurpose::Peer(from), query));
+                fx.item_reads.push((ItemPurpose::Peer { asker: from, known: items.known.clone() }, query));
             }
             ExchangeRequest::Want(want) => {
                 self.engage(now, from.node, want.ring, want.tree)?;
@@ -123,16 +127,36 @@ impl Shard {
         answer(asker, ExchangeAnswer::Summed(summed), fx);
     }
 
-    /// Own keys have been read for a peer.
-    pub(super) fn answer_items(&mut self, asker: PeerRef, page: Result<ItemPage, OpFailure>, fx: &mut Effects) {
-        let itemized = page.map(|page| Itemized {
-            items: page.items.iter().map(|item| (TreeKey::of(&item.key), item.hash.short())).collect(),
-            rotten: u32::try_from(page.unknown()).unwrap_or(u32::MAX),
-            next: page.next.as_ref().map(TreeKey::of),
-        });
+    /// Own keys have been read for a peer, who has what has these hashes.
+    pub(super) fn answer_items(
+        &mut self,
+        asker: PeerRef,
+        known: &[u64],
+        page: Result<ItemPage, OpFailure>,
+        fx: &mut Effects,
+    ) {
+        let itemized = page.map(|page| itemize(known, page));
         self.counters.refused += u64::from(itemized.is_err());
         answer(asker, ExchangeAnswer::Itemized(itemized.map_err(|failure| refusal_of(&failure))), fx);
     }
+}
+
+/// What of a page a peer has as well, by its hashes, and the rest.
+fn itemize(known: &[u64], page: ItemPage) -> Itemized {
+    let places: BTreeMap<u64, usize> = known.iter().enumerate().map(|(at, hash)| (*hash, at)).collect();
+    let mut same = vec![false; known.len()];
+    let (rotten, next) = (u32::try_from(page.unknown()).unwrap_or(u32::MAX), page.next.as_ref().map(TreeKey::of));
+    let mut items = Vec::new();
+    for Item { key, hash, context } in page.items {
+        match places.get(&hash.short()) {
+            Some(at) => same[*at] = true,
+            None => {
+                let context = Some(context).filter(|context| context.encoded_len() <= OtherItem::MAX_CONTEXT);
+                items.push(OtherItem { key: TreeKey::of(&key), hash: hash.short(), context });
+            }
+        }
+    }
+    Itemized { same, items, rotten, next }
 }
 
 /// Answers a peer once what it rests on is written.

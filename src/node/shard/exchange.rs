@@ -6,10 +6,13 @@ use super::entry::{AskEntry, Entry, Work};
 use super::scrub::see_to_rotten;
 use super::transfer::For;
 use super::{Shard, ShardCounters, request_id};
-use crate::antientropy::{Comparison, Exchange, ExchangeCommand, ExchangeFailure, PeerPage, Step, Transferred};
+use crate::antientropy::{
+    Comparison, Exchange, ExchangeCommand, ExchangeFailure, PeerItem, PeerPage, Step, Transferred,
+};
 use crate::api::{Rebuilding, RepairOrder, RepairStatus, RunningRepair};
 use crate::message::{
-    Compare, Compared, ExchangeAnswer, ExchangeRequest, Items, PeerRequest, Refusal, Sums, TreeKey, TreeVerdict, Want,
+    Compare, Compared, ExchangeAnswer, ExchangeRequest, Items, OtherItem, PeerRequest, Refusal, Sums, TreeKey,
+    TreeVerdict, Want,
 };
 use crate::node::effects::{Effects, ItemPurpose, ItemQuery, Output, TreePurpose, TreeQuery, TreeReply};
 use crate::ring::Slot;
@@ -59,13 +62,13 @@ impl Shard {
                 self.inquire(now, step, peer, ExchangeRequest::Sums(sums), Vec::new(), fx);
             }
             ExchangeCommand::OwnItems { step, tree, leaves, of, after, limit } => {
-                let query = ItemQuery { tree, leaves, of, after, limit: limit as usize };
+                let query = ItemQuery { tree, leaves, of, after, until: None, limit: limit as usize };
                 fx.item_reads.push((ItemPurpose::Own(step), query));
             }
-            ExchangeCommand::PeerItems { step, peer, tree, leaves, of, after, limit } => {
+            ExchangeCommand::PeerItems { step, peer, tree, leaves, of, after, until, known, limit } => {
                 let of = of.into_iter().map(|leaf| u16::try_from(leaf).expect("two bytes number all leaves")).collect();
-                let after = after.as_ref().map(TreeKey::of);
-                let items = Items { ring: self.ring(), tree, leaves, of, after, limit };
+                let (after, until) = (after.as_ref().map(TreeKey::of), until.as_ref().map(TreeKey::of));
+                let items = Items { ring: self.ring(), tree, leaves, of, after, until, known, limit };
                 self.inquire(now, step, peer, ExchangeRequest::Items(items), Vec::new(), fx);
             }
             ExchangeCommand::Want { step, peer, tree, keys } => {
@@ -153,8 +156,10 @@ impl Shard {
             }
             ExchangeAnswer::Itemized(page) => {
                 let whole = |key: TreeKey| key.whole(partition);
+                let item = |OtherItem { key, hash, context }| PeerItem { key: whole(key), hash, context };
                 let page = page.map(|page| PeerPage {
-                    items: page.items.into_iter().map(|(key, hash)| (whole(key), hash)).collect(),
+                    same: page.same,
+                    items: page.items.into_iter().map(item).collect(),
                     rotten: page.rotten,
                     next: page.next.map(whole),
                 });
@@ -209,7 +214,7 @@ impl Shard {
             ItemPurpose::Own(step) => {
                 self.exchange(now, fx, |exchange, out| exchange.on_own_items(now, step, page, out));
             }
-            ItemPurpose::Peer(asker) => self.answer_items(asker, page, fx),
+            ItemPurpose::Peer { asker, known } => self.answer_items(asker, &known, page, fx),
         }
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{ItemHash, ItemHasher, Leaves, TreeId, TreeShape};
 use crate::storage::{Engine, Family, OpFailure, Record, ScanLimit, StorageError};
+use crate::version::CausalContext;
 
 /// A key and what stands under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Item {
     pub key: Bytes,
     /// Of the object.
     pub hash: ItemHash,
+    /// All that the object has seen.
+    pub context: CausalContext,
 }
 
 /// Some keys of a tree.
@@ -48,6 +51,8 @@ pub struct ItemSpec {
     pub of: Vec<u32>,
     /// Only what lies behind this key.
     pub after: Option<Bytes>,
+    /// Only what lies up to this key, that one included.
+    pub until: Option<Bytes>,
     /// At most so many keys.
     pub limit: usize,
     /// How keys fall into trees.
@@ -66,10 +71,12 @@ const MAX_BYTES: usize = 1 << 20;
 pub fn read_items(engine: &dyn Engine, mut spec: ItemSpec) -> Result<ItemPage, OpFailure> {
     let (mut page, mut bytes) = (ItemPage::default(), 0usize);
     for leaf in &spec.of {
-        let (mut start, end) = spec.shape.leaf_bounds(spec.tree.partition, *leaf, spec.leaves);
+        let (mut start, mut end) = spec.shape.leaf_bounds(spec.tree.partition, *leaf, spec.leaves);
         if let Some(after) = spec.after.as_ref().filter(|after| after[..] >= start[..]) {
-            start = after.to_vec();
-            start.push(0);
+            start = behind(after);
+        }
+        if let Some(until) = spec.until.as_ref().filter(|until| until[..] < end[..]) {
+            end = behind(until);
         }
         if start >= end {
             continue;
@@ -82,7 +89,7 @@ pub fn read_items(engine: &dyn Engine, mut spec: ItemSpec) -> Result<ItemPage, O
                     Ok(record) if is_passed_over(&record) => {}
                     Ok(record) => {
                         let hash = spec.hasher.hash(&key, &record.object);
-                        page.items.push(Item { key, hash });
+                        page.items.push(Item { key, hash, context: record.object.context().clone() });
                     }
                     Err(StorageError::NewerRecord { .. }) => page.newer.push(key),
                     Err(_) => page.rotten.push(key),
@@ -100,6 +107,11 @@ pub fn read_items(engine: &dyn Engine, mut spec: ItemSpec) -> Result<ItemPage, O
         }
     }
     Ok(page)
+}
+
+/// The first key behind one.
+fn behind(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
 }
 
 /// A seeded bug's doing: nothing is passed over.

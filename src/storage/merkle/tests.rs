@@ -330,6 +330,7 @@ fn items(node: &Node, tree: TreeId, of: &[u32], limit: usize) -> Vec<Item> {
         leaves: node.leaves,
         of: of.to_vec(),
         after: None,
+        until: None,
         limit,
         shape: shape(),
         hasher: ItemHasher::new(&SECRET),
@@ -345,6 +346,15 @@ fn items(node: &Node, tree: TreeId, of: &[u32], limit: usize) -> Vec<Item> {
     }
 }
 
+/// Those of all leaves up to a key, that one included.
+fn items_up_to(node: &Node, tree: TreeId, until: Option<&Bytes>) -> Vec<Item> {
+    let of = (0..64).collect();
+    let (shape, hasher) = (shape(), ItemHasher::new(&SECRET));
+    let spec =
+        ItemSpec { tree, leaves: node.leaves, of, after: None, until: until.cloned(), limit: 100, shape, hasher };
+    read_items(&*node.engine, spec).unwrap().items
+}
+
 #[test]
 fn items_are_those_of_the_leaves_and_of_no_other_tree() {
     let node = full();
@@ -357,6 +367,9 @@ fn items_are_those_of_the_leaves_and_of_no_other_tree() {
         assert_eq!(node.trees_of(tree).root(tree), Some(sum));
         let by_leaf: Vec<Item> = every.iter().flat_map(|leaf| items(&node, tree, &[*leaf], 100)).collect();
         assert_eq!(by_leaf, all);
+        for (at, item) in all.iter().enumerate() {
+            assert_eq!(items_up_to(&node, tree, Some(&item.key)), all[..=at]);
+        }
     }
 }
 
@@ -373,6 +386,7 @@ fn a_rotten_record_is_named_and_hides_no_other() {
         leaves: node.leaves,
         of: (0..64).collect(),
         after: None,
+        until: None,
         limit: 100,
         shape: shape(),
         hasher: ItemHasher::new(&SECRET),

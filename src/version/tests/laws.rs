@@ -66,6 +66,17 @@ proptest! {
         }
     }
 
+    /// So of two copies the one that has seen less need not be fetched by who has the other.
+    #[test]
+    fn what_has_seen_all_of_another_and_more_is_what_they_merge_to(actions in actions()) {
+        let objects = World::after(&actions).objects(8);
+        for a in &objects {
+            for b in objects.iter().filter(|b| a.context().covers(b.context()) && a.context() != b.context()) {
+                prop_assert!(a.merges_to_self(b), "{:?} {:?}", a, b);
+            }
+        }
+    }
+
     #[test]
     fn digests_are_equal_exactly_for_equal_objects(actions in actions()) {
         let objects = World::after(&actions).objects(8);

@@ -1,10 +1,12 @@
 //! The exchange's messages: how they look, and what is refused of them.
 
+use dynkv::antientropy::{OBJECT_COST, QUESTION_COST};
 use dynkv::frame::codec::DecodeError;
 use dynkv::frame::kind::Kind;
+use dynkv::frame::raw::PREFIX_LEN;
 use dynkv::message::{
     Compare, Compared, ExchangeAnswer, ExchangeRequest, Itemized, Items, MAX_COMPARED, MAX_ITEMS, MAX_SUMS, MAX_WANTED,
-    Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
+    OtherItem, Summed, Sums, TreeKey, TreeVerdict, Want, Wanted,
 };
 use dynkv::storage::merkle::{Leaves, SumsOf, TreeId};
 
@@ -26,6 +28,14 @@ fn cursor() -> impl Strategy<Value = Option<TreeKey>> {
     proptest::option::of(tree_key())
 }
 
+fn contexts() -> impl Strategy<Value = CausalContext> {
+    proptest::collection::btree_set((1u64..4, 1u64..8), 0..6).prop_map(|dots| {
+        let mut context = CausalContext::default();
+        dots.into_iter().for_each(|(actor, counter)| context.insert(Dot { actor: Actor(actor), counter }));
+        context
+    })
+}
+
 fn ring() -> impl Strategy<Value = RingVersion> {
     any::<u64>().prop_map(RingVersion)
 }
@@ -41,9 +51,10 @@ pub fn request() -> impl Strategy<Value = ExchangeRequest> {
         let of = of.into_iter().filter(|leaf| u32::from(*leaf) < leaves.count()).collect();
         (leaves, of)
     });
-    let items = (ring(), tree(), of, cursor(), 1..=MAX_ITEMS as u32);
-    let items = items.prop_map(|(ring, tree, (leaves, of), after, limit)| {
-        ExchangeRequest::Items(Items { ring, tree, leaves, of, after, limit })
+    let known = proptest::collection::vec(any::<u64>(), 0..5);
+    let items = (ring(), tree(), of, (cursor(), cursor()), known, 1..=MAX_ITEMS as u32);
+    let items = items.prop_map(|(ring, tree, (leaves, of), (after, until), known, limit)| {
+        ExchangeRequest::Items(Items { ring, tree, leaves, of, after, until, known, limit })
     });
     let want = (ring(), tree(), proptest::collection::vec(tree_key(), 0..5))
         .prop_map(|(ring, tree, keys)| ExchangeRequest::Want(Want { ring, tree, keys }));
@@ -59,8 +70,11 @@ pub fn answer() -> impl Strategy<Value = ExchangeAnswer> {
     let compared = compared.prop_map(|(shards, rebuilding, verdicts)| Compared { shards, rebuilding, verdicts });
     let summed = (leaves(), proptest::collection::vec(any::<u64>(), 0..5));
     let summed = summed.prop_map(|(leaves, sums)| Summed { leaves, sums });
-    let itemized = (proptest::collection::vec((tree_key(), any::<u64>()), 0..5), any::<u32>(), cursor());
-    let itemized = itemized.prop_map(|(items, rotten, next)| Itemized { items, rotten, next });
+    let item = (tree_key(), any::<u64>(), proptest::option::of(contexts()));
+    let item = item.prop_map(|(key, hash, context)| OtherItem { key, hash, context });
+    let same = proptest::collection::vec(any::<bool>(), 0..20);
+    let itemized = (same, proptest::collection::vec(item, 0..5), any::<u32>(), cursor());
+    let itemized = itemized.prop_map(|(same, items, rotten, next)| Itemized { same, items, rotten, next });
     let wanted = any::<(u32, u32, u64)>().prop_map(|(sent, failed, bytes)| Wanted { sent, failed, bytes });
     prop_oneof![
         proptest::result::maybe_ok(compared, refusal()).prop_map(ExchangeAnswer::Compared),
@@ -83,7 +97,13 @@ fn compare(trees: usize) -> ExchangeRequest {
 
 fn items(of: Vec<u16>, limit: u32) -> ExchangeRequest {
     let leaves = Leaves::new(64).unwrap();
-    ExchangeRequest::Items(Items { ring: RING, tree: TREE, leaves, of, after: None, limit })
+    let known = vec![7; 2];
+    ExchangeRequest::Items(Items { ring: RING, tree: TREE, leaves, of, after: None, until: None, known, limit })
+}
+
+fn known(hashes: usize) -> ExchangeRequest {
+    let ExchangeRequest::Items(asked) = items(vec![], 1) else { unreachable!() };
+    ExchangeRequest::Items(Items { known: vec![7; hashes], ..asked })
 }
 
 fn want(keys: usize) -> ExchangeRequest {
@@ -100,7 +120,16 @@ fn summed(sums: usize) -> ExchangeAnswer {
 }
 
 fn itemized(items: usize) -> ExchangeAnswer {
-    ExchangeAnswer::Itemized(Ok(Itemized { items: vec![(short(1), 7); items], rotten: 0, next: None }))
+    let item = OtherItem { key: short(1), hash: 7, context: Some(CausalContext::default()) };
+    ExchangeAnswer::Itemized(Ok(Itemized { same: vec![true; 9], items: vec![item; items], rotten: 0, next: None }))
+}
+
+/// A key whose object has seen writes of so many coordinators.
+fn seen_by(actors: u64) -> ExchangeAnswer {
+    let mut context = CausalContext::default();
+    (1..=actors).for_each(|actor| context.insert(Dot { actor: Actor(actor), counter: 1 }));
+    let items = vec![OtherItem { key: short(1), hash: 7, context: Some(context) }];
+    ExchangeAnswer::Itemized(Ok(Itemized { same: Vec::new(), items, rotten: 0, next: None }))
 }
 
 fn encode(request: &ExchangeRequest) -> RawFrame {
@@ -116,13 +145,14 @@ fn bodies_are_what_the_document_says() {
     let body = |request: &ExchangeRequest| encode(request).body;
     let root = 7u128.to_be_bytes();
     assert_eq!(body(&compare(2)), [&[2, 1, 3][..], &root, &[2, 1, 3], &root].concat());
-    assert_eq!(body(&items(vec![1, 63], 5))[..], [0, 1, 0, 63]);
+    let hash = 7u64.to_be_bytes();
+    assert_eq!(body(&items(vec![1, 63], 5)), [&[0, 1, 0, 63][..], &hash, &hash].concat());
     assert_eq!(body(&want(2))[..], [0, 1, 9, 0, 1, 9]);
     let body = |answer: &ExchangeAnswer| encode_answer(answer).body;
     let all = Compared { shards: 2, rebuilding: true, verdicts: VERDICTS.to_vec() };
     assert_eq!(body(&ExchangeAnswer::Compared(Ok(all)))[..], [0, 1, 2, 3, 4]);
     assert_eq!(body(&summed(1))[..], [0, 0, 0, 0, 0, 0, 0, 7]);
-    assert_eq!(body(&itemized(1))[..], [0, 0, 0, 0, 0, 0, 0, 7, 0, 1, 9]);
+    assert_eq!(body(&itemized(1)), [&hash[..], &[0, 1, 9], &[0, 2, 0, 0]].concat());
 }
 
 /// A request is taken, or refused with this reason.
@@ -152,6 +182,8 @@ fn lists_have_bounds() {
     check_answer(&compared(1, MAX_COMPARED + 1), Some("frame body: 1025 verdicts, at most 1024 are allowed"));
     check_answer(&summed(MAX_SUMS), None);
     check_answer(&summed(MAX_SUMS + 1), Some("frame body: 65537 sums, at most 65536 are allowed"));
+    check(&known(MAX_ITEMS), None);
+    check(&known(MAX_ITEMS + 1), Some("frame body: 4097 hashes, at most 4096 are allowed"));
     check_answer(&itemized(MAX_ITEMS), None);
     check_answer(&itemized(MAX_ITEMS + 1), Some("frame body: more than 4096 keys"));
 }
@@ -167,6 +199,8 @@ fn what_makes_no_sense_is_refused() {
     check(&items(vec![1, 1], 1), Some("frame body: leaves that do not ascend"));
     check(&items((0..16).collect(), 1), None);
     check(&items((0..17).collect(), 1), Some("frame body: 17 leaves, at most 16 are allowed"));
+    check_answer(&seen_by(300), None);
+    check_answer(&seen_by(500), Some("frame body: a context of 4503 bytes, at most 4096 are allowed"));
     check_answer(&compared(0, 1), Some("frame header: a node without shards"));
 }
 
@@ -185,11 +219,14 @@ fn check_body(frame: RawFrame, body: &[u8], refused: &str) {
 #[test]
 fn bodies_that_are_not_what_their_header_announces_are_refused() {
     check_body(encode(&compare(1)), &[0; 20], "frame body: 20 bytes of trees, of which each has 19");
-    check_body(encode(&items(vec![], 1)), &[0], "frame body: 1 bytes of leaves, of which each has 2");
+    check_body(encode(&items(vec![], 1)), &[0], "frame body: 1 bytes of hashes, of which each has 8");
+    check_body(encode(&items(vec![1, 2], 1)), &[0; 3], "frame body: 4 bytes announced, 3 left");
     check_body(encode(&want(1)), &[0, 2, 9], "frame body: 2 bytes announced, 1 left");
     check_body(encode(&want(1)), &[0], "frame body: 2 bytes announced, 1 left");
     check_body(encode_answer(&compared(1, 1)), &[5], "frame body: 5 is no verdict");
     check_body(encode_answer(&itemized(1)), &[0; 9], "frame body: 2 bytes announced, 1 left");
+    let seen = [&[0; 8][..], &[0, 1, 9, 0, 3, 0, 0, 0]].concat();
+    check_body(encode_answer(&itemized(1)), &seen, "frame body: 1 bytes behind a context");
     let long = [&4170u16.to_be_bytes()[..], &[9; 4170]].concat();
     check_body(encode(&want(1)), &long, "frame body: a key of 4170 bytes, at most 4169 are allowed");
     let none = "frame body: 1 bytes where none belong";
@@ -215,12 +252,21 @@ fn trees_and_cursors_that_no_node_has_are_refused() {
     check_header(encode(&compare(1)), (RING, 33u32), few);
     check_header(encode(&compare(1)), (RING, 131_072u32), many);
     let none = None::<Bytes>;
-    check_header(encode(&items(vec![], 1)), (RING, TREE, 33u32, &none, 1u32), few);
+    check_header(encode(&items(vec![], 1)), (RING, TREE, 33u32, 0u8, &none, &none, 1u32), few);
     let sums = Sums { ring: RING, tree: TREE, leaves: Leaves::default(), of: SumsOf::Branches };
     check_header(encode(&ExchangeRequest::Sums(sums)), (RING, TREE, 33u32, SumsOf::Branches), few);
     let long = Some(Bytes::from(vec![9; 4170]));
     let too_long = "frame header: a key of 4170 bytes, at most 4169 are allowed";
-    check_header(encode(&items(vec![], 1)), (RING, TREE, 64u32, &long, 1u32), too_long);
+    check_header(encode(&items(vec![], 1)), (RING, TREE, 64u32, 0u8, &long, &none, 1u32), too_long);
+    check_header(encode(&items(vec![], 1)), (RING, TREE, 64u32, 0u8, &none, &long, 1u32), too_long);
+    for (known, bits) in [(9u16, vec![1u8]), (9, vec![1, 2]), (4097, vec![0; 513])] {
+        let frame = encode_answer(&itemized(0));
+        let head = (known, Bytes::from(bits.clone()), 0u32, &none);
+        let header = rmp_serde::to_vec(&Ok::<_, Refusal>(head)).unwrap().into();
+        let reason =
+            format!("frame header: {} bytes of bits for {known} hashes, of which 4096 are allowed", bits.len());
+        check_end(codec::decode_answer(RawFrame { header, ..frame }).map(|_| ()), Some(&reason));
+    }
 }
 
 #[test]
@@ -234,4 +280,44 @@ fn a_request_falls_to_the_shard_of_its_partition_and_is_answered_by_its_like() {
         assert_eq!(kind, encode(&request).kind | 0x80);
         assert!(Kind::of(kind).is_some());
     }
+}
+
+/// Bytes of a frame besides its body.
+fn head(frame: &RawFrame) -> u64 {
+    (PREFIX_LEN + frame.header.len()) as u64
+}
+
+#[test]
+fn the_books_of_the_exchange_say_what_frames_weigh() {
+    let id = u64::MAX;
+    let sums = Sums { ring: RingVersion(1 << 20), tree: TREE, leaves: Leaves::default(), of: SumsOf::Leaves(u32::MAX) };
+    let cursor = TreeKey::new(vec![9; 30].into());
+    let ExchangeRequest::Items(asked) = items(vec![1, 63], 512) else { unreachable!() };
+    let asked = Items { after: cursor.clone(), until: cursor, ..asked };
+    let pairs = [
+        (compare(1), compared(2, 1)),
+        (ExchangeRequest::Sums(sums), summed(1)),
+        (want(1), ExchangeAnswer::Wanted(Ok(Wanted { sent: 64, failed: 0, bytes: 1 << 20 }))),
+    ];
+    let weigh = |question: &ExchangeRequest, answer: &ExchangeAnswer| {
+        let question = codec::encode_request(id, &PeerRequest::Exchange(question.clone()));
+        head(&question) + head(&codec::encode_answer(id, &PeerAnswer::Exchange(answer.clone())))
+    };
+    let all = pairs.map(|(question, answer)| weigh(&question, &answer));
+    assert!(all.iter().all(|bytes| (QUESTION_COST / 2..=QUESTION_COST).contains(bytes)), "{all:?}");
+    assert!(weigh(&ExchangeRequest::Items(asked), &itemized(1)) <= QUESTION_COST * 2);
+
+    let dot = Dot { actor: Actor(u64::MAX), counter: 1 };
+    let sibling =
+        Sibling { dot, write_id: WriteId(1), node: NodeId(u64::MAX), wall_ms: 1 << 40, body: Body::Tombstone };
+    let object = Arc::new(Object::update(None, &CausalContext::default(), sibling));
+    let len = object.encoded_len() as u64;
+    let (bucket, key) = (Bucket::default(), Key::new("key-123456").unwrap());
+    let to = Address { ring: RingVersion(1 << 20), partition: TREE.partition, bucket, key };
+    let (reason, round) = (Reason::Exchange, Round(1000));
+    let replicate = Replicate { to, reason, hint_for: None, sync: false, round, trace: false, object };
+    let sent = codec::encode_request(id, &PeerRequest::Replicate(replicate));
+    let told = codec::encode_answer(id, &PeerAnswer::Replicated(Replicated { outcome: Ok(true), timing: None }));
+    let bytes = head(&sent) + sent.body.len() as u64 - len + head(&told) + told.body.len() as u64;
+    assert!((OBJECT_COST / 2..=OBJECT_COST).contains(&bytes), "{bytes}");
 }

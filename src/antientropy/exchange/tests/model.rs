@@ -6,8 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::storage::merkle::{Tree, TreeShape};
+use crate::version::{Actor, Dot};
 
-/// What a replica holds: under each key a set, and sets merge by union.
+/// What a replica holds: under each key a set, and sets merge by union. A set is what its object has seen, as well.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Replica(BTreeMap<Bytes, u8>);
 
@@ -15,6 +16,14 @@ fn hash(key: &Bytes, set: u8) -> ItemHash {
     let mut bytes = [0; 16];
     blake3::Hasher::new().update(key).update(&[set]).finalize_xof().fill(&mut bytes);
     ItemHash(u128::from_be_bytes(bytes))
+}
+
+/// A dot for each member.
+fn context(set: u8) -> CausalContext {
+    let mut context = CausalContext::default();
+    let members = (0..8).filter(|bit| set >> bit & 1 == 1);
+    members.for_each(|bit| context.insert(Dot { actor: Actor(bit + 1), counter: 1 }));
+    context
 }
 
 fn shape() -> TreeShape {
@@ -31,15 +40,21 @@ impl Replica {
         tree
     }
 
-    fn page(&self, leaves: Leaves, of: &[u32], after: Option<&Bytes>, limit: usize) -> ItemPage {
+    fn page(
+        &self,
+        leaves: Leaves,
+        of: &[u32],
+        (after, until): (Option<&Bytes>, Option<&Bytes>),
+        limit: usize,
+    ) -> ItemPage {
         let mut page = ItemPage::default();
         for leaf in of {
             let (start, end) = shape().leaf_bounds(PartitionId(0), *leaf, leaves);
             for (key, set) in self.0.range(Bytes::from(start)..Bytes::from(end)) {
-                if after.is_some_and(|after| key <= after) {
+                if after.is_some_and(|after| key <= after) || until.is_some_and(|until| key > until) {
                     continue;
                 }
-                page.items.push(Item { key: key.clone(), hash: hash(key, *set) });
+                page.items.push(Item { key: key.clone(), hash: hash(key, *set), context: context(*set) });
                 if page.items.len() == limit {
                     page.next = Some(key.clone());
                     return page;
@@ -67,6 +82,8 @@ struct Weather {
     page: usize,
     /// The peer's leaves.
     leaves: u32,
+    /// Whether it tells what its objects have seen.
+    contexts: bool,
     seed: u64,
 }
 
@@ -163,15 +180,28 @@ impl World {
                 let sums = self.own.tree(leaves(LEAVES)).sums(&spec).filter(|_| !self.fails());
                 self.bench.act(|exchange, now, out| exchange.on_own_sums(now, step, sums, out))
             }
-            ExchangeCommand::PeerItems { step, leaves, of, after, limit, .. } => {
-                let page = self.peer.page(leaves, &of, after.as_ref(), page.min(limit as usize));
-                let items = page.items.into_iter().map(|item| (item.key, item.hash.short())).collect();
-                let page = PeerPage { items, rotten: 0, next: page.next };
+            ExchangeCommand::PeerItems { step, leaves, of, after, until, known, limit, .. } => {
+                let bounds = (after.as_ref(), until.as_ref());
+                let page = self.peer.page(leaves, &of, bounds, page.min(limit as usize));
+                let hashes: BTreeSet<u64> = page.items.iter().map(|item| item.hash.short()).collect();
+                let others = page.items.into_iter().filter(|item| !known.contains(&item.hash.short()));
+                let is_told = self.weather.contexts;
+                let item = |Item { key, hash, context }| PeerItem {
+                    key,
+                    hash: hash.short(),
+                    context: is_told.then_some(context),
+                };
+                let page = PeerPage {
+                    same: known.iter().map(|hash| hashes.contains(hash)).collect(),
+                    items: others.map(item).collect(),
+                    rotten: 0,
+                    next: page.next,
+                };
                 let answer = if self.fails() { Err(fails) } else { Ok(page) };
                 self.bench.act(|exchange, now, out| exchange.on_peer_items(now, step, answer, out))
             }
             ExchangeCommand::OwnItems { step, leaves, of, after, limit, .. } => {
-                let page = self.own.page(leaves, &of, after.as_ref(), page.min(limit as usize));
+                let page = self.own.page(leaves, &of, (after.as_ref(), None), page.min(limit as usize));
                 let answer = if self.fails() { Err(OpFailure::Overloaded) } else { Ok(page) };
                 self.bench.act(|exchange, now, out| exchange.on_own_items(now, step, answer, out))
             }
@@ -232,8 +262,14 @@ fn items(most: usize) -> impl Strategy<Value = Vec<(u16, u8, u8)>> {
 }
 
 fn weather(failures: u32, writes: u32) -> impl Strategy<Value = Weather> {
-    (0..=failures, 0..=writes, 1usize..20, 5u32..=7, any::<u64>()).prop_map(|(failures, writes, page, leaves, seed)| {
-        Weather { failures, writes, page, leaves: 1 << leaves, seed }
+    let drawn = (0..=failures, 0..=writes, 1usize..20, 5u32..=7, any::<bool>(), any::<u64>());
+    drawn.prop_map(|(failures, writes, page, leaves, contexts, seed)| Weather {
+        failures,
+        writes,
+        page,
+        leaves: 1 << leaves,
+        contexts,
+        seed,
     })
 }
 
@@ -254,7 +290,11 @@ proptest! {
         prop_assert_eq!(&world.peer, &expected);
         let counters = world.bench.exchange.counters();
         prop_assert_eq!(counters.keys_differing, differing);
-        prop_assert_eq!(counters.objects_wanted, lacks(&own, &peer));
+        // What has been seen already is not sent.
+        let is_news = |(key, set): &(&Bytes, &u8)| own.0.get(*key).is_none_or(|own| *own | **set != *own);
+        let news = peer.0.iter().filter(is_news).count() as u64;
+        let wanted = if weather.contexts { news } else { lacks(&own, &peer) };
+        prop_assert_eq!(counters.objects_wanted, wanted);
         prop_assert_eq!(counters.objects_sent, lacks(&peer, &expected));
     }
 

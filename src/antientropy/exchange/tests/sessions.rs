@@ -1,21 +1,24 @@
 //! One tree compared with one peer.
 
 use super::*;
+use crate::version::{Actor, Dot};
 
 #[test]
 fn keys_that_only_the_peer_has_are_wanted_and_only_own_ones_pushed() {
     let (mut bench, asked) = Bench::differ(&[3]);
     let k = keys(4);
-    assert_eq!(asked, [peer_asked(6, &[3], None)]);
-    let asked = bench.peer_items(6, theirs(&[(&k[0], 1), (&k[1], 1), (&k[3], 1)], None));
-    assert_eq!(asked, [own_asked(7, &[3], None)]);
-    let asked = bench.own_items(7, own(&[(&k[0], 1), (&k[2], 1)], None));
+    assert_eq!(asked, [own_asked(6, &[3], None)]);
+    let has = own(&[(&k[0], 1), (&k[2], 1)], None);
+    assert_eq!(bench.own_items(6, has.clone()), [peer_asked(7, &[3], None, &has)]);
+    let asked = bench.peer_items(7, theirs(&[(&k[0], 1), (&k[1], 1), (&k[3], 1)], None));
     assert_eq!(asked, [want(8, &[k[1].clone(), k[3].clone()])]);
     assert_eq!(bench.wanted(8, 2, 0), [push(9, &[k[2].clone()])], "what was merged changes nothing of these");
     assert_eq!(bench.pushed(9, 1, 0), [agreed(0, OTHER)]);
     let counters = bench.exchange.counters();
-    let items = k.len() as u64 - 1;
-    let bytes = 24 + 8 * (32 + 2) + items * (k[0].len() as u64 + 12) + 3 * (200 + 100);
+    let key = k[0].len() as u64;
+    let sums = (72 + 32 * 8) + (72 + 2 * 8);
+    let items = 2 * 72 + (2 * 8 + 1) + 2 * (key + 12);
+    let bytes = (72 + 20) + sums + items + (72 + 2 * key) + 3 * (80 + 100);
     let expected = ExchangeCounters {
         compared: 1,
         differing: 1,
@@ -36,8 +39,8 @@ fn keys_that_only_the_peer_has_are_wanted_and_only_own_ones_pushed() {
 fn what_both_have_otherwise_is_merged_here_and_sent_back_unless_it_is_what_the_peer_has() {
     let (mut bench, _) = Bench::differ(&[3]);
     let k = keys(4);
-    bench.peer_items(6, theirs(&[(&k[0], 1), (&k[1], 1), (&k[2], 1)], None));
-    let asked = bench.own_items(7, own(&[(&k[0], 2), (&k[1], 2), (&k[2], 1), (&k[3], 5)], None));
+    bench.own_items(6, own(&[(&k[0], 2), (&k[1], 2), (&k[2], 1), (&k[3], 5)], None));
+    let asked = bench.peer_items(7, theirs(&[(&k[0], 1), (&k[1], 1), (&k[2], 1)], None));
     assert_eq!(asked, [want(8, &k[..2])]);
     assert_eq!(bench.wanted(8, 2, 0), [own_asked(9, &[3], None)]);
     let again = own(&[(&k[0], 1), (&k[1], 3), (&k[2], 1), (&k[3], 5)], None);
@@ -85,9 +88,7 @@ fn the_smaller_number_of_leaves_holds() {
     let asked = told(&mut bench, 5, 32, vec![1]);
     assert_eq!(asked, [ExchangeCommand::OwnSums { step: Step(6), spec: few(of) }]);
     let asked = bench.own_sums(6, vec![0]);
-    assert!(
-        matches!(&asked[..], [ExchangeCommand::PeerItems { of, leaves, .. }] if *of == [5] && leaves.count() == 32)
-    );
+    assert!(matches!(&asked[..], [ExchangeCommand::OwnItems { of, leaves, .. }] if *of == [5] && leaves.count() == 32));
 }
 
 #[test]
@@ -105,37 +106,40 @@ fn branches_are_the_same_with_fewer_leaves() {
 fn leaves_are_taken_some_at_a_time() {
     let all: Vec<u32> = (0..40).collect();
     let (mut bench, asked) = Bench::differ(&all);
-    assert_eq!(asked, [peer_asked(6, &all[..16], None)]);
+    assert_eq!(asked, [own_asked(6, &all[..16], None)]);
     let mut step = 6;
     let k = keys(1);
     for next in [&all[16..32], &all[32..]] {
-        bench.peer_items(step, theirs(&[], Some(&k[0])));
-        bench.own_items(step + 1, ItemPage::default());
-        bench.peer_items(step + 2, PeerPage::default());
-        let told = bench.own_items(step + 3, ItemPage::default());
-        assert_eq!(told, [peer_asked(step + 4, next, None)], "from the beginning");
+        bench.own_items(step, own(&[], Some(&k[0])));
+        bench.peer_items(step + 1, PeerPage::default());
+        bench.own_items(step + 2, ItemPage::default());
+        let told = bench.peer_items(step + 3, PeerPage::default());
+        assert_eq!(told, [own_asked(step + 4, next, None)], "from the beginning");
         step += 4;
     }
-    bench.peer_items(step, PeerPage::default());
-    assert_eq!(bench.own_items(step + 1, ItemPage::default()), [agreed(0, OTHER)]);
+    bench.own_items(step, ItemPage::default());
+    assert_eq!(bench.peer_items(step + 1, PeerPage::default()), [agreed(0, OTHER)]);
 }
 
-/// Whichever side has more keys: its pages are read within the other's.
+/// Whichever side has more keys: the peer's pages are read within the own ones.
 #[test]
 fn pages_of_both_sides_are_compared_stretch_by_stretch() {
     let (mut bench, _) = Bench::differ(&[3]);
     let k = keys(6);
-    bench.peer_items(6, theirs(&[(&k[1], 1), (&k[3], 1)], Some(&k[3])));
-    // Own keys reach less far than theirs, then further.
-    let asked = bench.own_items(7, own(&[(&k[0], 1), (&k[1], 1)], Some(&k[1])));
-    assert_eq!(asked, [push(8, &k[..1])]);
-    assert_eq!(bench.pushed(8, 1, 0), [own_asked(9, &[3], Some(&k[1]))]);
-    let asked = bench.own_items(9, own(&[(&k[2], 1), (&k[4], 1)], None));
-    assert_eq!(asked, [want(10, &k[3..4])], "what lies behind the peer's page is not compared yet");
-    assert_eq!(bench.wanted(10, 1, 0), [push(11, &k[2..3])]);
-    assert_eq!(bench.pushed(11, 1, 0), [peer_asked(12, &[3], Some(&k[3]))]);
-    bench.peer_items(12, theirs(&[(&k[4], 1), (&k[5], 1)], None));
-    assert_eq!(bench.own_items(13, own(&[(&k[4], 1)], None)), [want(14, &k[5..])]);
+    let mut has = own(&[(&k[0], 1), (&k[1], 1), (&k[3], 1)], Some(&k[3]));
+    assert_eq!(bench.own_items(6, has.clone()), [peer_asked(7, &[3], None, &has)]);
+    // Their keys reach less far than own ones, then further.
+    let asked = bench.peer_items(7, theirs(&[(&k[1], 1)], Some(&k[1])));
+    assert_eq!(asked, [push(8, &k[..1])], "what lies behind the peer's page is not compared yet");
+    has.items.drain(..2);
+    assert_eq!(bench.pushed(8, 1, 0), [peer_asked(9, &[3], Some(&k[1]), &has)]);
+    let asked = bench.peer_items(9, theirs(&[(&k[2], 1), (&k[4], 1)], None));
+    assert_eq!(asked, [want(10, &k[2..3])]);
+    assert_eq!(bench.wanted(10, 1, 0), [push(11, &k[3..4])]);
+    assert_eq!(bench.pushed(11, 1, 0), [own_asked(12, &[3], Some(&k[3]))]);
+    let has = own(&[(&k[4], 1)], None);
+    assert_eq!(bench.own_items(12, has.clone()), [peer_asked(13, &[3], Some(&k[3]), &has)]);
+    assert_eq!(bench.peer_items(13, theirs(&[(&k[4], 1), (&k[5], 1)], None)), [want(14, &k[5..])]);
     assert_eq!(bench.wanted(14, 1, 0), [agreed(0, OTHER)]);
 }
 
@@ -144,21 +148,55 @@ fn pages_of_both_sides_are_compared_stretch_by_stretch() {
 fn a_page_of_no_keys_is_no_end() {
     let (mut bench, _) = Bench::differ(&[3]);
     let k = keys(4);
-    bench.peer_items(6, theirs(&[], Some(&k[2])));
-    assert_eq!(bench.own_items(7, own(&[], Some(&k[1]))), [own_asked(8, &[3], Some(&k[1]))]);
-    assert_eq!(bench.own_items(8, own(&[], None)), [peer_asked(9, &[3], Some(&k[2]))]);
-    bench.peer_items(9, theirs(&[], None));
-    assert_eq!(bench.own_items(10, own(&[], None)), [agreed(0, OTHER)]);
+    let none = |next: Option<&Bytes>| own(&[], next);
+    bench.own_items(6, none(Some(&k[2])));
+    let told = bench.peer_items(7, theirs(&[], Some(&k[1])));
+    assert_eq!(told, [peer_asked(8, &[3], Some(&k[1]), &none(Some(&k[2])))]);
+    assert_eq!(bench.peer_items(8, theirs(&[], None)), [own_asked(9, &[3], Some(&k[2]))]);
+    bench.own_items(9, none(None));
+    assert_eq!(bench.peer_items(10, theirs(&[], None)), [agreed(0, OTHER)]);
+}
+
+/// A coordinator that has seen so many writes.
+fn seen(counter: u64) -> CausalContext {
+    let mut context = CausalContext::default();
+    (1..=counter).for_each(|counter| context.insert(Dot { actor: Actor(7), counter }));
+    context
+}
+
+/// It would come over for nothing: what has seen all of it is there already.
+#[test]
+fn of_two_versions_the_older_one_is_not_sent() {
+    let k = keys(3);
+    let told = |own_sees: [u64; 3], their_sees: [Option<u64>; 3]| {
+        let (mut bench, _) = Bench::differ(&[3]);
+        let mut has = own(&[(&k[0], 1), (&k[1], 1), (&k[2], 1)], None);
+        has.items.iter_mut().zip(own_sees).for_each(|(item, counter)| item.context = seen(counter));
+        bench.own_items(6, has);
+        let mut page = theirs(&[(&k[0], 2), (&k[1], 2), (&k[2], 2)], None);
+        page.items.iter_mut().zip(their_sees).for_each(|(item, counter)| item.context = counter.map(seen));
+        let first = bench.peer_items(7, page);
+        let then = if first == [push(8, &k[..])] { Vec::new() } else { bench.wanted(8, 1, 0) };
+        assert_eq!(bench.exchange.counters().keys_differing, 3);
+        (first, then)
+    };
+    assert_eq!(told([2; 3], [Some(1); 3]), (vec![push(8, &k)], vec![]));
+    assert_eq!(told([1; 3], [Some(2); 3]), (vec![want(8, &k)], vec![agreed(0, OTHER)]));
+    assert_eq!(told([1, 2, 1], [Some(2), Some(1), Some(2)]).1, [push(9, &k[1..2])]);
+    // Both have seen the same, or it is not said: they are merged, and what comes of it is looked at.
+    for theirs in [Some(2), None] {
+        let (first, then) = told([2, 1, 3], [theirs, Some(2), Some(2)]);
+        assert_eq!((first, then), (vec![want(8, &k[..2])], vec![own_asked(9, &[3], None)]), "{theirs:?}");
+    }
 }
 
 #[test]
 fn objects_are_sent_some_at_a_time_in_either_direction() {
     let (mut bench, _) = Bench::differ(&[3]);
     let k = keys(140);
-    let all = |keys: &[Bytes]| keys.iter().map(|key| (key.clone(), 1)).collect();
-    bench.peer_items(6, PeerPage { items: all(&k[..70]), ..PeerPage::default() });
-    let mine: Vec<(&Bytes, u64)> = k[70..].iter().map(|key| (key, 1)).collect();
-    assert_eq!(bench.own_items(7, own(&mine, None)), [want(8, &k[..64])]);
+    let all = |keys| Iterator::map(<[Bytes]>::iter(keys), |key| (key, 1)).collect::<Vec<_>>();
+    bench.own_items(6, own(&all(&k[70..]), None));
+    assert_eq!(bench.peer_items(7, theirs(&all(&k[..70]), None)), [want(8, &k[..64])]);
     assert_eq!(bench.wanted(8, 64, 0), [want(9, &k[64..70])]);
     assert_eq!(bench.wanted(9, 6, 0), [push(10, &k[70..134])]);
     assert_eq!(bench.pushed(10, 64, 0), [push(11, &k[134..])]);
@@ -170,8 +208,9 @@ fn objects_are_sent_some_at_a_time_in_either_direction() {
 fn own_keys_are_read_again_up_to_where_the_page_ended() {
     let (mut bench, _) = Bench::differ(&[3]);
     let k = keys(5);
-    bench.peer_items(6, theirs(&[(&k[0], 1), (&k[1], 1), (&k[4], 1)], None));
-    assert_eq!(bench.own_items(7, own(&[(&k[0], 2), (&k[2], 1)], Some(&k[2]))), [want(8, &k[..2])]);
+    bench.own_items(6, own(&[(&k[0], 2), (&k[2], 1)], Some(&k[2])));
+    let asked = bench.peer_items(7, theirs(&[(&k[0], 1), (&k[1], 1), (&k[4], 1)], None));
+    assert_eq!(asked, [want(8, &k[..2])]);
     assert_eq!(bench.wanted(8, 2, 0), [own_asked(9, &[3], None)]);
     assert_eq!(bench.own_items(9, own(&[(&k[0], 3), (&k[1], 1)], Some(&k[1]))), [push(10, &k[..1])]);
     assert_eq!(bench.pushed(10, 1, 0), [own_asked(11, &[3], Some(&k[1]))]);
@@ -193,25 +232,25 @@ fn what_cannot_be_read_or_merged_keeps_a_tree_from_agreeing() {
         assert_eq!(bench.wake().len(), 1, "the peer is not left in peace for it");
     };
     let (mut bench, _) = Bench::differ(&[3]);
-    bench.peer_items(6, PeerPage { rotten: 1, ..theirs(&[(&k[0], 1)], None) });
-    let end = bench.own_items(7, own(&[(&k[0], 1)], None));
+    bench.own_items(6, own(&[(&k[0], 1)], None));
+    let end = bench.peer_items(7, PeerPage { rotten: 1, ..theirs(&[(&k[0], 1)], None) });
     ends(&mut bench, end);
 
-    // What lies behind the peer's page is met again.
+    // What lies behind the peer's page counts with the next one.
     let (mut bench, _) = Bench::differ(&[3]);
-    bench.peer_items(6, theirs(&[], Some(&k[0])));
-    let page = ItemPage { rotten: vec![k[1].clone()], ..ItemPage::default() };
-    assert_eq!(bench.own_items(7, page.clone()), [peer_asked(8, &[3], Some(&k[0]))]);
-    bench.peer_items(8, theirs(&[], None));
-    let end = bench.own_items(9, page);
+    bench.own_items(6, ItemPage { rotten: vec![k[1].clone()], ..ItemPage::default() });
+    let told = bench.peer_items(7, theirs(&[], Some(&k[0])));
+    assert_eq!(told, [peer_asked(8, &[3], Some(&k[0]), &own(&[], None))]);
+    assert_eq!(bench.exchange.counters().objects_failed, 0);
+    let end = bench.peer_items(8, theirs(&[(&k[1], 1)], None));
     ends(&mut bench, end);
 
     let rotten = ItemPage { rotten: vec![k[0].clone()], ..own(&[(&k[2], 1)], None) };
     let newer = ItemPage { newer: vec![k[0].clone()], ..own(&[(&k[2], 1)], None) };
     for page in [rotten, newer] {
         let (mut bench, _) = Bench::differ(&[3]);
-        bench.peer_items(6, theirs(&[(&k[0], 1), (&k[1], 1)], None));
-        assert_eq!(bench.own_items(7, page), [want(8, &k[1..2])]);
+        bench.own_items(6, page);
+        assert_eq!(bench.peer_items(7, theirs(&[(&k[0], 1), (&k[1], 1)], None)), [want(8, &k[1..2])]);
         assert_eq!(bench.wanted(8, 1, 0), [push(9, &k[2..])]);
         let end = bench.pushed(9, 1, 0);
         ends(&mut bench, end);
@@ -219,8 +258,8 @@ fn what_cannot_be_read_or_merged_keeps_a_tree_from_agreeing() {
 
     for fails in [0, 1] {
         let (mut bench, _) = Bench::differ(&[3]);
-        bench.peer_items(6, theirs(&[(&k[0], 1)], None));
-        assert_eq!(bench.own_items(7, own(&[(&k[1], 1)], None)), [want(8, &k[..1])]);
+        bench.own_items(6, own(&[(&k[1], 1)], None));
+        assert_eq!(bench.peer_items(7, theirs(&[(&k[0], 1)], None)), [want(8, &k[..1])]);
         assert_eq!(bench.wanted(8, 1 - fails, fails), [push(9, &k[1..2])]);
         let end = bench.pushed(9, fails, 1 - fails);
         ends(&mut bench, end);
@@ -233,8 +272,9 @@ fn who_takes_no_writes_is_sent_no_more_and_the_other_still_gets_what_it_lacks() 
     let k = keys(6);
     let refused = Err(ExchangeFailure::ReadOnly);
     let first_page = |bench: &mut Bench| {
-        bench.peer_items(6, theirs(&[(&k[0], 1), (&k[2], 1)], Some(&k[2])));
-        assert_eq!(bench.own_items(7, own(&[(&k[1], 1), (&k[2], 2)], None)), [want(8, &[k[0].clone(), k[2].clone()])]);
+        bench.own_items(6, own(&[(&k[1], 1), (&k[2], 2)], Some(&k[2])));
+        let asked = bench.peer_items(7, theirs(&[(&k[0], 1), (&k[2], 1)], None));
+        assert_eq!(asked, [want(8, &[k[0].clone(), k[2].clone()])]);
     };
     let ends = |bench: &Bench, failed: u64| {
         let (status, counters) = (bench.exchange.status(bench.now), bench.exchange.counters());
@@ -248,9 +288,9 @@ fn who_takes_no_writes_is_sent_no_more_and_the_other_still_gets_what_it_lacks() 
     let again = own(&[(&k[0], 1), (&k[1], 1), (&k[2], 3)], None);
     assert_eq!(bench.own_items(9, again), [push(10, &k[1..3])]);
     let told = bench.act(|exchange, now, out| exchange.on_pushed(now, Step(10), refused, out));
-    assert_eq!(told, [peer_asked(11, &[3], Some(&k[2]))]);
-    bench.peer_items(11, theirs(&[(&k[3], 1), (&k[4], 1)], None));
-    assert_eq!(bench.own_items(12, own(&[(&k[4], 2), (&k[5], 1)], None)), [want(13, &k[3..5])]);
+    assert_eq!(told, [own_asked(11, &[3], Some(&k[2]))]);
+    bench.own_items(11, own(&[(&k[4], 2), (&k[5], 1)], None));
+    assert_eq!(bench.peer_items(12, theirs(&[(&k[3], 1), (&k[4], 1)], None)), [want(13, &k[3..5])]);
     assert_eq!(bench.wanted(13, 2, 0), []);
     ends(&bench, 2);
 
@@ -263,9 +303,9 @@ fn who_takes_no_writes_is_sent_no_more_and_the_other_still_gets_what_it_lacks() 
         let told = bench.act(|exchange, now, out| exchange.on_wanted(now, Step(8), refused, out));
         assert_eq!(told, [own_asked(9, &[3], None)]);
         assert_eq!(bench.own_items(9, own(&[(&k[1], 1), (&k[2], 2)], None)), [push(10, &k[1..3])]);
-        assert_eq!(bench.pushed(10, 2, 0), [peer_asked(11, &[3], Some(&k[2]))]);
-        bench.peer_items(11, theirs(&[(&k[3], 1)], None));
-        assert_eq!(bench.own_items(12, own(&[(&k[4], 1)], None)), [push(13, &k[4..5])]);
+        assert_eq!(bench.pushed(10, 2, 0), [own_asked(11, &[3], Some(&k[2]))]);
+        bench.own_items(11, own(&[(&k[4], 1)], None));
+        assert_eq!(bench.peer_items(12, theirs(&[(&k[3], 1)], None)), [push(13, &k[4..5])]);
         let told = bench.act(|exchange, now, out| exchange.on_pushed(now, Step(13), refused, out));
         assert_eq!(told, []);
         ends(&bench, 4);
@@ -288,8 +328,8 @@ fn waiting_for(answer: usize) -> (Bench, Step) {
                 bench.peer_sums(4, vec![1; 64]);
                 bench.own_sums(5, vec![0; 64])
             }
-            2 => bench.peer_items(6, theirs(&[(&k[0], 1)], None)),
-            3 => bench.own_items(7, own(&[(&k[1], 1)], None)),
+            2 => bench.own_items(6, own(&[(&k[1], 1)], None)),
+            3 => bench.peer_items(7, theirs(&[(&k[0], 1)], None)),
             _ => bench.wanted(8, 1, 0),
         };
     }
@@ -303,8 +343,8 @@ fn a_session_that_fails_ends_and_its_tree_is_compared_again_after_a_pause() {
     let failures: [Answer; 6] = [
         |exchange, now, step, out| exchange.on_peer_sums(now, step, Err(Unanswered), out),
         |exchange, now, step, out| exchange.on_own_sums(now, step, None, out),
-        |exchange, now, step, out| exchange.on_peer_items(now, step, Err(Unanswered), out),
         |exchange, now, step, out| exchange.on_own_items(now, step, Err(OpFailure::Overloaded), out),
+        |exchange, now, step, out| exchange.on_peer_items(now, step, Err(Unanswered), out),
         |exchange, now, step, out| exchange.on_wanted(now, step, Err(Unanswered), out),
         |exchange, now, step, out| exchange.on_pushed(now, step, Err(Overloaded), out),
     ];
@@ -340,8 +380,8 @@ fn a_session_that_brings_something_over_before_it_fails_is_soon_followed_by_anot
             last = bench.now.time.since(failed);
             bench.compared(pushed.0 + 1, &[TreeVerdict::Differs]);
             bench.sum_up(pushed.0 + 2, &[3]);
-            bench.peer_items(pushed.0 + 6, theirs(&[(&k[0], 1)], None));
-            bench.own_items(pushed.0 + 7, own(&[(&k[1], 1)], None));
+            bench.own_items(pushed.0 + 6, own(&[(&k[1], 1)], None));
+            bench.peer_items(pushed.0 + 7, theirs(&[(&k[0], 1)], None));
             step = Step(pushed.0 + 8);
         }
         assert_eq!(last <= Duration::from_secs(2), merged > 0, "{last:?}");
@@ -350,7 +390,7 @@ fn a_session_that_brings_something_over_before_it_fails_is_soon_followed_by_anot
 
 #[test]
 fn an_engine_that_has_stopped_stops_it() {
-    let (mut bench, step) = waiting_for(3);
+    let (mut bench, step) = waiting_for(2);
     bench.act(|exchange, now, out| exchange.on_own_items(now, step, Err(OpFailure::Stopped), out));
     assert_eq!((bench.start(), bench.exchange.poll_timeout()), (vec![], None));
     assert!(!bench.exchange.may_engage(bench.now, tree(0), OTHER));
@@ -375,33 +415,45 @@ fn answers_that_do_not_fit_end_a_session() {
         assert_eq!(bench.exchange.counters().failed, 1, "{at}");
     }
     let too_many: Vec<(&Bytes, u64)> = k.iter().map(|key| (key, 1)).collect();
+    let told = |same: &[bool], page: PeerPage| PeerPage { same: same.to_vec(), ..page };
     let pages = [
-        theirs(&[(&k[1], 1), (&k[0], 1)], None),
-        theirs(&[(&k[0], 1), (&k[0], 1)], None),
-        theirs(&[(&k[0], 1), (&k[2], 1)], Some(&k[1])),
-        theirs(&too_many, None),
+        told(&[false], theirs(&[(&k[1], 1), (&k[0], 1)], None)),
+        told(&[false], theirs(&[(&k[0], 1), (&k[0], 1)], None)),
+        told(&[false], theirs(&[(&k[0], 1), (&k[2], 1)], Some(&k[1]))),
+        told(&[false], theirs(&too_many, None)),
+        // Of another number of hashes than it was told.
+        told(&[], theirs(&[], None)),
+        told(&[false, false], theirs(&[], None)),
     ];
     for page in pages {
-        let (mut bench, step) = waiting_for(2);
-        assert_eq!(bench.peer_items(step.0, page), []);
+        let (mut bench, step) = waiting_for(3);
+        assert_eq!(bench.tell_items(step.0, page), []);
         assert_eq!(bench.exchange.counters().failed, 1);
     }
 }
 
-/// Or it would be asked for again and again.
+/// Or it would be asked for again and again, or pass over what it was not asked about.
 #[test]
-fn a_page_has_to_lead_on() {
-    let k = keys(3);
-    for page in [theirs(&[], Some(&k[1])), theirs(&[(&k[1], 1)], None), theirs(&[(&k[0], 1)], Some(&k[2]))] {
+fn a_page_has_to_lead_on_and_to_end_where_it_was_to() {
+    let k = keys(4);
+    let pages = [
+        theirs(&[], Some(&k[1])),
+        theirs(&[(&k[1], 1)], None),
+        theirs(&[(&k[2], 1)], Some(&k[1])),
+        theirs(&[], Some(&k[3])),
+        theirs(&[(&k[3], 1)], None),
+    ];
+    for page in pages {
         let (mut bench, _) = Bench::differ(&[3]);
-        bench.peer_items(6, theirs(&[], Some(&k[1])));
-        assert_eq!(bench.own_items(7, own(&[], None)), [peer_asked(8, &[3], Some(&k[1]))]);
-        assert_eq!(bench.peer_items(8, page), []);
+        bench.own_items(6, own(&[], Some(&k[2])));
+        let told = bench.peer_items(7, theirs(&[], Some(&k[1])));
+        assert_eq!(told, [peer_asked(8, &[3], Some(&k[1]), &own(&[], Some(&k[2])))]);
+        assert_eq!(bench.tell_items(8, page.clone()), [], "{page:?}");
         assert_eq!(bench.exchange.counters().failed, 1);
     }
     let (mut bench, _) = Bench::differ(&[3]);
-    bench.peer_items(6, theirs(&[], None));
-    bench.own_items(7, own(&[], Some(&k[1])));
+    bench.own_items(6, own(&[], Some(&k[1])));
+    bench.peer_items(7, theirs(&[], None));
     assert_eq!(bench.own_items(8, own(&[], Some(&k[1]))), []);
     assert_eq!(bench.exchange.counters().failed, 1);
 }

@@ -271,7 +271,7 @@ fn trees_of_a_lost_disk_come_first_and_again_until_they_agree() {
 #[test]
 fn trees_of_a_lost_disk_are_due_as_soon_as_the_ring_is_known() {
     let now = Now { time: Time::from_micros(SECOND), wall_ms: 2000 };
-    let mut bench = Bench { exchange: Exchange::new(settings(ExchangeConfig::default()), 1), now };
+    let mut bench = Bench::blank(settings(ExchangeConfig::default()), now);
     bench.reach(OTHER);
     let lost = Some([tree(1)].into());
     bench.act(|exchange, now, out| exchange.set_rebuilding(now, lost, out));
