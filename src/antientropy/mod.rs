@@ -30,7 +30,7 @@ mod trees;
 pub use backlog::HintBacklog;
 pub use exchange::{
     Comparison, Exchange, ExchangeCommand, ExchangeCounters, ExchangeFailure, ExchangeSettings, ExchangeStatus,
-    MAX_LEAVES, OBJECT_COST, PeerItem, PeerPage, QUESTION_COST, Step, Transferred, TreeVerdict,
+    MAX_KEYS, MAX_LEAVES, MAX_PAGE, OBJECT_COST, PeerItem, PeerPage, QUESTION_COST, Step, Transferred, TreeVerdict,
 };
 pub use handoff::{Command, Handoff, HandoffCounters, JobId, MAX_WINDOW, Settings, Ticket};
 pub use reaper::{

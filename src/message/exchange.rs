@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
+use crate::antientropy::{MAX_KEYS, MAX_PAGE};
 pub use crate::antientropy::{MAX_LEAVES, TreeVerdict};
 use crate::storage::merkle::{Leaves, SumsOf, TreeId};
 use crate::types::{Bucket, Key, PartitionId, RingVersion};
@@ -20,6 +21,8 @@ pub const MAX_SUMS: usize = Leaves::MAX as usize;
 pub const MAX_ITEMS: usize = 4096;
 /// Keys of one [`Want`]: each object is sent by a request with a slot of its own.
 pub const MAX_WANTED: usize = 1 << u8::BITS;
+const _: () =
+    assert!(MAX_KEYS <= MAX_WANTED && MAX_PAGE <= MAX_ITEMS, "an exchange asks for no more than a peer takes");
 
 /// Bytes of the partition in an object's key.
 const PARTITION_LEN: usize = size_of::<u16>();

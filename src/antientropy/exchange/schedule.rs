@@ -127,10 +127,11 @@ impl Peer {
         self.due.next(now)
     }
 
-    /// Trees whose roots are to be told next, of those that are free. No more than can wait to be compared in depth, but
-    /// those that cannot wait do not wait for others.
+    /// Trees whose roots are to be told next, of those that are free. No more than can wait to be compared in depth, not counting what waits
+    /// for something else than its turn; but those that cannot wait do not wait for others.
     pub fn batch(&self, now: Time, is_free: impl Fn(TreeId) -> bool) -> Vec<TreeId> {
-        let has_room = self.differing.len() < MAX_TREES;
+        let waiting = self.differing.urgent.iter().chain(&self.differing.other).filter(|(_, tree)| is_free(*tree));
+        let has_room = waiting.take(MAX_TREES).count() < MAX_TREES;
         let urgent = (has_room || self.differing.urgent.is_empty()).then(|| Queue::until(&self.due.urgent, now));
         let other = has_room.then(|| Queue::until(&self.due.other, now));
         let due = urgent.into_iter().flatten().chain(other.into_iter().flatten());

@@ -76,6 +76,21 @@ fn what_has_to_be_filled_waits_until_this_node_takes_writes() {
     assert_eq!(bench.compared(1, &[Same]), [agreed(1, OTHER), compare(2, OTHER, &[0])]);
 }
 
+/// Or a full node would no longer send its peer what that lacks of others.
+#[test]
+fn trees_that_wait_to_be_filled_keep_no_others_from_being_compared() {
+    let mut bench = Bench::new(256, 2);
+    let parts: Vec<u16> = (0..256).collect();
+    let lost = Some((0..128).map(tree).collect());
+    let first = bench.act(|exchange, now, out| exchange.set_rebuilding(now, lost, out));
+    assert_eq!(first, [compare(1, OTHER, &parts[..64])]);
+    let then = bench.compared(1, &[Differs; 64]);
+    assert_eq!((begun(&then).len(), then.last()), (2, Some(&compare(4, OTHER, &parts[64..128]))));
+    assert_eq!(bench.compared(4, &[Differs; 64]), []);
+    assert_eq!(bench.act(|exchange, now, out| exchange.set_read_only(now, true, out)), []);
+    assert_eq!(bench.start(), [compare(5, OTHER, &parts[128..192])]);
+}
+
 /// It is no fault of the peer's.
 #[test]
 fn an_own_tree_that_is_not_known_yet_stands_in_no_other_ones_way() {
