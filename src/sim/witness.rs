@@ -12,7 +12,7 @@ use super::report::Violation;
 use super::trace::{node_name, node_of};
 use super::world::{Loss, World};
 use crate::api::{Ack, Put, Receipt, Request};
-use crate::message::{PeerAnswer, PeerRequest, Replicate, Replicated};
+use crate::message::{PeerRequest, Replicate};
 use crate::node::{Core, PeerRef};
 use crate::quorum::Level;
 use crate::ring::{PreferenceList, RingView, token_of};
@@ -148,11 +148,14 @@ impl Witness {
 }
 
 /// Replicates that are to be acknowledged only when they are on the disk, by who asked. Whoever asks again may send what his object has
-/// become since: an answer is to one of what was sent before it.
+/// become since, and what he sent before may be answered after that, twice too: an answer is to one of what was sent before it.
 #[derive(Default)]
 pub(super) struct Promises {
     asked: BTreeMap<PeerRef, Vec<Promise>>,
 }
+
+/// Ids behind the newest one of a lane whose requests are remembered: those of a thousand entries.
+const KEPT: u64 = 1000 << 8;
 
 /// An object that is to be on a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,12 +177,10 @@ impl Promises {
         if !asked.contains(&promise) {
             asked.push(promise);
         }
-    }
-
-    /// It has been answered. After a refusal what was sent before it may be acknowledged yet.
-    pub(super) fn on_answer(&mut self, from: &PeerRef, answer: &PeerAnswer) {
-        if !matches!(answer, PeerAnswer::Replicated(Replicated { outcome: Err(_), .. })) {
-            self.asked.remove(from);
+        let oldest = PeerRef { id: from.id.saturating_sub(KEPT), ..*from };
+        let lane = PeerRef { id: 0, ..*from };
+        while let Some(old) = self.asked.range(lane..oldest).next().map(|(old, _)| *old) {
+            self.asked.remove(&old);
         }
     }
 
@@ -294,6 +295,10 @@ impl<D: Disk> World<D> {
         let (true, Some(&node)) = (is_holder, self.ids.get(&ack.node)) else {
             return Some(format!("{} does not hold slot {}", ack.node, ack.slot));
         };
+        // A delete whose client asks again is answered still when its tombstone has been reaped.
+        if self.witness.is_reaped(place, dot) {
+            return None;
+        }
         let hint_for = ack.stand_in.then_some(primary);
         if self.may_lack(node, place, ack.synced, since) || self.holds(node, place, dot, ack.synced, hint_for) {
             return None;
@@ -426,7 +431,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::message::{Address, Reason, Refusal};
+    use crate::message::{Address, Reason};
     use crate::types::{PartitionId, RingVersion, Round, WriteId};
     use crate::version::{Actor, Body, Sibling};
 
@@ -453,10 +458,6 @@ mod tests {
         PeerRequest::Replicate(Replicate { to, reason, hint_for: None, sync: true, round, trace: false, object })
     }
 
-    fn answered(outcome: Result<bool, Refusal>) -> PeerAnswer {
-        PeerAnswer::Replicated(Replicated { outcome, timing: None })
-    }
-
     #[test]
     fn what_is_acknowledged_is_one_of_what_was_sent_until_then() {
         let [first, second] = objects();
@@ -470,12 +471,13 @@ mod tests {
         promises.ask(&FROM, &asked(&first));
         assert!(promises.broken(&FROM, |_| None).is_some());
         assert!(promises.broken(&FROM, on_disk(&first)).is_none());
-        promises.on_answer(&FROM, &answered(Err(Refusal::Fenced(Round(1)))));
         promises.ask(&FROM, &asked(&second));
         assert!(promises.broken(&FROM, |_| None).is_some());
-        assert!(promises.broken(&FROM, on_disk(&first)).is_none(), "the refusal came after it");
-        promises.on_answer(&FROM, &answered(Ok(true)));
-        promises.ask(&FROM, &asked(&second));
-        assert!(promises.broken(&FROM, on_disk(&first)).is_some());
+        assert!(promises.broken(&FROM, on_disk(&first)).is_none(), "the answer may have been on its way");
+        let other = PeerRef { id: FROM.id + 1, ..FROM };
+        promises.ask(&other, &asked(&second));
+        assert!(promises.broken(&other, on_disk(&first)).is_some());
+        promises.ask(&PeerRef { id: FROM.id + 1 + KEPT, ..FROM }, &asked(&first));
+        assert_eq!(promises.asked.len(), 2, "those of long ago are forgotten");
     }
 }
