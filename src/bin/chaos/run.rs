@@ -74,9 +74,11 @@ pub async fn run(args: &Args) -> Result<Outcome> {
     let places = injector.cluster.places();
     let settled = settle(&places, &client, &keys, &shared.record, healed, SETTLED_WITHIN).await;
     read_back(&client, &keys, &shared.record).await?;
+    let mut reaped = 0;
     for place in &places {
-        shared.effects.add(Effect::Reaped, reaped_by(place).await.unwrap_or_default());
+        reaped += reaped_by(place).await.with_context(|| format!("{} does not tell what it has reaped", place.name))?;
     }
+    shared.effects.add(Effect::Reaped, reaped);
     client.close().await;
     injector.cluster.check()?;
 
@@ -95,6 +97,7 @@ pub async fn run(args: &Args) -> Result<Outcome> {
         detected,
         returns: &returns,
         settled: &settled,
+        reaped,
     });
     Ok(Outcome::Judged(Box::new(Report {
         name: scenario.kind.name(),

@@ -10,6 +10,8 @@ use super::tally::Tally;
 
 /// Replicas are identical, and hints delivered, this soon after the last fault.
 pub const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+/// A load of this length has something reaped: what reaping excuses is excused for a reason.
+const REAPS_WITHIN: Duration = Duration::from_secs(15);
 /// Acknowledged writes that a run has to hold at least.
 const ENOUGH_ACKED: u64 = 200;
 
@@ -51,6 +53,8 @@ pub struct Evidence<'a> {
     pub returns: &'a [Duration],
     /// How the cluster healed.
     pub settled: &'a Settled,
+    /// Tombstones that nodes deleted for good, by what they say.
+    pub reaped: u64,
 }
 
 /// All checks, and what the oracle found in the history if that breaks no promise.
@@ -63,6 +67,10 @@ pub fn check(evidence: &Evidence<'_>) -> (Vec<Check>, Option<Findings>) {
         format!("NO EFFECT: {}", idle.join("; "))
     };
     checks.push(Check::new("faults had an effect", idle.is_empty(), effect));
+    if evidence.scenario.load >= REAPS_WITHIN {
+        let reaped = evidence.reaped;
+        checks.push(Check::new("tombstones were reaped", reaped > 0, reaped.to_string()));
+    }
     let dishonest = evidence.dishonest;
     let answers =
         dishonest.first().map_or_else(|| "no other".to_owned(), |first| format!("{}: {first}", dishonest.len()));
@@ -151,8 +159,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn scenario() -> Scenario {
-        let times = Times { warm_up: SECOND, fault: SECOND, after: SECOND };
+    fn scenario(phase: Duration) -> Scenario {
+        let times = Times { warm_up: phase, fault: phase, after: phase };
         Scenario::new(Kind::KillOne, times, 1).expect("it has a load")
     }
 
@@ -191,11 +199,20 @@ mod tests {
     }
 
     fn broken(change: impl FnOnce(&mut History, &mut Settled, &mut Vec<String>, &mut Tally)) -> Vec<&'static str> {
+        broken_in(SECOND, 0, change)
+    }
+
+    /// The checks that fail of a run whose phases have this length, and that has so much reaped.
+    fn broken_in(
+        phase: Duration,
+        reaped: u64,
+        change: impl FnOnce(&mut History, &mut Settled, &mut Vec<String>, &mut Tally),
+    ) -> Vec<&'static str> {
         let (mut history, mut settled, mut idle) = (history(200), settled(), Vec::new());
         let mut tally = tally(1, Duration::ZERO);
         change(&mut history, &mut settled, &mut idle, &mut tally);
         let evidence = Evidence {
-            scenario: &scenario(),
+            scenario: &scenario(phase),
             history: &history,
             keys: &["k".to_owned()],
             idle: &idle,
@@ -204,6 +221,7 @@ mod tests {
             detected: Duration::ZERO,
             returns: &[],
             settled: &settled,
+            reaped,
         };
         check(&evidence).0.into_iter().filter(|check| !check.kept).map(|check| check.name).collect()
     }
@@ -221,6 +239,8 @@ mod tests {
             ("hints", broken(|_, settled, _, _| settled.drained = None)),
             ("late", broken(|_, settled, _, _| settled.identical = Some(SETTLED_WITHIN + SECOND))),
         ];
+        assert_eq!(broken_in(SECOND * 5, 1, |_, _, _, _| {}), Vec::<&str>::new());
+        assert_eq!(broken_in(SECOND * 5, 0, |_, _, _, _| {}), ["tombstones were reaped"]);
         for (case, broken) in cases {
             assert_eq!(broken.len(), 1, "{case}: {broken:?}");
         }
@@ -228,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_detected_when_it_shows_or_after_five_seconds() {
-        let strikes = scenario().strikes;
+        let strikes = scenario(SECOND).strikes;
         assert_eq!(detection(&strikes, None), SECOND * 6);
         assert_eq!(detection(&strikes, Some(SECOND * 3)), SECOND * 3);
         assert_eq!(detection(&strikes, Some(SECOND * 9)), SECOND * 6);
