@@ -34,6 +34,7 @@ impl<D: Disk> World<D> {
             Output::Answer { to, answer } => {
                 let (link, lane) = (LinkId(to.lane >> 8), (to.lane & 0xff) as u16);
                 self.note_answer(node, to, lane, &answer);
+                self.witness.promises.on_answer(&to);
                 self.transmit(link, true, Lane::Shard(lane), &codec::encode_answer(to.id, &answer));
             }
             Output::Respond { to, response } => self.carry_response(node, to, &response),

@@ -147,15 +147,19 @@ impl Witness {
     }
 }
 
-/// Replicates that are to be acknowledged only when they are on the disk, by who asked. Whoever asks again may send what his object has
-/// become since, and what he sent before may be answered after that, twice too: an answer is to one of what was sent before it.
+/// Replicates that are to be acknowledged only when they are on the disk, by who asked.
 #[derive(Default)]
 pub(super) struct Promises {
-    asked: BTreeMap<PeerRef, Vec<Promise>>,
+    asked: BTreeMap<PeerRef, Asked>,
 }
 
-/// Ids behind the newest one of a lane whose requests are remembered: those of a thousand entries.
-const KEPT: u64 = 1000 << 8;
+/// What was sent with one id and has not been answered. Whoever asks again may send what his object has become since, and what he sent before
+/// may be answered after that, twice too: an answer is to one of these.
+#[derive(Default)]
+struct Asked {
+    unanswered: usize,
+    promises: Vec<Promise>,
+}
 
 /// An object that is to be on a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,13 +178,19 @@ impl Promises {
         let place = object_key(to.partition, token, &to.bucket, &to.key);
         let dots = object.siblings().iter().map(|sibling| sibling.dot).collect();
         let (promise, asked) = (Promise { place, dots, heir: *hint_for }, self.asked.entry(*from).or_default());
-        if !asked.contains(&promise) {
-            asked.push(promise);
+        asked.unanswered += 1;
+        if !asked.promises.contains(&promise) {
+            asked.promises.push(promise);
         }
-        let oldest = PeerRef { id: from.id.saturating_sub(KEPT), ..*from };
-        let lane = PeerRef { id: 0, ..*from };
-        while let Some(old) = self.asked.range(lane..oldest).next().map(|(old, _)| *old) {
-            self.asked.remove(&old);
+    }
+
+    /// One of them has been answered.
+    pub(super) fn on_answer(&mut self, from: &PeerRef) {
+        if let Some(asked) = self.asked.get_mut(from) {
+            asked.unanswered -= 1;
+            if asked.unanswered == 0 {
+                self.asked.remove(from);
+            }
         }
     }
 
@@ -188,7 +198,7 @@ impl Promises {
     pub(super) fn broken(&self, to: &PeerRef, durable: impl Fn(&[u8]) -> Option<Bytes>) -> Option<Promise> {
         let asked = self.asked.get(to)?;
         let is_kept = |promise: &Promise| promise.is_kept(durable(&promise.place));
-        if asked.iter().any(is_kept) { None } else { asked.first().cloned() }
+        if asked.promises.iter().any(is_kept) { None } else { asked.promises.first().cloned() }
     }
 }
 
@@ -473,11 +483,11 @@ mod tests {
         assert!(promises.broken(&FROM, on_disk(&first)).is_none());
         promises.ask(&FROM, &asked(&second));
         assert!(promises.broken(&FROM, |_| None).is_some());
-        assert!(promises.broken(&FROM, on_disk(&first)).is_none(), "the answer may have been on its way");
-        let other = PeerRef { id: FROM.id + 1, ..FROM };
-        promises.ask(&other, &asked(&second));
-        assert!(promises.broken(&other, on_disk(&first)).is_some());
-        promises.ask(&PeerRef { id: FROM.id + 1 + KEPT, ..FROM }, &asked(&first));
-        assert_eq!(promises.asked.len(), 2, "those of long ago are forgotten");
+        assert!(promises.broken(&FROM, on_disk(&first)).is_none(), "that is what is answered, perhaps");
+        promises.on_answer(&FROM);
+        assert!(promises.broken(&FROM, on_disk(&first)).is_none(), "or it is now");
+        promises.on_answer(&FROM);
+        promises.ask(&FROM, &asked(&second));
+        assert!(promises.broken(&FROM, on_disk(&first)).is_some());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::history::{KeyId, Shown};
 use super::judge::{Breach, Judge};
-use super::ledger::{Fate, Reaped, Write};
+use super::ledger::{Ack, Fate, Reaped, Record, Write};
 use super::past::{EffectId, EffectSet};
 use super::sight::{Seconds, Sight};
 use super::verdict::Invariant;
@@ -55,8 +55,8 @@ impl<'h> Judge<'h> {
     }
 
     /// Whether a write that `sight` does not show may be gone with a tombstone that was reaped, where nobody tells of that: with its own, or
-    /// with the one of a delete that had replaced it. Of that delete nothing is left then; what it had replaced would, if it were shown, have
-    /// come back.
+    /// with the one of a delete that had replaced it. What that delete had replaced would, if it were shown, have come back; and what
+    /// stood beside it all the time kept it from being reaped: only what is nothing but tombstones everywhere goes.
     pub(super) fn may_be_reaped(&self, sight: &Sight<'_>, write: &Write<'_>) -> bool {
         let record = self.ledger.key(sight.key);
         let shown: Vec<EffectId> =
@@ -64,8 +64,21 @@ impl<'h> Judge<'h> {
         let took = |delete: &Write<'_>| {
             delete.id == write.id || delete.past.iter().any(|effect| record.effects.write_of(effect) == write.id)
         };
-        let is_gone = |delete: &Write<'_>| !shown.iter().any(|effect| delete.past.contains(*effect));
+        let keeps = |effect: &EffectId, delete: &Write<'_>| {
+            delete.past.contains(*effect) || self.stood_before(record, *effect, delete)
+        };
+        let is_gone = |delete: &Write<'_>| !shown.iter().any(|effect| keeps(effect, delete));
         let mut deletes = self.ledger.deletes(sight.key).filter(|delete| delete.fate() != Fate::Refused);
         self.reaps_unseen && deletes.any(|delete| took(delete) && is_gone(delete))
+    }
+
+    /// Whether a primary held this effect before that delete began, which has not replaced it.
+    fn stood_before(&self, record: &Record<'_>, effect: EffectId, delete: &Write<'_>) -> bool {
+        let id = record.effects.write_of(effect);
+        let is_primary = |ack: &Ack<'_>| ack.at <= delete.begun && ack.by.iter().any(|holder| holder.heir.is_none());
+        // A twin may have been acknowledged, and replaced.
+        let has_twin = delete.past.iter().any(|other| record.effects.write_of(other) == id);
+        let write = self.ledger.write(id);
+        !has_twin && write.is_some_and(|write| write.id != delete.id && write.acks.iter().any(is_primary))
     }
 }

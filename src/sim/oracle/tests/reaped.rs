@@ -211,3 +211,34 @@ fn a_delete_that_was_refused_takes_nothing_along() {
     story.refuse(refused);
     story.end(&[]).breaks(Invariant::NoLostWrite, &[1]);
 }
+
+/// A tombstone goes only where there is nothing else.
+#[test]
+fn what_stood_beside_a_delete_kept_it_from_being_reaped() {
+    let mut story = Story::siblings();
+    story.history.reaps_unseen = true;
+    let written = story.put(1, 1, None);
+    story.put(3, 3, None);
+    story.put(50, 2, Some(written));
+    story.read_from(2, effects(&[(3, 3)]));
+    story.end(&[(3, 3)]).breaks(Invariant::NoLostWrite, &[1]);
+    // A stand-in may have handed it over since.
+    let mut story = Story::siblings();
+    story.history.reaps_unseen = true;
+    let written = story.put(1, 1, None);
+    let heir = |node| Holder { heir: Some(0), ..synced(node) };
+    story.put_at(3, 3, None, &[heir(1)]);
+    story.put(50, 2, Some(written));
+    story.end(&[(3, 3)]).holds();
+}
+
+/// The first copy was replaced; the second one came later.
+#[test]
+fn a_twin_of_what_was_replaced_is_no_witness() {
+    let mut story = Story::siblings();
+    story.history.reaps_unseen = true;
+    let written = story.put(1, 1, None);
+    story.put(50, 2, Some(written));
+    story.put(1, 3, None);
+    story.end(&[(1, 3)]).holds();
+}
