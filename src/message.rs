@@ -46,7 +46,7 @@ use crate::types::{Bucket, Key, NodeId, PartitionId, RingVersion, Round};
 use crate::version::{Digest, Object};
 
 /// The version of the protocol between nodes, and between clients and nodes. Another major one is refused.
-pub const PROTOCOL: u16 = 3;
+pub const PROTOCOL: u16 = 4;
 
 /// Asks a member that nobody has heard of for a while whether it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -332,7 +332,10 @@ impl Exchange {
         let Some(node) = node.map(|(node, _)| node) else { return };
         let peer = self.schedule.peer_mut(node).expect("it was found a moment ago");
         let Some(Comparing { trees, round, grouped, .. }) = peer.comparing.take() else { return };
-        self.charge(now.time, None, cost::of_roots(trees.len()));
+        // What is not known here is not asked about.
+        if answer != Err(ExchangeFailure::Unknown) {
+            self.charge(now.time, None, cost::of_roots(trees.len()));
+        }
         let fits = |answer: &Comparison| answer.verdicts.len() == trees.len();
         let answer = answer.and_then(|answer| match NonZeroU16::new(answer.shards).filter(|_| fits(&answer)) {
             Some(shards) => Ok((shards, answer)),
@@ -368,7 +371,7 @@ impl Exchange {
         sums: Result<(Leaves, Vec<u64>), ExchangeFailure>,
         out: &mut Vec<ExchangeCommand>,
     ) {
-        let cost = sums.as_ref().map_or(cost::QUESTION, |(_, sums)| cost::of_sums(sums.len()));
+        let cost = sums.as_ref().map_or(0, |(_, sums)| cost::of_sums(sums));
         self.answer(now, step, cost, out, |session| sums.and_then(|(leaves, sums)| session.on_peer_sums(leaves, sums)));
     }
 
@@ -386,7 +389,7 @@ impl Exchange {
         page: Result<PeerPage, ExchangeFailure>,
         out: &mut Vec<ExchangeCommand>,
     ) {
-        let cost = page.as_ref().map_or(cost::QUESTION, cost::of_items);
+        let cost = page.as_ref().map_or(0, cost::of_page);
         self.answer(now, step, cost, out, |session| page.and_then(|page| session.on_peer_items(page)));
     }
 
@@ -419,9 +422,7 @@ impl Exchange {
         out: &mut Vec<ExchangeCommand>,
     ) {
         self.counters.objects_wanted += done.map_or(0, |done| done.sent.into());
-        let asked = self.waiting(step).map_or(0, |session| cost::of_wanted(session.asked_for()));
-        let cost = asked + self.transfer_cost(&done);
-        self.answer(now, step, cost, out, |session| session.on_wanted(done));
+        self.answer(now, step, self.transfer_cost(&done), out, |session| session.on_wanted(done));
     }
 
     /// A peer has got what it was sent, and has merged or refused it.
@@ -450,11 +451,6 @@ impl Exchange {
         self.sessions.clear();
         self.leases.clear();
         self.schedule = Schedule::default();
-    }
-
-    /// The session that waits for this answer.
-    fn waiting(&self, step: Step) -> Option<&Session> {
-        self.sessions.values().find(|session| session.step == Some(step))
     }
 
     fn transfer_cost(&self, done: &Result<Transferred, ExchangeFailure>) -> u64 {

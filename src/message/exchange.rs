@@ -11,7 +11,7 @@ use crate::antientropy::{MAX_KEYS, MAX_PAGE};
 pub use crate::antientropy::{MAX_LEAVES, TreeVerdict};
 use crate::storage::merkle::{Leaves, SumsOf, TreeId};
 use crate::types::{Bucket, Key, PartitionId, RingVersion};
-use crate::version::CausalContext;
+use crate::version::Versions;
 
 /// Trees of one [`Compare`], and verdicts of its answer.
 pub const MAX_COMPARED: usize = 1024;
@@ -151,13 +151,13 @@ pub struct OtherItem {
     pub key: TreeKey,
     /// The shorter hash of what stands there.
     pub hash: u64,
-    /// All that it has seen, which tells whose is newer; none if that takes more than [`OtherItem::MAX_CONTEXT`] bytes.
-    pub context: Option<CausalContext>,
+    /// The object but for its values, which tells whose is newer; none if that takes more than [`OtherItem::MAX_VERSIONS`] bytes.
+    pub versions: Option<Versions>,
 }
 
 impl OtherItem {
-    /// Bytes of the longest context.
-    pub const MAX_CONTEXT: usize = 4096;
+    /// Bytes of the longest that are told.
+    pub const MAX_VERSIONS: usize = 4096;
 }
 
 /// Asks for the objects of these keys, each by a `Replicate`.
@@ -259,8 +259,8 @@ impl ExchangeAnswer {
             ExchangeAnswer::Compared(Ok(compared)) => compared.verdicts.len(),
             ExchangeAnswer::Summed(Ok(summed)) => size_of_val(&summed.sums[..]),
             ExchangeAnswer::Itemized(Ok(itemized)) => {
-                let context = |item: &OtherItem| item.context.as_ref().map_or(0, CausalContext::encoded_len);
-                let item = |item: &OtherItem| item.key.as_bytes().len() + size_of_val(&item.hash) + context(item);
+                let versions = |item: &OtherItem| item.versions.as_ref().map_or(0, Versions::encoded_len);
+                let item = |item: &OtherItem| item.key.as_bytes().len() + size_of_val(&item.hash) + versions(item);
                 itemized.same.len() + itemized.items.iter().map(item).sum::<usize>()
             }
             _ => 0,

@@ -19,6 +19,7 @@ mod digest;
 mod object;
 mod own;
 mod token;
+mod versions;
 
 #[cfg(test)]
 mod tests;
@@ -30,3 +31,4 @@ pub use digest::Digest;
 pub use object::{Body, Object, Sibling};
 pub use own::{Own, Trust, mint};
 pub use token::{ContextError, ContextSealer};
+pub use versions::Versions;

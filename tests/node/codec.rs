@@ -31,7 +31,7 @@ use dynkv::types::{
     BatchNumber, Bucket, ClusterId, DiskId, Generation, Key, NodeId, Nonce, PartitionId, RingVersion, Round, Token,
     WriteId,
 };
-use dynkv::version::{Actor, Body, CausalContext, Digest, Dot, Object, Sibling};
+use dynkv::version::{Actor, Body, CausalContext, Digest, Dot, Object, Sibling, Versions};
 use proptest::prelude::*;
 
 fn bytes() -> impl Strategy<Value = Bytes> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::storage::merkle::{Leaves, SumsSpec, TreeId};
 use crate::types::NodeId;
-use crate::version::CausalContext;
+use crate::version::Versions;
 
 /// Which command an answer is for; those that nobody waits for any more are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,14 +172,14 @@ pub struct PeerItem {
     pub key: Bytes,
     /// Half of its hash.
     pub hash: u64,
-    /// All that the peer's object has seen; none if that is too long to be told.
-    pub context: Option<CausalContext>,
+    /// The object, but for its values; none if that is too long to be told.
+    pub versions: Option<Versions>,
 }
 
 /// What a peer has of some keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerPage {
-    /// Under which of the keys it was told of it has the same, in their order.
+    /// Which of the hashes that it was told are of something that it has as well, in their order.
     pub same: Vec<bool>,
     /// All others that it has, ascending.
     pub items: Vec<PeerItem>,

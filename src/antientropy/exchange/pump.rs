@@ -141,7 +141,7 @@ impl Exchange {
         }
     }
 
-    /// An answer that a session waits for, and what it has cost.
+    /// An answer that a session waits for, and what it weighs besides its question.
     pub(super) fn answer(
         &mut self,
         now: Now,
@@ -153,12 +153,12 @@ impl Exchange {
         let Some(session) = self.sessions.values_mut().find(|session| session.step == Some(step)) else { return };
         let (tree, peer) = (session.tree, session.peer);
         (session.step, session.answered) = (None, now.time);
-        let (differing, failed) = (session.differing, session.failed);
+        let (differing, failed, asked) = (session.differing, session.failed, session.asked());
         let told = tell(session);
         let has_moved = session.merged > 0;
         self.counters.keys_differing += session.differing - differing;
         self.counters.objects_failed += session.failed - failed;
-        self.charge(now.time, Some(tree), cost);
+        self.charge(now.time, Some(tree), asked + cost);
         if let Err(failure) = told {
             self.sessions.remove(&tree);
             self.counters.failed += 1;

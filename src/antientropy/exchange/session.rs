@@ -7,7 +7,7 @@
 //!     only theirs, or theirs is newer: want                                         only own, or own is newer: push
 //!     both, and neither is newer: want, look again, and push what still differs
 //! ```
-//! Of two objects that one is newer which has seen all of the other, and more. Whoever takes no writes now is sent nothing more,
+//! Of two objects that one is newer which merging the two would leave. Whoever takes no writes now is sent nothing more,
 //! and the other goes on getting what it lacks.
 //!
 //! Each step is a command and its answer. All that is kept is a page of own keys and the differences of a page of the peer's, however
@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::command::{ExchangeCommand, ExchangeFailure, PeerItem, PeerPage, Step, Transferred};
-use super::{MAX_KEYS, MAX_LEAVES, MAX_PAGE};
+use super::{MAX_KEYS, MAX_LEAVES, MAX_PAGE, cost};
 use crate::storage::merkle::{BRANCHES, Item, ItemPage, Leaves, SumsOf, SumsSpec, TreeId};
 use crate::types::{NodeId, Time};
 
@@ -35,10 +35,10 @@ enum Stage {
     Done,
 }
 
-/// Own keys.
+/// A page of own keys, without what has been compared.
 #[derive(Debug, Default)]
 struct OwnPage {
-    /// Those behind all that is done.
+    /// Keys that can be read.
     items: VecDeque<Item>,
     /// Keys whose records cannot be read here.
     unknown: BTreeSet<Bytes>,
@@ -156,6 +156,7 @@ impl Session {
         let Session { tree, peer, leaves, .. } = *self;
         let of = || self.chunk.clone();
         let limit = MAX_PAGE as u32;
+        let first = |keys: &VecDeque<Bytes>| keys.iter().take(MAX_KEYS).cloned().collect();
         Some(match &self.stage {
             Stage::PeerSums { of } => ExchangeCommand::PeerSums { step, peer, spec: self.spec(*of) },
             Stage::OwnSums { of, .. } => ExchangeCommand::OwnSums { step, spec: self.spec(*of) },
@@ -171,20 +172,26 @@ impl Session {
             Stage::LookAgain { after } => {
                 ExchangeCommand::OwnItems { step, tree, leaves, of: of(), after: after.clone(), limit }
             }
-            Stage::Want => ExchangeCommand::Want { step, peer, tree, keys: self.asked_for().cloned().collect() },
-            Stage::Push => ExchangeCommand::Push {
-                step,
-                peer,
-                tree,
-                keys: self.page.pushed.iter().take(MAX_KEYS).cloned().collect(),
-            },
+            Stage::Want => ExchangeCommand::Want { step, peer, tree, keys: first(&self.page.wanted) },
+            Stage::Push => ExchangeCommand::Push { step, peer, tree, keys: first(&self.page.pushed) },
             Stage::Done => return None,
         })
     }
 
-    /// The keys whose objects are asked for next.
-    pub fn asked_for(&self) -> impl Iterator<Item = &Bytes> {
-        self.page.wanted.iter().take(MAX_KEYS)
+    /// Bytes of the question that it waits for the answer of, and of the keys of the objects that are sent by it.
+    pub fn asked(&self) -> u64 {
+        let keys = |keys: &VecDeque<Bytes>| cost::of_keys(keys.iter().take(MAX_KEYS));
+        match &self.stage {
+            Stage::PeerSums { .. } => cost::QUESTION,
+            Stage::PeerItems => {
+                let lists = self.own.items.len() as u64 * cost::SUM + self.chunk.len() as u64 * cost::LEAF;
+                cost::QUESTION + lists + cost::of_keys(self.passed.iter().chain(&self.own.end))
+            }
+            // Each goes there with the question, and comes back with its object.
+            Stage::Want => cost::QUESTION + 2 * keys(&self.page.wanted),
+            Stage::Push => keys(&self.page.pushed),
+            Stage::OwnSums { .. } | Stage::OwnItems | Stage::LookAgain { .. } | Stage::Done => 0,
+        }
     }
 
     /// Whether the peer has not answered yet.
@@ -408,10 +415,9 @@ enum Newer {
 }
 
 fn newer(own: &Item, theirs: &PeerItem) -> Newer {
-    match &theirs.context {
-        Some(theirs) if own.context == *theirs => Newer::Neither,
-        Some(theirs) if own.context.covers(theirs) => Newer::Own,
-        Some(theirs) if theirs.covers(&own.context) => Newer::Theirs,
+    match &theirs.versions {
+        Some(theirs) if own.versions.absorb(theirs) => Newer::Own,
+        Some(theirs) if theirs.absorb(&own.versions) => Newer::Theirs,
         _ => Newer::Neither,
     }
 }

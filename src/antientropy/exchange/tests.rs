@@ -12,8 +12,8 @@ use crate::antientropy::config::ByteRate;
 use crate::ring::{BucketConfig, Layout, Member, Partitions, Weight};
 use crate::storage::merkle::{Item, ItemHash, SumsOf, SumsSpec};
 use crate::storage::object_key;
-use crate::types::{Bucket, Key, Token};
-use crate::version::CausalContext;
+use crate::types::{Bucket, Key, Token, WriteId};
+use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling, Versions};
 
 const SELF: NodeId = NodeId(1);
 const OTHER: NodeId = NodeId(2);
@@ -249,6 +249,19 @@ fn key_at(token: Token) -> Bytes {
     object_key(PartitionId(0), token, &Bucket::default(), &Key::new("k").unwrap()).into()
 }
 
+/// A write by a coordinator that knew of nothing.
+fn blind(actor: u64, counter: u64) -> Object {
+    let dot = Dot { actor: Actor(actor), counter };
+    let sibling = Sibling { dot, write_id: WriteId(1), node: NodeId(1), wall_ms: 1, body: Body::Tombstone };
+    Object::update(None, &CausalContext::default(), sibling)
+}
+
+/// Of what these merge to.
+fn versions_of(objects: impl IntoIterator<Item = Object>) -> Versions {
+    let merged = objects.into_iter().reduce(|merged, object| merged.merge(&object));
+    Versions::of(&merged.expect("there is no object of none"))
+}
+
 /// Of a version of what stands under a key.
 fn hash_of(key: &Bytes, version: u64) -> u64 {
     let token: [u8; 8] = key[2..10].try_into().unwrap();
@@ -258,14 +271,14 @@ fn hash_of(key: &Bytes, version: u64) -> u64 {
 /// All that the peer has; of no version it is told what it has seen.
 fn theirs(items: &[(&Bytes, u64)], next: Option<&Bytes>) -> PeerPage {
     let item =
-        |(key, version): &(&Bytes, u64)| PeerItem { key: (*key).clone(), hash: hash_of(key, *version), context: None };
+        |(key, version): &(&Bytes, u64)| PeerItem { key: (*key).clone(), hash: hash_of(key, *version), versions: None };
     PeerPage { items: items.iter().map(item).collect(), next: next.cloned(), ..PeerPage::default() }
 }
 
 fn own(items: &[(&Bytes, u64)], next: Option<&Bytes>) -> ItemPage {
     let item = |(key, version): &(&Bytes, u64)| {
         let hash = ItemHash(hash_of(key, *version).into());
-        Item { key: (*key).clone(), hash, context: CausalContext::default() }
+        Item { key: (*key).clone(), hash, versions: versions_of([blind(1, 1)]) }
     };
     ItemPage { items: items.iter().map(item).collect(), next: next.cloned(), ..ItemPage::default() }
 }

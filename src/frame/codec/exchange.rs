@@ -6,10 +6,11 @@
 //! | `Compared` | for each tree: its verdict `u8` |
 //! | `Summed` | sums `u64` |
 //! | `Items` | leaves `u16`, then known hashes `u64`; the header says how many leaves there are |
-//! | `Itemized` | for each key: hash `u64`, length `u16`, key, length `u16`, context; no bytes of a context are none |
+//! | `Itemized` | for each key: hash `u64`, length `u16`, key, length `u16`, its versions; no bytes are none |
 //! | `Want` | for each key: length `u16`, key |
 //!
-//! All numbers are big-endian. How many there are follows from the body's length, and is checked before room is made.
+//! All numbers are big-endian. How many there are follows from the body's length, where the header does not say it, and is checked before room is
+//! made.
 
 use bytes::{Buf, BufMut, Bytes};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ use crate::message::{
 };
 use crate::storage::merkle::{Leaves, SumsOf, TreeId};
 use crate::types::{PartitionId, RingVersion};
-use crate::version::CausalContext;
+use crate::version::Versions;
 
 #[derive(Serialize, Deserialize)]
 struct CompareHeader {
@@ -249,31 +250,24 @@ fn decode_itemized(head: ItemizedHeader, mut body: Bytes) -> Result<Itemized, De
 fn put_item(item: &OtherItem, body: &mut Vec<u8>) {
     body.put_u64(item.hash);
     put_key(&item.key, body);
-    let len = item.context.as_ref().map_or(0, CausalContext::encoded_len);
+    let len = item.versions.as_ref().map_or(0, Versions::encoded_len);
     body.put_u16(u16::try_from(len).expect("longer ones are not told"));
-    item.context.iter().for_each(|context| context.encode_into(body));
+    item.versions.iter().for_each(|versions| versions.encode_into(body));
 }
 
 fn take_item(body: &mut Bytes) -> Result<OtherItem, DecodeError> {
     let hash = split(body, size_of::<u64>() as u32)?.get_u64();
     let key = take_key(body)?;
     let len = split(body, size_of::<u16>() as u32)?.get_u16();
-    if usize::from(len) > OtherItem::MAX_CONTEXT {
-        let reason = format!("a context of {len} bytes, at most {} are allowed", OtherItem::MAX_CONTEXT);
+    if usize::from(len) > OtherItem::MAX_VERSIONS {
+        let reason = format!("versions of {len} bytes, at most {} are allowed", OtherItem::MAX_VERSIONS);
         return Err(DecodeError::Body { reason });
     }
-    let context = split(body, len.into())?;
-    let context = if len == 0 { None } else { Some(context_of(&context)?) };
-    Ok(OtherItem { key, hash, context })
-}
-
-fn context_of(mut bytes: &[u8]) -> Result<CausalContext, DecodeError> {
-    let context = CausalContext::decode(&mut bytes).map_err(|error| DecodeError::Body { reason: error.to_string() })?;
-    if bytes.is_empty() {
-        Ok(context)
-    } else {
-        Err(DecodeError::Body { reason: format!("{} bytes behind a context", bytes.len()) })
-    }
+    let bytes = split(body, len.into())?;
+    let decode =
+        |bytes: &[u8]| Versions::decode(bytes).map_err(|error| DecodeError::Body { reason: error.to_string() });
+    let versions = if bytes.is_empty() { None } else { Some(decode(&bytes)?) };
+    Ok(OtherItem { key, hash, versions })
 }
 
 fn bits_of(same: &[bool]) -> Bytes {
@@ -283,10 +277,12 @@ fn bits_of(same: &[bool]) -> Bytes {
 
 fn same_of(known: u16, bits: &[u8]) -> Result<Vec<bool>, DecodeError> {
     let known = usize::from(known);
+    if known > MAX_ITEMS {
+        return Err(DecodeError::Header { reason: format!("{known} hashes, at most {MAX_ITEMS} are allowed") });
+    }
     let same: Vec<bool> = (0..known).map(|at| bits.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1)).collect();
-    if known > MAX_ITEMS || bits_of(&same) != bits {
-        let reason = format!("{} bytes of bits for {known} hashes, of which {MAX_ITEMS} are allowed", bits.len());
-        return Err(DecodeError::Header { reason });
+    if bits_of(&same) != bits {
+        return Err(DecodeError::Header { reason: format!("{} bytes are not the bits of {known} hashes", bits.len()) });
     }
     Ok(same)
 }

@@ -12,7 +12,7 @@ use crate::node::{ClientRef, PeerRef};
 use crate::storage::merkle::TreeId;
 use crate::storage::{Page, PageItem};
 use crate::types::{Bucket, Generation, Key, NodeId, NodeRun, PartitionId, RingVersion, Round, Time, WriteId};
-use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
+use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling, Versions};
 
 fn address() -> Address {
     let key = Key::new("k").unwrap();
@@ -134,7 +134,9 @@ fn an_input_counts_for_what_it_carries_and_a_little_more() {
     let header = api::PutHeader::new(Bucket::default(), Key::new("k").unwrap(), WriteId(1));
     let delete = Request::Put(api::Put { header, value: None });
     let from = ClientRef { lane: 1, id: 1 };
-    let item = OtherItem { key: tree_key(), hash: 1, context: Some(CausalContext::default()) };
+    let versions = Versions::of(&object());
+    let seen = versions.encoded_len();
+    let item = OtherItem { key: tree_key(), hash: 1, versions: Some(versions) };
     let same = vec![true; 8];
     let itemized = ExchangeAnswer::Itemized(Ok(Itemized { same, items: vec![item; 2], rotten: 0, next: None }));
     let inputs = [
@@ -144,7 +146,7 @@ fn an_input_counts_for_what_it_carries_and_a_little_more() {
         (replicate(1, Reason::Write), whole),
         (fetch(1), 0),
         (want(1), 300),
-        (answer_of(1, PeerAnswer::Exchange(itemized)), 228),
+        (answer_of(1, PeerAnswer::Exchange(itemized)), 8 + 2 * (100 + 8 + seen)),
         (answer(1), 0),
         (fetched(1, Found::Object(Arc::new(object()))), whole),
         (fetched(1, Found::Nothing), 0),

@@ -147,12 +147,12 @@ fn itemize(known: &[u64], page: ItemPage) -> Itemized {
     let mut same = vec![false; known.len()];
     let (rotten, next) = (u32::try_from(page.unknown()).unwrap_or(u32::MAX), page.next.as_ref().map(TreeKey::of));
     let mut items = Vec::new();
-    for Item { key, hash, context } in page.items {
+    for Item { key, hash, versions } in page.items {
         match places.get(&hash.short()) {
             Some(at) => same[*at] = true,
             None => {
-                let context = Some(context).filter(|context| context.encoded_len() <= OtherItem::MAX_CONTEXT);
-                items.push(OtherItem { key: TreeKey::of(&key), hash: hash.short(), context });
+                let versions = Some(versions).filter(|versions| versions.encoded_len() <= OtherItem::MAX_VERSIONS);
+                items.push(OtherItem { key: TreeKey::of(&key), hash: hash.short(), versions });
             }
         }
     }

@@ -156,7 +156,7 @@ impl Shard {
             }
             ExchangeAnswer::Itemized(page) => {
                 let whole = |key: TreeKey| key.whole(partition);
-                let item = |OtherItem { key, hash, context }| PeerItem { key: whole(key), hash, context };
+                let item = |OtherItem { key, hash, versions }| PeerItem { key: whole(key), hash, versions };
                 let page = page.map(|page| PeerPage {
                     same: page.same,
                     items: page.items.into_iter().map(item).collect(),

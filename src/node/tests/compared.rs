@@ -10,7 +10,7 @@ use crate::node::ShardInput;
 use crate::storage::merkle::{Leaves, SumsOf};
 use crate::storage::{Batch, Engine, Family};
 use crate::types::{NodeId, RingVersion, Round, WriteId};
-use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
+use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling, Versions};
 
 /// All leaves of the key's tree, so many keys of them a page.
 fn items(bench: &Bench, ring: RingVersion, limit: u32) -> PeerRequest {
@@ -76,7 +76,7 @@ fn a_peer_is_told_what_it_does_not_have() {
     let [first, second, third] = hashes(&all)[..] else { panic!("{all:?}") };
     assert!(all[0].contains("same: []"), "{all:?}");
     let rest = bench.asks_items("p1", &[third, 7, first]);
-    let seen = format!("context: Some({:?})", object("v", 2).context());
+    let seen = format!("versions: Some({:?})", Versions::of(&object("v", 2)));
     assert!(rest[0].contains("same: [true, false, true]") && rest[0].contains(&seen), "{rest:?}");
     assert_eq!(hashes(&rest), [second]);
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{ItemHash, ItemHasher, Leaves, TreeId, TreeShape};
 use crate::storage::{Engine, Family, OpFailure, Record, ScanLimit, StorageError};
-use crate::version::CausalContext;
+use crate::version::Versions;
 
 /// A key and what stands under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct Item {
     pub key: Bytes,
     /// Of the object.
     pub hash: ItemHash,
-    /// All that the object has seen.
-    pub context: CausalContext,
+    /// The object, but for its values.
+    pub versions: Versions,
 }
 
 /// Some keys of a tree.
@@ -89,7 +89,7 @@ pub fn read_items(engine: &dyn Engine, mut spec: ItemSpec) -> Result<ItemPage, O
                     Ok(record) if is_passed_over(&record) => {}
                     Ok(record) => {
                         let hash = spec.hasher.hash(&key, &record.object);
-                        page.items.push(Item { key, hash, context: record.object.context().clone() });
+                        page.items.push(Item { key, hash, versions: Versions::of(&record.object) });
                     }
                     Err(StorageError::NewerRecord { .. }) => page.newer.push(key),
                     Err(_) => page.rotten.push(key),

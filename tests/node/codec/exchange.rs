@@ -28,12 +28,19 @@ fn cursor() -> impl Strategy<Value = Option<TreeKey>> {
     proptest::option::of(tree_key())
 }
 
-fn contexts() -> impl Strategy<Value = CausalContext> {
-    proptest::collection::btree_set((1u64..4, 1u64..8), 0..6).prop_map(|dots| {
-        let mut context = CausalContext::default();
-        dots.into_iter().for_each(|(actor, counter)| context.insert(Dot { actor: Actor(actor), counter }));
-        context
-    })
+fn seen() -> impl Strategy<Value = Versions> {
+    proptest::collection::btree_set((1u64..4, 1u64..8), 1..6).prop_map(versions)
+}
+
+/// Of a key with a sibling for each of these dots.
+fn versions(dots: impl IntoIterator<Item = (u64, u64)>) -> Versions {
+    let write = |(actor, counter)| {
+        let (dot, write_id) = (Dot { actor: Actor(actor), counter }, WriteId(1));
+        let sibling = Sibling { dot, write_id, node: NodeId(1), wall_ms: 1, body: Body::Tombstone };
+        Object::update(None, &CausalContext::default(), sibling)
+    };
+    let merged = dots.into_iter().map(write).reduce(|merged, object| merged.merge(&object));
+    Versions::of(&merged.expect("there is a sibling at least"))
 }
 
 fn ring() -> impl Strategy<Value = RingVersion> {
@@ -70,8 +77,8 @@ pub fn answer() -> impl Strategy<Value = ExchangeAnswer> {
     let compared = compared.prop_map(|(shards, rebuilding, verdicts)| Compared { shards, rebuilding, verdicts });
     let summed = (leaves(), proptest::collection::vec(any::<u64>(), 0..5));
     let summed = summed.prop_map(|(leaves, sums)| Summed { leaves, sums });
-    let item = (tree_key(), any::<u64>(), proptest::option::of(contexts()));
-    let item = item.prop_map(|(key, hash, context)| OtherItem { key, hash, context });
+    let item = (tree_key(), any::<u64>(), proptest::option::of(seen()));
+    let item = item.prop_map(|(key, hash, versions)| OtherItem { key, hash, versions });
     let same = proptest::collection::vec(any::<bool>(), 0..20);
     let itemized = (same, proptest::collection::vec(item, 0..5), any::<u32>(), cursor());
     let itemized = itemized.prop_map(|(same, items, rotten, next)| Itemized { same, items, rotten, next });
@@ -120,15 +127,14 @@ fn summed(sums: usize) -> ExchangeAnswer {
 }
 
 fn itemized(items: usize) -> ExchangeAnswer {
-    let item = OtherItem { key: short(1), hash: 7, context: Some(CausalContext::default()) };
+    let item = OtherItem { key: short(1), hash: 7, versions: Some(versions([(1, 1)])) };
     ExchangeAnswer::Itemized(Ok(Itemized { same: vec![true; 9], items: vec![item; items], rotten: 0, next: None }))
 }
 
-/// A key whose object has seen writes of so many coordinators.
+/// A key with a sibling of each of so many coordinators.
 fn seen_by(actors: u64) -> ExchangeAnswer {
-    let mut context = CausalContext::default();
-    (1..=actors).for_each(|actor| context.insert(Dot { actor: Actor(actor), counter: 1 }));
-    let items = vec![OtherItem { key: short(1), hash: 7, context: Some(context) }];
+    let versions = Some(versions((1..=actors).map(|actor| (actor, 1))));
+    let items = vec![OtherItem { key: short(1), hash: 7, versions }];
     ExchangeAnswer::Itemized(Ok(Itemized { same: Vec::new(), items, rotten: 0, next: None }))
 }
 
@@ -152,7 +158,10 @@ fn bodies_are_what_the_document_says() {
     let all = Compared { shards: 2, rebuilding: true, verdicts: VERDICTS.to_vec() };
     assert_eq!(body(&ExchangeAnswer::Compared(Ok(all)))[..], [0, 1, 2, 3, 4]);
     assert_eq!(body(&summed(1))[..], [0, 0, 0, 0, 0, 0, 0, 7]);
-    assert_eq!(body(&itemized(1)), [&hash[..], &[0, 1, 9], &[0, 2, 0, 0]].concat());
+    assert_eq!(
+        body(&itemized(1)),
+        [&hash[..], &[0, 1, 9], &[0, 21], &[1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0], &[1, 0, 0, 0, 0, 0, 0, 0, 1, 1]].concat()
+    );
 }
 
 /// A request is taken, or refused with this reason.
@@ -199,8 +208,8 @@ fn what_makes_no_sense_is_refused() {
     check(&items(vec![1, 1], 1), Some("frame body: leaves that do not ascend"));
     check(&items((0..16).collect(), 1), None);
     check(&items((0..17).collect(), 1), Some("frame body: 17 leaves, at most 16 are allowed"));
-    check_answer(&seen_by(300), None);
-    check_answer(&seen_by(500), Some("frame body: a context of 4503 bytes, at most 4096 are allowed"));
+    check_answer(&seen_by(200), None);
+    check_answer(&seen_by(300), Some("frame body: versions of 5405 bytes, at most 4096 are allowed"));
     check_answer(&compared(0, 1), Some("frame header: a node without shards"));
 }
 
@@ -226,7 +235,7 @@ fn bodies_that_are_not_what_their_header_announces_are_refused() {
     check_body(encode_answer(&compared(1, 1)), &[5], "frame body: 5 is no verdict");
     check_body(encode_answer(&itemized(1)), &[0; 9], "frame body: 2 bytes announced, 1 left");
     let seen = [&[0; 8][..], &[0, 1, 9, 0, 3, 0, 0, 0]].concat();
-    check_body(encode_answer(&itemized(1)), &seen, "frame body: 1 bytes behind a context");
+    check_body(encode_answer(&itemized(1)), &seen, "frame body: the object has no sibling");
     let long = [&4170u16.to_be_bytes()[..], &[9; 4170]].concat();
     check_body(encode(&want(1)), &long, "frame body: a key of 4170 bytes, at most 4169 are allowed");
     let none = "frame body: 1 bytes where none belong";
@@ -259,12 +268,16 @@ fn trees_and_cursors_that_no_node_has_are_refused() {
     let too_long = "frame header: a key of 4170 bytes, at most 4169 are allowed";
     check_header(encode(&items(vec![], 1)), (RING, TREE, 64u32, 0u8, &long, &none, 1u32), too_long);
     check_header(encode(&items(vec![], 1)), (RING, TREE, 64u32, 0u8, &none, &long, 1u32), too_long);
-    for (known, bits) in [(9u16, vec![1u8]), (9, vec![1, 2]), (4097, vec![0; 513])] {
+    let bits = [
+        (9u16, vec![1u8], "1 bytes are not the bits of 9 hashes"),
+        (9, vec![1, 2], "2 bytes are not the bits of 9 hashes"),
+        (4097, vec![0; 513], "4097 hashes, at most 4096 are allowed"),
+    ];
+    for (known, bits, reason) in bits {
         let frame = encode_answer(&itemized(0));
-        let head = (known, Bytes::from(bits.clone()), 0u32, &none);
+        let head = (known, Bytes::from(bits), 0u32, &none);
         let header = rmp_serde::to_vec(&Ok::<_, Refusal>(head)).unwrap().into();
-        let reason =
-            format!("frame header: {} bytes of bits for {known} hashes, of which 4096 are allowed", bits.len());
+        let reason = format!("frame header: {reason}");
         check_end(codec::decode_answer(RawFrame { header, ..frame }).map(|_| ()), Some(&reason));
     }
 }
@@ -305,7 +318,9 @@ fn the_books_of_the_exchange_say_what_frames_weigh() {
     };
     let all = pairs.map(|(question, answer)| weigh(&question, &answer));
     assert!(all.iter().all(|bytes| (QUESTION_COST / 2..=QUESTION_COST).contains(bytes)), "{all:?}");
-    assert!(weigh(&ExchangeRequest::Items(asked), &itemized(1)) <= QUESTION_COST * 2);
+    let cursors = 2 * (30 + 2);
+    let bytes = weigh(&ExchangeRequest::Items(asked), &itemized(1)) - cursors;
+    assert!(bytes <= QUESTION_COST, "{bytes}");
 
     let dot = Dot { actor: Actor(u64::MAX), counter: 1 };
     let sibling =
@@ -313,11 +328,12 @@ fn the_books_of_the_exchange_say_what_frames_weigh() {
     let object = Arc::new(Object::update(None, &CausalContext::default(), sibling));
     let len = object.encoded_len() as u64;
     let (bucket, key) = (Bucket::default(), Key::new("key-123456").unwrap());
+    let names = (bucket.as_str().len() + key.as_bytes().len()) as u64;
     let to = Address { ring: RingVersion(1 << 20), partition: TREE.partition, bucket, key };
     let (reason, round) = (Reason::Exchange, Round(1000));
     let replicate = Replicate { to, reason, hint_for: None, sync: false, round, trace: false, object };
     let sent = codec::encode_request(id, &PeerRequest::Replicate(replicate));
     let told = codec::encode_answer(id, &PeerAnswer::Replicated(Replicated { outcome: Ok(true), timing: None }));
-    let bytes = head(&sent) + sent.body.len() as u64 - len + head(&told) + told.body.len() as u64;
+    let bytes = head(&sent) + sent.body.len() as u64 - len - names + head(&told) + told.body.len() as u64;
     assert!((OBJECT_COST / 2..=OBJECT_COST).contains(&bytes), "{bytes}");
 }

@@ -196,7 +196,7 @@ fn bytes_are_bounded_over_all_shards() {
     let mine: Vec<(&Bytes, u64)> = k.iter().map(|key| (key, 1)).collect();
     bench.own_items(6, own(&mine, None));
     assert_eq!(bench.peer_items(7, theirs(&[], None)), [push(8, &k)]);
-    // 40 objects of 100 bytes and 80 for each are 7,200 bytes, what came before almost 900: of 10,000 a second.
+    // 40 objects of 100 bytes, 64 and a key for each are 7,320 bytes, what came before almost 900: of 10,000 a second.
     let done = bench.pushed(8, 40, 0);
     assert_eq!(done, [agreed(0, OTHER)]);
     assert_eq!(bench.start(), []);

@@ -6,9 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::storage::merkle::{Tree, TreeShape};
-use crate::version::{Actor, Dot};
 
-/// What a replica holds: under each key a set, and sets merge by union. A set is what its object has seen, as well.
+/// What a replica holds: under each key a set, and sets merge by union: a blind write for each member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Replica(BTreeMap<Bytes, u8>);
 
@@ -18,12 +17,10 @@ fn hash(key: &Bytes, set: u8) -> ItemHash {
     ItemHash(u128::from_be_bytes(bytes))
 }
 
-/// A dot for each member.
-fn context(set: u8) -> CausalContext {
-    let mut context = CausalContext::default();
+/// A sibling for each member.
+fn versions(set: u8) -> Versions {
     let members = (0..8).filter(|bit| set >> bit & 1 == 1);
-    members.for_each(|bit| context.insert(Dot { actor: Actor(bit + 1), counter: 1 }));
-    context
+    versions_of(members.map(|bit| blind(bit + 1, 1)))
 }
 
 fn shape() -> TreeShape {
@@ -54,7 +51,7 @@ impl Replica {
                 if after.is_some_and(|after| key <= after) || until.is_some_and(|until| key > until) {
                     continue;
                 }
-                page.items.push(Item { key: key.clone(), hash: hash(key, *set), context: context(*set) });
+                page.items.push(Item { key: key.clone(), hash: hash(key, *set), versions: versions(*set) });
                 if page.items.len() == limit {
                     page.next = Some(key.clone());
                     return page;
@@ -83,7 +80,7 @@ struct Weather {
     /// The peer's leaves.
     leaves: u32,
     /// Whether it tells what its objects have seen.
-    contexts: bool,
+    versions: bool,
     seed: u64,
 }
 
@@ -185,11 +182,11 @@ impl World {
                 let page = self.peer.page(leaves, &of, bounds, page.min(limit as usize));
                 let hashes: BTreeSet<u64> = page.items.iter().map(|item| item.hash.short()).collect();
                 let others = page.items.into_iter().filter(|item| !known.contains(&item.hash.short()));
-                let is_told = self.weather.contexts;
-                let item = |Item { key, hash, context }| PeerItem {
+                let is_told = self.weather.versions;
+                let item = |Item { key, hash, versions }| PeerItem {
                     key,
                     hash: hash.short(),
-                    context: is_told.then_some(context),
+                    versions: is_told.then_some(versions),
                 };
                 let page = PeerPage {
                     same: known.iter().map(|hash| hashes.contains(hash)).collect(),
@@ -263,12 +260,12 @@ fn items(most: usize) -> impl Strategy<Value = Vec<(u16, u8, u8)>> {
 
 fn weather(failures: u32, writes: u32) -> impl Strategy<Value = Weather> {
     let drawn = (0..=failures, 0..=writes, 1usize..20, 5u32..=7, any::<bool>(), any::<u64>());
-    drawn.prop_map(|(failures, writes, page, leaves, contexts, seed)| Weather {
+    drawn.prop_map(|(failures, writes, page, leaves, versions, seed)| Weather {
         failures,
         writes,
         page,
         leaves: 1 << leaves,
-        contexts,
+        versions,
         seed,
     })
 }
@@ -293,7 +290,7 @@ proptest! {
         // What has been seen already is not sent.
         let is_news = |(key, set): &(&Bytes, &u8)| own.0.get(*key).is_none_or(|own| *own | **set != *own);
         let news = peer.0.iter().filter(is_news).count() as u64;
-        let wanted = if weather.contexts { news } else { lacks(&own, &peer) };
+        let wanted = if weather.versions { news } else { lacks(&own, &peer) };
         prop_assert_eq!(counters.objects_wanted, wanted);
         prop_assert_eq!(counters.objects_sent, lacks(&peer, &expected));
     }

@@ -1,7 +1,6 @@
 //! One tree compared with one peer.
 
 use super::*;
-use crate::version::{Actor, Dot};
 
 #[test]
 fn keys_that_only_the_peer_has_are_wanted_and_only_own_ones_pushed() {
@@ -17,8 +16,9 @@ fn keys_that_only_the_peer_has_are_wanted_and_only_own_ones_pushed() {
     let counters = bench.exchange.counters();
     let key = k[0].len() as u64;
     let sums = (72 + 32 * 8) + (72 + 2 * 8);
-    let items = 2 * 72 + (2 * 8 + 1) + 2 * (key + 12);
-    let bytes = (72 + 20) + sums + items + (72 + 2 * key) + 3 * (80 + 100);
+    let items = 72 + (2 + 2 * 8) + 1 + 2 * (key + 12);
+    let (want, push) = (72 + 2 * (2 * key + 64 + 100), key + 64 + 100);
+    let bytes = (72 + 20) + sums + items + want + push;
     let expected = ExchangeCounters {
         compared: 1,
         differing: 1,
@@ -157,35 +157,46 @@ fn a_page_of_no_keys_is_no_end() {
     assert_eq!(bench.peer_items(10, theirs(&[], None)), [agreed(0, OTHER)]);
 }
 
-/// A coordinator that has seen so many writes.
-fn seen(counter: u64) -> CausalContext {
-    let mut context = CausalContext::default();
-    (1..=counter).for_each(|counter| context.insert(Dot { actor: Actor(7), counter }));
-    context
+/// The newest of so many writes, each of which replaced the one before.
+fn newest(count: u64) -> Versions {
+    let write = |counter| Sibling {
+        dot: Dot { actor: Actor(7), counter },
+        write_id: WriteId(counter.into()),
+        node: NodeId(1),
+        wall_ms: 1,
+        body: Body::Tombstone,
+    };
+    let update = |before: Option<Object>, counter| {
+        let seen = before.as_ref().map_or_else(CausalContext::default, |before| before.context().clone());
+        Some(Object::update(before.as_ref(), &seen, write(counter)))
+    };
+    Versions::of(&(1..=count).fold(None, update).expect("there is one write at least"))
 }
 
-/// It would come over for nothing: what has seen all of it is there already.
+/// It would come over for nothing: what it would be merged to is there already.
 #[test]
 fn of_two_versions_the_older_one_is_not_sent() {
     let k = keys(3);
-    let told = |own_sees: [u64; 3], their_sees: [Option<u64>; 3]| {
+    let told = |own_has: [Versions; 3], they_have: [Option<Versions>; 3]| {
         let (mut bench, _) = Bench::differ(&[3]);
         let mut has = own(&[(&k[0], 1), (&k[1], 1), (&k[2], 1)], None);
-        has.items.iter_mut().zip(own_sees).for_each(|(item, counter)| item.context = seen(counter));
+        has.items.iter_mut().zip(own_has).for_each(|(item, versions)| item.versions = versions);
         bench.own_items(6, has);
         let mut page = theirs(&[(&k[0], 2), (&k[1], 2), (&k[2], 2)], None);
-        page.items.iter_mut().zip(their_sees).for_each(|(item, counter)| item.context = counter.map(seen));
+        page.items.iter_mut().zip(they_have).for_each(|(item, versions)| item.versions = versions);
         let first = bench.peer_items(7, page);
         let then = if first == [push(8, &k[..])] { Vec::new() } else { bench.wanted(8, 1, 0) };
         assert_eq!(bench.exchange.counters().keys_differing, 3);
         (first, then)
     };
-    assert_eq!(told([2; 3], [Some(1); 3]), (vec![push(8, &k)], vec![]));
-    assert_eq!(told([1; 3], [Some(2); 3]), (vec![want(8, &k)], vec![agreed(0, OTHER)]));
-    assert_eq!(told([1, 2, 1], [Some(2), Some(1), Some(2)]).1, [push(9, &k[1..2])]);
-    // Both have seen the same, or it is not said: they are merged, and what comes of it is looked at.
-    for theirs in [Some(2), None] {
-        let (first, then) = told([2, 1, 3], [theirs, Some(2), Some(2)]);
+    let (old, new) = (|| newest(1), || newest(2));
+    let some = |versions: [Versions; 3]| versions.map(Some);
+    assert_eq!(told([new(), new(), new()], some([old(), old(), old()])), (vec![push(8, &k)], vec![]));
+    assert_eq!(told([old(), old(), old()], some([new(), new(), new()])), (vec![want(8, &k)], vec![agreed(0, OTHER)]));
+    assert_eq!(told([old(), new(), old()], some([new(), old(), new()])).1, [push(9, &k[1..2])]);
+    // Neither has seen the other, or it is not said: they are merged, and what comes of it is looked at.
+    for theirs in [Some(versions_of([blind(8, 1)])), None] {
+        let (first, then) = told([new(), old(), new()], [theirs.clone(), Some(new()), Some(old())]);
         assert_eq!((first, then), (vec![want(8, &k[..2])], vec![own_asked(9, &[3], None)]), "{theirs:?}");
     }
 }
