@@ -18,6 +18,7 @@ use super::fault::Need;
 use super::finale::read_back;
 use super::inject::Injector;
 use super::load::{Load, Record, Shared};
+use super::node::Place;
 use super::report::{Clients, Report};
 use super::sabotage::{Sabotage, lose_write};
 use super::scenario::Scenario;
@@ -74,10 +75,7 @@ pub async fn run(args: &Args) -> Result<Outcome> {
     let places = injector.cluster.places();
     let settled = settle(&places, &client, &keys, &shared.record, healed, SETTLED_WITHIN).await;
     read_back(&client, &keys, &shared.record).await?;
-    let mut reaped = 0;
-    for place in &places {
-        reaped += reaped_by(place).await.with_context(|| format!("{} does not tell what it has reaped", place.name))?;
-    }
+    let reaped = reaped_by_all(&places).await?;
     shared.effects.add(Effect::Reaped, reaped);
     client.close().await;
     injector.cluster.check()?;
@@ -132,6 +130,14 @@ async fn strike(injector: &mut Injector, scenario: &Scenario, load: &Load) -> Re
     sleep(scenario.load.saturating_sub(load.elapsed())).await;
     injector.cluster.check()?;
     Ok(returns)
+}
+
+async fn reaped_by_all(places: &[Place]) -> Result<u64> {
+    let mut reaped = 0;
+    for place in places {
+        reaped += reaped_by(place).await.with_context(|| format!("{} does not tell what it has reaped", place.name))?;
+    }
+    Ok(reaped)
 }
 
 fn is_met(need: Need) -> bool {
