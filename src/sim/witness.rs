@@ -173,13 +173,13 @@ pub(super) struct Promise {
 impl Promises {
     /// A request has arrived.
     pub(super) fn ask(&mut self, from: &PeerRef, request: &PeerRequest) {
-        let PeerRequest::Replicate(Replicate { to, sync: true, object, hint_for, .. }) = request else { return };
+        let PeerRequest::Replicate(Replicate { to, sync, object, hint_for, .. }) = request else { return };
         let token = token_of(&to.bucket, to.key.as_bytes());
         let place = object_key(to.partition, token, &to.bucket, &to.key);
         let dots = object.siblings().iter().map(|sibling| sibling.dot).collect();
         let (promise, asked) = (Promise { place, dots, heir: *hint_for }, self.asked.entry(*from).or_default());
         asked.unanswered += 1;
-        if !asked.promises.contains(&promise) {
+        if *sync && !asked.promises.contains(&promise) {
             asked.promises.push(promise);
         }
     }
@@ -305,7 +305,7 @@ impl<D: Disk> World<D> {
         let (true, Some(&node)) = (is_holder, self.ids.get(&ack.node)) else {
             return Some(format!("{} does not hold slot {}", ack.node, ack.slot));
         };
-        // A delete whose client asks again is answered still when its tombstone has been reaped.
+        // A client that asks again is answered still when what replaced his write, or his delete itself, has been reaped.
         if self.witness.is_reaped(place, dot) {
             return None;
         }

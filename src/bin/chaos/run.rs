@@ -75,7 +75,7 @@ pub async fn run(args: &Args) -> Result<Outcome> {
     let places = injector.cluster.places();
     let settled = settle(&places, &client, &keys, &shared.record, healed, SETTLED_WITHIN).await;
     read_back(&client, &keys, &shared.record).await?;
-    let reaped = reaped_by_all(&places).await?;
+    let reaped = reaped_by_all(&places).await;
     shared.effects.add(Effect::Reaped, reaped);
     client.close().await;
     injector.cluster.check()?;
@@ -132,12 +132,13 @@ async fn strike(injector: &mut Injector, scenario: &Scenario, load: &Load) -> Re
     Ok(returns)
 }
 
-async fn reaped_by_all(places: &[Place]) -> Result<u64> {
+/// Since their last start.
+async fn reaped_by_all(places: &[Place]) -> u64 {
     let mut reaped = 0;
     for place in places {
-        reaped += reaped_by(place).await.with_context(|| format!("{} does not tell what it has reaped", place.name))?;
+        reaped += reaped_by(place).await.unwrap_or_default();
     }
-    Ok(reaped)
+    reaped
 }
 
 fn is_met(need: Need) -> bool {

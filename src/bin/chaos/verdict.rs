@@ -10,8 +10,8 @@ use super::tally::Tally;
 
 /// Replicas are identical, and hints delivered, this soon after the last fault.
 pub const SETTLED_WITHIN: Duration = Duration::from_secs(30);
-/// A load of this length has something reaped: what reaping excuses is excused for a reason.
-const REAPS_WITHIN: Duration = Duration::from_secs(15);
+/// A load that goes on for so long without a fault has something reaped: what reaping excuses is excused for a reason.
+const REAPS_WITHIN: Duration = Duration::from_secs(5);
 /// Acknowledged writes that a run has to hold at least.
 const ENOUGH_ACKED: u64 = 200;
 
@@ -67,7 +67,8 @@ pub fn check(evidence: &Evidence<'_>) -> (Vec<Check>, Option<Findings>) {
         format!("NO EFFECT: {}", idle.join("; "))
     };
     checks.push(Check::new("faults had an effect", idle.is_empty(), effect));
-    if evidence.scenario.load >= REAPS_WITHIN {
+    let (_, healed) = evidence.scenario.under_fault();
+    if evidence.scenario.load.saturating_sub(healed) >= REAPS_WITHIN {
         let reaped = evidence.reaped;
         checks.push(Check::new("tombstones were reaped", reaped > 0, reaped.to_string()));
     }

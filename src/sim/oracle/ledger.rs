@@ -38,6 +38,8 @@ pub(super) struct Ack<'h> {
     pub(super) at: Time,
     /// When the attempt that was acknowledged began.
     pub(super) begun: Time,
+    /// What it is an acknowledgement of.
+    pub(super) effect: EffectId,
     pub(super) by: &'h [Holder],
     pub(super) under_fault: bool,
 }
@@ -320,7 +322,7 @@ impl<'h> Ledger<'h> {
                 if self.writes[index].acks.is_empty() {
                     self.key_mut(key).acked.push(index);
                 }
-                self.writes[index].acks.push(Ack { at, begun, by, under_fault });
+                self.writes[index].acks.push(Ack { at, begun, effect, by, under_fault });
                 self.ops.insert(op, Op::Attempt { write: index, begun, ended: true, acked: Some(effect) });
             }
             Ending::Refused => self.writes[index].refused += 1,

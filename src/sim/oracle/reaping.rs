@@ -64,21 +64,19 @@ impl<'h> Judge<'h> {
         let took = |delete: &Write<'_>| {
             delete.id == write.id || delete.past.iter().any(|effect| record.effects.write_of(effect) == write.id)
         };
+        // What a read was shown early may have gone while it waited for others.
+        let is_end = sight.read.is_none();
         let keeps = |effect: &EffectId, delete: &Write<'_>| {
-            delete.past.contains(*effect) || self.stood_before(record, *effect, delete)
+            delete.past.contains(*effect) || is_end && self.stood_before(record, *effect, delete)
         };
         let is_gone = |delete: &Write<'_>| !shown.iter().any(|effect| keeps(effect, delete));
         let mut deletes = self.ledger.deletes(sight.key).filter(|delete| delete.fate() != Fate::Refused);
         self.reaps_unseen && deletes.any(|delete| took(delete) && is_gone(delete))
     }
 
-    /// Whether a primary held this effect before that delete began, which has not replaced it.
+    /// Whether somebody held this effect before that delete began, which has not replaced it.
     fn stood_before(&self, record: &Record<'_>, effect: EffectId, delete: &Write<'_>) -> bool {
-        let id = record.effects.write_of(effect);
-        let is_primary = |ack: &Ack<'_>| ack.at <= delete.begun && ack.by.iter().any(|holder| holder.heir.is_none());
-        // A twin may have been acknowledged, and replaced.
-        let has_twin = delete.past.iter().any(|other| record.effects.write_of(other) == id);
-        let write = self.ledger.write(id);
-        !has_twin && write.is_some_and(|write| write.id != delete.id && write.acks.iter().any(is_primary))
+        let is_before = |ack: &Ack<'_>| ack.effect == effect && ack.at <= delete.begun;
+        self.ledger.write(record.effects.write_of(effect)).is_some_and(|write| write.acks.iter().any(is_before))
     }
 }

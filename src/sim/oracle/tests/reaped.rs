@@ -212,33 +212,29 @@ fn a_delete_that_was_refused_takes_nothing_along() {
     story.end(&[]).breaks(Invariant::NoLostWrite, &[1]);
 }
 
-/// A tombstone goes only where there is nothing else.
+/// A tombstone goes only where there is nothing else, hints included.
 #[test]
 fn what_stood_beside_a_delete_kept_it_from_being_reaped() {
-    let mut story = Story::siblings();
-    story.history.reaps_unseen = true;
-    let written = story.put(1, 1, None);
-    story.put(3, 3, None);
-    story.put(50, 2, Some(written));
-    story.read_from(2, effects(&[(3, 3)]));
-    story.end(&[(3, 3)]).breaks(Invariant::NoLostWrite, &[1]);
-    // A stand-in may have handed it over since.
-    let mut story = Story::siblings();
-    story.history.reaps_unseen = true;
-    let written = story.put(1, 1, None);
-    let heir = |node| Holder { heir: Some(0), ..synced(node) };
-    story.put_at(3, 3, None, &[heir(1)]);
-    story.put(50, 2, Some(written));
-    story.end(&[(3, 3)]).holds();
+    let stood_in = Holder { heir: Some(0), ..synced(1) };
+    for holders in [SYNCED, &[stood_in]] {
+        let mut story = Story::siblings();
+        story.history.reaps_unseen = true;
+        let written = story.put(1, 1, None);
+        story.put_at(3, 3, None, holders);
+        story.put(50, 2, Some(written));
+        // A read may have been shown it before it went.
+        story.read_from(2, effects(&[(3, 3)]));
+        story.end(&[(3, 3)]).breaks(Invariant::NoLostWrite, &[1]);
+    }
 }
 
-/// The first copy was replaced; the second one came later.
+/// What was acknowledged was its other copy, and that is gone.
 #[test]
-fn a_twin_of_what_was_replaced_is_no_witness() {
+fn a_twin_that_came_later_is_no_witness() {
     let mut story = Story::siblings();
     story.history.reaps_unseen = true;
     let written = story.put(1, 1, None);
-    story.put(50, 2, Some(written));
-    story.put(1, 3, None);
-    story.end(&[(1, 3)]).holds();
+    story.put(60, 2, None);
+    story.put(50, 3, Some(written));
+    story.end(&[(60, 4)]).holds();
 }
