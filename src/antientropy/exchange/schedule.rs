@@ -132,7 +132,8 @@ impl Peer {
     pub fn batch(&self, now: Time, is_free: impl Fn(TreeId) -> bool) -> Vec<TreeId> {
         let waiting = self.differing.urgent.iter().chain(&self.differing.other).filter(|(_, tree)| is_free(*tree));
         let has_room = waiting.take(MAX_TREES).count() < MAX_TREES;
-        let urgent = (has_room || self.differing.urgent.is_empty()).then(|| Queue::until(&self.due.urgent, now));
+        let urgent_waits = self.differing.urgent.iter().any(|(_, tree)| is_free(*tree));
+        let urgent = (has_room || !urgent_waits).then(|| Queue::until(&self.due.urgent, now));
         let other = has_room.then(|| Queue::until(&self.due.other, now));
         let due = urgent.into_iter().flatten().chain(other.into_iter().flatten());
         let shard = |tree: TreeId| self.shards.map(|shards| tree.partition.0 % shards);

@@ -91,6 +91,21 @@ fn trees_that_wait_to_be_filled_keep_no_others_from_being_compared() {
     assert_eq!(bench.start(), [compare(5, OTHER, &parts[128..192])]);
 }
 
+#[test]
+fn a_tree_that_cannot_wait_does_not_wait_behind_one_that_cannot_begin() {
+    let mut bench = Bench::new(256, 2);
+    let parts: Vec<u16> = (0..256).collect();
+    let first = bench.act(|exchange, now, out| exchange.set_rebuilding(now, Some([tree(0)].into()), out));
+    assert_eq!(first, [compare(1, OTHER, &[0])]);
+    bench.exchange.engage(bench.now, tree(0), THIRD);
+    assert_eq!(bench.compared(1, &[Differs]), []);
+    assert_eq!(bench.start(), [compare(2, OTHER, &parts[1..65])]);
+    assert_eq!(bench.compared(2, &[Differs; 64]).last(), Some(&compare(5, OTHER, &parts[65..129])));
+    assert_eq!(bench.compared(5, &[Differs; 64]), []);
+    let lost = bench.act(|exchange, now, out| exchange.on_lost(now, tree(200), out));
+    assert_eq!(lost, [compare(6, OTHER, &[200])]);
+}
+
 /// It is no fault of the peer's.
 #[test]
 fn an_own_tree_that_is_not_known_yet_stands_in_no_other_ones_way() {
