@@ -23,7 +23,7 @@ impl Versions {
 
     /// Whether merging the other's object into this one's would change nothing. That its context covers the other's is not enough: where
     /// the last write wins, a write may be known without what it replaced.
-    pub fn absorb(&self, other: &Versions) -> bool {
+    pub fn merges_to_self(&self, other: &Versions) -> bool {
         let replaced = |dot: &Dot| other.context.contains(*dot) && other.dots.binary_search(dot).is_err();
         self.context.covers(&other.context) && !self.dots.iter().any(replaced)
     }
@@ -95,7 +95,7 @@ mod tests {
         let there = first.merge(&Object::update_lww(None, &context(&[2]), sibling(3)));
         assert!(there.context().covers(here.context()) && there.siblings().len() == 2);
         let (here, there) = (Versions::of(&here), Versions::of(&there));
-        assert!(!there.absorb(&here) && !here.absorb(&there));
+        assert!(!there.merges_to_self(&here) && !here.merges_to_self(&there));
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Exchange {
         let Some(session) = self.sessions.values_mut().find(|session| session.step == Some(step)) else { return };
         let (tree, peer) = (session.tree, session.peer);
         (session.step, session.answered) = (None, now.time);
-        let (differing, failed, asked) = (session.differing, session.failed, session.asked());
+        let (differing, failed, asked) = (session.differing, session.failed, session.question_cost());
         let told = tell(session);
         let has_moved = session.merged > 0;
         self.counters.keys_differing += session.differing - differing;

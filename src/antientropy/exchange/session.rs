@@ -179,7 +179,7 @@ impl Session {
     }
 
     /// Bytes of the question that it waits for the answer of, and of the keys of the objects that are sent by it.
-    pub fn asked(&self) -> u64 {
+    pub fn question_cost(&self) -> u64 {
         let keys = |keys: &VecDeque<Bytes>| cost::of_keys(keys.iter().take(MAX_KEYS));
         match &self.stage {
             Stage::PeerSums { .. } => cost::QUESTION,
@@ -416,8 +416,8 @@ enum Newer {
 
 fn newer(own: &Item, theirs: &PeerItem) -> Newer {
     match &theirs.versions {
-        Some(theirs) if own.versions.absorb(theirs) => Newer::Own,
-        Some(theirs) if theirs.absorb(&own.versions) => Newer::Theirs,
+        Some(theirs) if own.versions.merges_to_self(theirs) => Newer::Own,
+        Some(theirs) if theirs.merges_to_self(&own.versions) => Newer::Theirs,
         _ => Newer::Neither,
     }
 }
