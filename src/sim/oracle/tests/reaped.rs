@@ -238,3 +238,24 @@ fn a_twin_that_came_later_is_no_witness() {
     story.put(50, 3, Some(written));
     story.end(&[(60, 4)]).holds();
 }
+
+/// It waited for another replica, and what it had been shown first was deleted and reaped meanwhile.
+#[test]
+fn a_read_may_show_what_goes_while_it_waits() {
+    let mut story = Story::siblings();
+    story.history.reaps_unseen = true;
+    let written = story.put(1, 1, None);
+    let other = story.put(3, 3, None);
+    story.put(50, 2, Some(written));
+    story.put(60, 4, Some(other));
+    story.read_from(2, effects(&[(3, 3)]));
+    story.end(&[]).breaks(Invariant::QuorumRead, &[60]);
+    let mut story = Story::siblings();
+    story.history.reaps_unseen = true;
+    let written = story.put(1, 1, None);
+    let other = story.put(3, 3, None);
+    story.put(50, 2, Some(written));
+    story.read_from(2, effects(&[(3, 3)]));
+    story.put(60, 4, Some(other));
+    story.end(&[]).holds();
+}
