@@ -99,7 +99,7 @@ catalogue! {
     /// A process takes what its predecessor kept for others for nothing.
     HintsLostOnRestart = "hints-lost-on-restart", caught by [LOST, CONVERGENCE];
     /// Hints grow too old although a write was acknowledged because of them, and soon.
-    CountedHintExpires = "counted-hint-expires", caught by [LOST, CONVERGENCE];
+    CountedHintExpires = "counted-hint-expires", caught by [ACKS, LOST, CONVERGENCE];
     /// Replicas never compare the ring's last partition.
     ExchangeSkipsLastPartition = "exchange-skips-last-partition", caught by [CONVERGENCE];
     /// Whoever compares replicas passes over deleted keys.

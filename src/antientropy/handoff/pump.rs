@@ -101,7 +101,7 @@ impl Handoff {
     /// By the wall clock, when a hint is too old: never, if an acknowledgement rests on it.
     fn expires_at(&self, entry: &HintEntry) -> Option<u64> {
         let max_age = match entry.counted {
-            true if mutant!(CountedHintExpires) => Duration::from_secs(5),
+            true if mutant!(CountedHintExpires) => Duration::from_secs(2),
             true => return None,
             false => self.settings.config.max_age,
         };
