@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 
 use super::codec::{put_varint, take_array, take_count, take_u64, take_varint, varint_len};
+use super::versions::{absorbs, check_sibling, encode_versions};
 use super::{CausalContext, DecodeError, Digest, Dot};
 use crate::types::{NodeId, WriteId};
 
@@ -158,8 +159,8 @@ impl Object {
 
     /// Whether merging `other` in would change nothing.
     pub fn merges_to_self(&self, other: &Object) -> bool {
-        let replaced = |our: &Sibling| other.context.contains(our.dot) && other.sibling(our.dot).is_none();
-        self.context.covers(&other.context) && !self.siblings.iter().any(replaced)
+        let siblings = self.siblings.iter().map(|sibling| sibling.dot);
+        absorbs((&self.context, siblings), &other.context, |dot| other.sibling(dot).is_some())
     }
 
     fn sibling(&self, dot: Dot) -> Option<&Sibling> {
@@ -196,9 +197,7 @@ impl Object {
     /// Appends the canonical context, then the siblings' count and dots: what [`digest`](Object::digest) hashes, and
     /// all in which two copies of a key can differ.
     pub fn encode_versions_into(&self, out: &mut Vec<u8>) {
-        self.context.encode_into(out);
-        put_varint(out, self.siblings.len() as u64);
-        self.siblings.iter().for_each(|sibling| sibling.dot.encode_into(out));
+        encode_versions(&self.context, self.siblings.iter().map(|sibling| sibling.dot), out);
     }
 
     /// The canonical encoding, see [`encode_into`](Object::encode_into).
@@ -238,12 +237,7 @@ impl Object {
         let mut siblings: Vec<Sibling> = Vec::with_capacity(count);
         for _ in 0..count {
             let sibling = Sibling::decode(&bytes, &mut input)?;
-            if siblings.last().is_some_and(|last| last.dot >= sibling.dot) {
-                return Err(DecodeError::Unsorted);
-            }
-            if !context.contains(sibling.dot) {
-                return Err(DecodeError::UncoveredSibling);
-            }
+            check_sibling(&context, siblings.last().map(|last| last.dot), sibling.dot)?;
             siblings.push(sibling);
         }
         match input.len() {

@@ -24,15 +24,13 @@ impl Versions {
     /// Whether merging the other's object into this one's would change nothing. That its context covers the other's is not enough: where
     /// the last write wins, a write may be known without what it replaced.
     pub fn merges_to_self(&self, other: &Versions) -> bool {
-        let replaced = |dot: &Dot| other.context.contains(*dot) && other.dots.binary_search(dot).is_err();
-        self.context.covers(&other.context) && !self.dots.iter().any(replaced)
+        let stands = |dot| other.dots.binary_search(&dot).is_ok();
+        absorbs((&self.context, self.dots.iter().copied()), &other.context, stands)
     }
 
     /// Appends what [`Object::encode_versions_into`] does.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
-        self.context.encode_into(out);
-        put_varint(out, self.dots.len() as u64);
-        self.dots.iter().for_each(|dot| dot.encode_into(out));
+        encode_versions(&self.context, self.dots.iter().copied(), out);
     }
 
     /// Bytes that [`encode_into`](Versions::encode_into) appends.
@@ -55,12 +53,7 @@ impl Versions {
         let mut dots: Vec<Dot> = Vec::with_capacity(count);
         for _ in 0..count {
             let dot = Dot::decode(input)?;
-            if dots.last().is_some_and(|last| *last >= dot) {
-                return Err(DecodeError::Unsorted);
-            }
-            if !context.contains(dot) {
-                return Err(DecodeError::UncoveredSibling);
-            }
+            check_sibling(&context, dots.last().copied(), dot)?;
             dots.push(dot);
         }
         match input.len() {
@@ -68,6 +61,35 @@ impl Versions {
             len => Err(DecodeError::TrailingBytes { len }),
         }
     }
+}
+
+/// Whether a copy with this context and these siblings would stay as it is if another were merged into it; `stands` says of a dot whether it is
+/// one of the other's siblings.
+pub(super) fn absorbs(
+    (context, mut siblings): (&CausalContext, impl Iterator<Item = Dot>),
+    other: &CausalContext,
+    stands: impl Fn(Dot) -> bool,
+) -> bool {
+    context.covers(other) && !siblings.any(|dot| other.contains(dot) && !stands(dot))
+}
+
+/// Appends a context, then the siblings' count and dots.
+pub(super) fn encode_versions(
+    context: &CausalContext,
+    siblings: impl ExactSizeIterator<Item = Dot>,
+    out: &mut Vec<u8>,
+) {
+    context.encode_into(out);
+    put_varint(out, siblings.len() as u64);
+    siblings.for_each(|dot| dot.encode_into(out));
+}
+
+/// Whether a sibling may come behind the `last` one, in a copy with that context.
+pub(super) fn check_sibling(context: &CausalContext, last: Option<Dot>, dot: Dot) -> Result<(), DecodeError> {
+    if last.is_some_and(|last| last >= dot) {
+        return Err(DecodeError::Unsorted);
+    }
+    if context.contains(dot) { Ok(()) } else { Err(DecodeError::UncoveredSibling) }
 }
 
 #[cfg(test)]
