@@ -300,3 +300,78 @@ impl Attempt<'_> {
         Ok(key(high))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::storage::engine::{Engine, Lookup, ReadTier};
+    use crate::storage::rocks::RocksConfig;
+
+    const RECORDS: u32 = 20_000;
+
+    fn key(number: u32) -> Vec<u8> {
+        [&[0, 1][..], &number.to_be_bytes(), b"........"].concat()
+    }
+
+    fn open(dir: &Path) -> RocksEngine {
+        RocksEngine::open(dir, &RocksConfig { block_cache_bytes: 4 << 20, ..RocksConfig::default() }).unwrap()
+    }
+
+    fn can_read(engine: &RocksEngine, number: u32) -> bool {
+        matches!(engine.get(Family::Objects, &key(number), ReadTier::Disk), Ok(Lookup::Found(_)))
+    }
+
+    /// The table that holds all records.
+    fn table(engine: &RocksEngine) -> LiveFile {
+        let live = engine.db.live_files().unwrap();
+        live.into_iter().find(|table| table.column_family_name == Family::Objects.name()).unwrap()
+    }
+
+    /// A database with all records in one table, of which two blocks are damaged.
+    fn damaged() -> (tempfile::TempDir, RocksEngine) {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, mut batch) = (open(dir.path()), Batch::new());
+        (0..RECORDS).for_each(|number| batch.put(Family::Objects, &key(number), &number.to_be_bytes().repeat(25)));
+        engine.commit(&mut batch).unwrap();
+        drop(engine);
+        // The log becomes a table.
+        let name = table(&open(dir.path())).name;
+        let path = dir.path().join(name.trim_start_matches('/'));
+        let mut bytes = std::fs::read(&path).unwrap();
+        for at in [bytes.len() / 3, bytes.len() * 2 / 3] {
+            bytes[at] ^= 1;
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let engine = open(dir.path());
+        (dir, engine)
+    }
+
+    /// It has come since the search, and hides records that nobody would miss.
+    #[test]
+    fn damage_before_the_known_one_is_not_taken_for_it() {
+        let (_dir, engine) = damaged();
+        let lost: Vec<u32> = (0..RECORDS).filter(|number| !can_read(&engine, *number)).collect();
+        let (first, second): (Vec<u32>, Vec<u32>) = lost.iter().partition(|number| **number < RECORDS / 2);
+        let (Some(start), Some(last)) = (second.first(), second.last()) else { panic!("{lost:?}") };
+        let (table, behind) = (table(&engine), [&key(start - 1)[..], &[0]].concat());
+        let attempt = Attempt {
+            engine: &engine,
+            family: Family::Objects,
+            table: &table,
+            start: &key(0),
+            last: &key(RECORDS - 1),
+            end: [&key(RECORDS - 1)[..], &[0]].concat(),
+        };
+        let damage = |before| Damage { before: key(before), start: behind.clone(), end: key(last + 1) };
+        let tried = attempt.hide_with_what_is_before(&damage(0));
+        assert!(matches!(tried, Err(StorageError::Corrupt { .. })), "{tried:?}");
+        let sound: Vec<u32> = (0..RECORDS).filter(|number| can_read(&engine, *number)).collect();
+        assert_eq!(sound.len() + lost.len(), RECORDS as usize, "nothing has gone");
+        // From behind the other one on it can be hidden.
+        let tried = attempt.hide_with_what_is_before(&damage(first.last().unwrap() + 1));
+        assert!(matches!(tried, Ok(true)), "{tried:?}");
+        assert!(sound.iter().all(|number| can_read(&engine, *number)), "what was read is written anew");
+    }
+}
