@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use dynkv::api::{RepairOrder, RepairStatus};
 use dynkv::client::load::{self, LoadReport, LoadSpec};
 use dynkv::client::{Client, GetOptions, PutOptions};
+use dynkv::local::probe;
 use dynkv::quorum::Level;
 use dynkv::types::{Bucket, Key, NodeId, WriteId};
 use dynkv::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
@@ -34,8 +35,8 @@ const DIFFERS: u64 = 100;
 const TIMES: u64 = 4;
 /// Of the roots of two equal replicas.
 const EQUAL_BYTES: u64 = 100_000;
-/// Longer than `net.request_timeout`.
-const LINGER: Duration = Duration::from_secs(7);
+/// Coordinators go on sending for `net.request_timeout`.
+const HEARD_WITHIN: Duration = Duration::from_secs(20);
 const CONVERGED_WITHIN: Duration = Duration::from_secs(120);
 const REBUILT_WITHIN: Duration = Duration::from_secs(600);
 /// How much later one request in a hundred may be answered while a disk is filled.
@@ -142,6 +143,23 @@ async fn repair(nodes: &Nodes, client: &Client) -> Result<(Duration, u64)> {
     }
 }
 
+/// Coordinators go on sending when a write is acknowledged: what they bring is not the exchange's.
+async fn wait_until_nothing_is_sent(nodes: &Nodes) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let mut lingering = 0;
+        for node in &nodes.nodes[..LAST] {
+            let page = probe::get(node.endpoint.parse()?, "/metrics").await?;
+            lingering += probe::metric(&page.body, "dynkv_requests_lingering").context("it is counted")?;
+        }
+        if lingering == 0 {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < HEARD_WITHIN, "{lingering} requests wait for a node that is away");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_replica_has_missed_is_brought_over_at_a_cost_that_goes_by_it() -> Result<()> {
     let keys = keys();
@@ -156,8 +174,7 @@ async fn what_a_replica_has_missed_is_brought_over_at_a_cost_that_goes_by_it() -
 
     nodes.kill(LAST);
     write(&client, 0..keys, usize::try_from(DIFFERS)?, false, Level::Number(2)).await?;
-    // Coordinators go on sending for as long as a request may take: what they bring is not the exchange's.
-    tokio::time::sleep(LINGER).await;
+    wait_until_nothing_is_sent(&nodes).await?;
     nodes.start_node(LAST)?;
     nodes.wait_until_served().await?;
     let (took, moved) = repair(&nodes, &client).await?;

@@ -38,6 +38,12 @@ pub async fn not_ready(addr: SocketAddr) -> io::Result<Option<String>> {
     Ok((!ok).then(|| body.trim().to_owned()))
 }
 
+/// What a counter or a gauge of `/metrics` comes to over all of its labels; `None` if the page has none of that name, or no whole numbers.
+pub fn metric(page: &str, name: &str) -> Option<u64> {
+    let of_name = page.lines().filter_map(|line| line.strip_prefix(name)).filter(|rest| rest.starts_with([' ', '{']));
+    of_name.filter_map(|rest| rest.rsplit(' ').next()?.parse::<u64>().ok()).reduce(|sum, value| sum + value)
+}
+
 fn parse(answer: &str) -> Answer {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let ok = head.split_ascii_whitespace().nth(1) == Some("200");
@@ -54,5 +60,12 @@ mod tests {
         assert_eq!(parse("HTTP/1.0 200 OK\r\na: b\r\n\r\nready\n"), said(true, "ready\n"));
         assert_eq!(parse("HTTP/1.1 503 Busy\r\n\r\njoining\n"), said(false, "joining\n"));
         assert_eq!(parse(""), said(false, ""));
+    }
+
+    #[test]
+    fn a_metric_is_told_by_all_of_its_name() {
+        let page = "# TYPE a counter\na_total 1\na{shard=\"0\"} 3\na{shard=\"1\"} 4\nb 5\n";
+        let metrics = ["a", "a_total", "b", "c"].map(|name| metric(page, name));
+        assert_eq!(metrics, [Some(7), Some(1), Some(5), None]);
     }
 }

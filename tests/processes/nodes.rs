@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -29,6 +29,7 @@ pub fn settings(lines: &[(&'static str, &str)]) -> Settings {
 /// One node: what it is started from, and its process while it runs.
 pub struct Node {
     pub name: String,
+    /// Where it listens, and, for connections, serves HTTP.
     pub endpoint: String,
     pub dir: PathBuf,
     pub config: PathBuf,
@@ -190,10 +191,16 @@ impl Drop for Nodes {
     }
 }
 
-/// Endpoints that were free a moment ago.
+/// Endpoints that were free a moment ago, for datagrams and for connections.
 pub fn free_endpoints(count: usize) -> Result<Vec<String>> {
-    let sockets = (0..count).map(|_| UdpSocket::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
-    sockets.iter().map(|socket| Ok(socket.local_addr()?.to_string())).collect()
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        if let Ok(listener) = TcpListener::bind(socket.local_addr()?) {
+            taken.push((socket, listener));
+        }
+    }
+    taken.iter().map(|(socket, _)| Ok(socket.local_addr()?.to_string())).collect()
 }
 
 fn configuration(certs: &Path, dir: &Path, name: &str, listen: &str, seeds: &[String], settings: &Settings) -> String {
@@ -222,7 +229,7 @@ fn configuration(certs: &Path, dir: &Path, name: &str, listen: &str, seeds: &[St
             format!("key_file = \"{certs}/{name}.node.key\""),
         ],
     );
-    set("http", &["listen = \"127.0.0.1:0\"".into()]);
+    set("http", &[format!("listen = {listen:?}")]);
     for (section, lines) in settings {
         set(section, lines);
     }

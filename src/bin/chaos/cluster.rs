@@ -22,7 +22,7 @@ use super::scenario::{NODES, SMALL_DISK};
 /// How long the nodes may take to found the cluster.
 const FOUNDED_WITHIN: Duration = Duration::from_secs(60);
 /// Runs are short, and tombstones are to be reaped in them.
-const OFTEN: &str = "[antientropy]\nreap_interval = \"1s\"\n";
+const REAPED_OFTEN: &str = "[antientropy]\nreap_interval = \"1s\"\n";
 /// Below the ports that systems hand out, so that nobody is given the port of a node that is away.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
@@ -167,7 +167,7 @@ fn lay_out(
         founders: u16::try_from(seeds.len()).expect("a few nodes"),
     };
     let config = dir.join(format!("{name}.toml"));
-    let text = format!("{}\n{OFTEN}", founder.config(site)?);
+    let text = format!("{}\n{REAPED_OFTEN}", founder.config(site)?);
     std::fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
     let log = dir.join(format!("{name}.log"));
     Ok(Place { name, listen, http, config, log, pid: Arc::default() })
