@@ -11,7 +11,7 @@
 //! and the other goes on getting what it lacks.
 //!
 //! Each step is a command and its answer. All that is kept is a page of own keys and the differences of a page of the peer's, however
-//! large a leaf is.
+//! large a leaf is. Where the peer's pages are shorter, the rest of the own page is told again with each.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

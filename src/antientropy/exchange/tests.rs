@@ -11,7 +11,7 @@ use super::*;
 use crate::antientropy::config::ByteRate;
 use crate::ring::{BucketConfig, Layout, Member, Partitions, Weight};
 use crate::storage::merkle::{Item, ItemHash, SumsOf, SumsSpec};
-use crate::storage::object_key;
+use crate::storage::{object_key, parse_object_key};
 use crate::types::{Bucket, Key, Token, WriteId};
 use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling, Versions};
 
@@ -249,11 +249,14 @@ fn key_at(token: Token) -> Bytes {
     object_key(PartitionId(0), token, &Bucket::default(), &Key::new("k").unwrap()).into()
 }
 
-/// A write by a coordinator that knew of nothing.
-fn blind(actor: u64, counter: u64) -> Object {
+fn write(actor: u64, counter: u64) -> Sibling {
     let dot = Dot { actor: Actor(actor), counter };
-    let sibling = Sibling { dot, write_id: WriteId(1), node: NodeId(1), wall_ms: 1, body: Body::Tombstone };
-    Object::update(None, &CausalContext::default(), sibling)
+    Sibling { dot, write_id: WriteId(counter.into()), node: SELF, wall_ms: 1, body: Body::Tombstone }
+}
+
+/// What a coordinator that knew of nothing wrote.
+fn blind(actor: u64, counter: u64) -> Object {
+    Object::update(None, &CausalContext::default(), write(actor, counter))
 }
 
 /// Of what these merge to.
@@ -264,8 +267,7 @@ fn versions_of(objects: impl IntoIterator<Item = Object>) -> Versions {
 
 /// Of a version of what stands under a key.
 fn hash_of(key: &Bytes, version: u64) -> u64 {
-    let token: [u8; 8] = key[2..10].try_into().unwrap();
-    u64::from_be_bytes(token) * 1000 + version
+    parse_object_key(key).unwrap().token.0 * 1000 + version
 }
 
 /// All that the peer has; of no version it is told what it has seen.

@@ -163,3 +163,41 @@ fn itemize(known: &[u64], page: ItemPage) -> Itemized {
 pub(super) fn answer(to: PeerRef, said: ExchangeAnswer, fx: &mut Effects) {
     fx.after_written.push(Output::Answer { to, answer: PeerAnswer::Exchange(said) });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::merkle::ItemHash;
+    use crate::types::WriteId;
+    use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling, Versions};
+
+    /// A key and what so many coordinators wrote there, each without knowing of the others.
+    fn item(key: u8, actors: u64) -> Item {
+        let write = |actor| {
+            let dot = Dot { actor: Actor(actor), counter: 1 };
+            let sibling = Sibling { dot, write_id: WriteId(1), node: NodeId(1), wall_ms: 1, body: Body::Tombstone };
+            Object::update(None, &CausalContext::default(), sibling)
+        };
+        let merged = (1..=actors).map(write).reduce(|merged, object| merged.merge(&object));
+        let versions = Versions::of(&merged.unwrap());
+        Item { key: vec![0, 0, key].into(), hash: ItemHash(key.into()), versions }
+    }
+
+    #[test]
+    fn a_peer_is_told_what_it_does_not_have() {
+        let page = || ItemPage {
+            items: vec![item(1, 1), item(2, 1), item(3, 300)],
+            rotten: vec!["r".into()],
+            newer: vec!["n".into()],
+            next: Some("..next".into()),
+        };
+        let told = |known: &[u64]| {
+            let Itemized { same, items, rotten, next } = itemize(known, page());
+            assert_eq!((rotten, next), (2, TreeKey::new("next".into())));
+            (same, items.iter().map(|item| (item.hash, item.versions.is_some())).collect::<Vec<_>>())
+        };
+        // Versions that are too long are not told.
+        assert_eq!(told(&[]), (vec![], vec![(1, true), (2, true), (3, false)]));
+        assert_eq!(told(&[3, 7, 1]), (vec![true, false, true], vec![(2, true)]));
+    }
+}

@@ -10,7 +10,7 @@ use crate::node::ShardInput;
 use crate::storage::merkle::{Leaves, SumsOf};
 use crate::storage::{Batch, Engine, Family};
 use crate::types::{NodeId, RingVersion, Round, WriteId};
-use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling, Versions};
+use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
 
 /// All leaves of the key's tree, so many keys of them a page.
 fn items(bench: &Bench, ring: RingVersion, limit: u32) -> PeerRequest {
@@ -61,26 +61,6 @@ fn a_page_of_keys_says_that_more_may_follow() {
     }
 }
 
-#[test]
-fn a_peer_is_told_what_it_does_not_have() {
-    let mut bench = Bench::new();
-    let keys = bench.keys(3);
-    for (key, actor) in keys.iter().zip(1..) {
-        assert_eq!(bench.sends_under(key, &object("v", actor)), ["answer: written"]);
-    }
-    let hashes = |told: &[String]| -> Vec<u64> {
-        let hashes = told[0].split("hash: ").skip(1);
-        hashes.map(|rest| rest.split(',').next().unwrap().parse().unwrap()).collect()
-    };
-    let all = bench.asks_items("p1", &[]);
-    let [first, second, third] = hashes(&all)[..] else { panic!("{all:?}") };
-    assert!(all[0].contains("same: []"), "{all:?}");
-    let rest = bench.asks_items("p1", &[third, 7, first]);
-    let seen = format!("versions: Some({:?})", Versions::of(&object("v", 2)));
-    assert!(rest[0].contains("same: [true, false, true]") && rest[0].contains(&seen), "{rest:?}");
-    assert_eq!(hashes(&rest), [second]);
-}
-
 /// Or it would stay until the scrub comes by, and whoever has to fill his disk from here would wait as long.
 #[test]
 fn what_a_peer_is_told_to_be_rotten_is_wiped_and_what_is_newer_is_not() {
@@ -98,7 +78,7 @@ fn what_a_peer_is_told_to_be_rotten_is_wiped_and_what_is_newer_is_not() {
     batch.put(Family::Objects, &keys[0], b"rot");
     batch.put(Family::Objects, &keys[1], &newer);
     bench.engine.commit(&mut batch).unwrap();
-    let told = bench.asks_items("p1", &[]);
+    let told = bench.asks_items("p1");
     assert!(told.len() == 1 && told[0].contains("rotten: 2, next: None"), "{told:?}");
     assert_eq!((bench.counters().records_wiped, bench.records()), (1, 2));
     assert_eq!(bench.engine.peek(Family::Objects, &keys[1]).unwrap(), newer);

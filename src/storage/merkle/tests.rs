@@ -322,19 +322,15 @@ fn another_format_makes_all_trees_unknown() {
     assert_eq!(unknown(&Node::start(node.engine, 1, node.leaves)), 8);
 }
 
+fn spec(node: &Node, tree: TreeId, of: &[u32], limit: usize) -> ItemSpec {
+    let (leaves, of, shape, hasher) = (node.leaves, of.to_vec(), shape(), ItemHasher::new(&SECRET));
+    ItemSpec { tree, leaves, of, after: None, until: None, limit, shape, hasher }
+}
+
 /// All items of a tree, page by page.
 fn items(node: &Node, tree: TreeId, of: &[u32], limit: usize) -> Vec<Item> {
     let mut all = Vec::new();
-    let mut spec = ItemSpec {
-        tree,
-        leaves: node.leaves,
-        of: of.to_vec(),
-        after: None,
-        until: None,
-        limit,
-        shape: shape(),
-        hasher: ItemHasher::new(&SECRET),
-    };
+    let mut spec = spec(node, tree, of, limit);
     loop {
         let page = read_items(&*node.engine, spec.clone()).unwrap();
         assert!(page.items.len() + page.rotten.len() <= limit && page.rotten.is_empty());
@@ -344,15 +340,6 @@ fn items(node: &Node, tree: TreeId, of: &[u32], limit: usize) -> Vec<Item> {
             None => return all,
         }
     }
-}
-
-/// Those of all leaves up to a key, that one included.
-fn items_up_to(node: &Node, tree: TreeId, until: Option<&Bytes>) -> Vec<Item> {
-    let of = (0..64).collect();
-    let (shape, hasher) = (shape(), ItemHasher::new(&SECRET));
-    let spec =
-        ItemSpec { tree, leaves: node.leaves, of, after: None, until: until.cloned(), limit: 100, shape, hasher };
-    read_items(&*node.engine, spec).unwrap().items
 }
 
 #[test]
@@ -368,7 +355,9 @@ fn items_are_those_of_the_leaves_and_of_no_other_tree() {
         let by_leaf: Vec<Item> = every.iter().flat_map(|leaf| items(&node, tree, &[*leaf], 100)).collect();
         assert_eq!(by_leaf, all);
         for (at, item) in all.iter().enumerate() {
-            assert_eq!(items_up_to(&node, tree, Some(&item.key)), all[..=at]);
+            let until = Some(item.key.clone());
+            let page = read_items(&*node.engine, ItemSpec { until, ..spec(&node, tree, &every, 100) }).unwrap();
+            assert_eq!(page.items, all[..=at]);
         }
     }
 }
@@ -381,16 +370,7 @@ fn a_rotten_record_is_named_and_hides_no_other() {
     let mut batch = Batch::new();
     batch.put(Family::Objects, &rotten, b"rot");
     node.engine.commit(&mut batch).unwrap();
-    let spec = ItemSpec {
-        tree,
-        leaves: node.leaves,
-        of: (0..64).collect(),
-        after: None,
-        until: None,
-        limit: 100,
-        shape: shape(),
-        hasher: ItemHasher::new(&SECRET),
-    };
-    let page = read_items(&*node.engine, spec).unwrap();
+    let every: Vec<u32> = (0..64).collect();
+    let page = read_items(&*node.engine, spec(&node, tree, &every, 100)).unwrap();
     assert_eq!((page.items.len(), page.rotten, page.next), (3, vec![rotten], None));
 }

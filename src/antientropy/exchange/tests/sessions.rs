@@ -159,18 +159,8 @@ fn a_page_of_no_keys_is_no_end() {
 
 /// The newest of so many writes, each of which replaced the one before.
 fn newest(count: u64) -> Versions {
-    let write = |counter| Sibling {
-        dot: Dot { actor: Actor(7), counter },
-        write_id: WriteId(counter.into()),
-        node: NodeId(1),
-        wall_ms: 1,
-        body: Body::Tombstone,
-    };
-    let update = |before: Option<Object>, counter| {
-        let seen = before.as_ref().map_or_else(CausalContext::default, |before| before.context().clone());
-        Some(Object::update(before.as_ref(), &seen, write(counter)))
-    };
-    Versions::of(&(1..=count).fold(None, update).expect("there is one write at least"))
+    let update = |before: Object, counter| Object::update(Some(&before), before.context(), write(7, counter));
+    Versions::of(&(2..=count).fold(blind(7, 1), update))
 }
 
 /// It would come over for nothing: what it would be merged to is there already.

@@ -152,10 +152,16 @@ fn where_the_last_write_wins_a_reaped_tombstone_was_one() {
     story.end(&[]).holds();
 }
 
-/// A write, and a delete that replaces it, where nobody is told what is reaped.
-fn reaped_unseen() -> Story {
+/// A story about keys that keep siblings, of which nobody is told what is reaped.
+fn untold() -> Story {
     let mut story = Story::siblings();
     story.history.reaps_unseen = true;
+    story
+}
+
+/// A write, and a delete that replaces it.
+fn reaped_unseen() -> Story {
+    let mut story = untold();
     let written = story.put(1, 1, None);
     story.put(50, 2, Some(written));
     story
@@ -173,8 +179,7 @@ fn what_a_delete_replaced_may_be_gone_with_it_though_nobody_tells() {
 /// It was overwritten before it was deleted.
 #[test]
 fn so_may_what_that_had_replaced() {
-    let mut story = Story::siblings();
-    story.history.reaps_unseen = true;
+    let mut story = untold();
     let first = story.put(1, 1, None);
     let second = story.put(2, 2, Some(first));
     story.put(50, 3, Some(second));
@@ -204,8 +209,7 @@ fn what_is_shown_of_what_a_delete_replaced_says_that_it_was_not_reaped() {
 /// It never happened.
 #[test]
 fn a_delete_that_was_refused_takes_nothing_along() {
-    let mut story = Story::siblings();
-    story.history.reaps_unseen = true;
+    let mut story = untold();
     let written = story.put(1, 1, None);
     let refused = story.begin(50, Some(written));
     story.refuse(refused);
@@ -217,8 +221,7 @@ fn a_delete_that_was_refused_takes_nothing_along() {
 fn what_stood_beside_a_delete_kept_it_from_being_reaped() {
     let stood_in = Holder { heir: Some(0), ..synced(1) };
     for holders in [SYNCED, &[stood_in]] {
-        let mut story = Story::siblings();
-        story.history.reaps_unseen = true;
+        let mut story = untold();
         let written = story.put(1, 1, None);
         story.put_at(3, 3, None, holders);
         story.put(50, 2, Some(written));
@@ -231,8 +234,7 @@ fn what_stood_beside_a_delete_kept_it_from_being_reaped() {
 /// What was acknowledged was its other copy, and that is gone.
 #[test]
 fn a_twin_that_came_later_is_no_witness() {
-    let mut story = Story::siblings();
-    story.history.reaps_unseen = true;
+    let mut story = untold();
     let written = story.put(1, 1, None);
     story.put(60, 2, None);
     story.put(50, 3, Some(written));
@@ -242,20 +244,25 @@ fn a_twin_that_came_later_is_no_witness() {
 /// It waited for another replica, and what it had been shown first was deleted and reaped meanwhile.
 #[test]
 fn a_read_may_show_what_goes_while_it_waits() {
-    let mut story = Story::siblings();
-    story.history.reaps_unseen = true;
-    let written = story.put(1, 1, None);
-    let other = story.put(3, 3, None);
-    story.put(50, 2, Some(written));
-    story.put(60, 4, Some(other));
-    story.read_from(2, effects(&[(3, 3)]));
-    story.end(&[]).breaks(Invariant::QuorumRead, &[60]);
-    let mut story = Story::siblings();
-    story.history.reaps_unseen = true;
-    let written = story.put(1, 1, None);
-    let other = story.put(3, 3, None);
-    story.put(50, 2, Some(written));
-    story.read_from(2, effects(&[(3, 3)]));
-    story.put(60, 4, Some(other));
-    story.end(&[]).holds();
+    for deleted_before in [false, true] {
+        let mut story = reaped_unseen();
+        let other = story.put(3, 3, None);
+        story.put(51, 4, None);
+        let delete = |story: &mut Story| {
+            story.put(60, 5, Some(other));
+        };
+        if deleted_before {
+            delete(&mut story);
+        }
+        story.read_from(2, effects(&[(3, 3)]));
+        if !deleted_before {
+            delete(&mut story);
+        }
+        story.end(&[]);
+        if deleted_before {
+            story.breaks(Invariant::QuorumRead, &[60]);
+        } else {
+            story.holds();
+        }
+    }
 }
