@@ -14,8 +14,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use dynkv::storage::{
-    Batch, Engine, Family, Lookup, MendWith, Mending, ReadTier, RocksConfig, RocksEngine, ScanLimit, StorageError,
-    hint_key,
+    Batch, Engine, Family, KeptBecause, Lookup, MendWith, Mending, ReadTier, RocksConfig, RocksEngine, ScanLimit,
+    StorageError, hint_key,
 };
 use dynkv::types::NodeId;
 use rand::rngs::StdRng;
@@ -142,6 +142,14 @@ fn damage(path: &Path) -> Result<()> {
     let mut bytes = std::fs::read(path)?;
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
+    Ok(std::fs::write(path, bytes)?)
+}
+
+/// Turns a bit in every block of the first half of a file.
+fn ruin(path: &Path) -> Result<()> {
+    let mut bytes = std::fs::read(path)?;
+    let half = bytes.len() / 2;
+    bytes[..half].iter_mut().step_by(1 << 10).for_each(|byte| *byte ^= 1);
     Ok(std::fs::write(path, bytes)?)
 }
 
@@ -304,7 +312,9 @@ fn a_table_stays_that_holds_what_nobody_else_does() -> Result<()> {
     for attempt in 0..10 {
         let mending = engine.mend(&mut MendWith { may_go: &|_, _| false, ..with(&mut sync) })?;
         ensure!(mending.dropped.is_empty() && mending.unreadable.is_empty(), "{mending:?}");
-        ensure!(mending.kept.len() == usize::from(attempt == 0), "it is told of once: {mending:?}");
+        let told: Vec<KeptBecause> = mending.kept.iter().map(|(_, because)| *because).collect();
+        let expected: &[KeptBecause] = if attempt == 0 { &[KeptBecause::OnlyCopy] } else { &[] };
+        ensure!(told == expected, "it is told of once: {mending:?}");
     }
     ensure!(unreadable(&engine) == unread, "newer values in its range are read as before");
     layered.check(&engine, &unread, &None)?;
@@ -410,8 +420,40 @@ fn a_table_stays_in_whose_range_too_much_waits_for_others() -> Result<()> {
         engine.commit(&mut batch)?;
     }
     let mending = mend(&engine)?;
-    ensure!(mending.kept.len() == 1 && mending.unreadable.is_empty() && mending.dropped.is_empty(), "{mending:?}");
+    ensure!(matches!(mending.kept[..], [(_, KeptBecause::NamedTooMuch)]), "{mending:?}");
+    ensure!(mending.unreadable.is_empty() && mending.dropped.is_empty(), "{mending:?}");
     let read = engine.get(Family::Objects, &[&Layered::key(unread[0])[..], &[69]].concat(), ReadTier::Disk)?;
     ensure!(matches!(read, Lookup::Found(bytes) if bytes.len() == 1 << 20));
+    Ok(())
+}
+
+/// Without its index nobody can say what of a table others wait for; and hints are on no other disk.
+#[test]
+fn tables_stay_where_hints_cannot_be_read() -> Result<()> {
+    let layered = Layered::new()?;
+    let (engine, mut batch) = (layered.open()?, Batch::new());
+    let hint = |number: u32| [&[0; 100][..], &number.to_be_bytes()].concat();
+    (0..NUMBERS)
+        .for_each(|number| batch.put(Family::Hints, &hint_key(NodeId(7), &Layered::key(number)), &hint(number)));
+    engine.commit(&mut batch)?;
+    drop(engine);
+    compact(layered.dir.path())?;
+    damage(&tables(layered.dir.path(), &["objects"])?[0].0)?;
+    ruin(&tables(layered.dir.path(), &["hints"])?[0].0)?;
+    let engine = layered.open()?;
+    let mut visit = |_: &[u8], _: &[u8]| ControlFlow::Continue(());
+    ensure!(engine.scan(Family::Hints, &[], None, ScanLimit::NONE, &mut visit).is_err());
+    let unread = unreadable(&engine);
+    let mending = mend(&engine)?;
+    let mut told: Vec<KeptBecause> = mending.kept.iter().map(|(_, because)| *because).collect();
+    told.sort_by_key(|because| *because == KeptBecause::OwnFamily);
+    ensure!(told == [KeptBecause::IndexUnreadable, KeptBecause::OwnFamily], "{mending:?}");
+    ensure!(mending.dropped.is_empty() && !unread.is_empty() && unreadable(&engine) == unread, "{mending:?}");
+    let latest = engine.latest();
+    for _ in 0..10 {
+        let again = mend(&engine)?;
+        ensure!(again.kept.is_empty() && again.dropped.is_empty(), "{again:?}");
+    }
+    ensure!(engine.latest() == latest, "nothing is written by an attempt that can come to nothing");
     Ok(())
 }

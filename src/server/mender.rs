@@ -13,7 +13,7 @@ use crate::antientropy::{healing, tree_shape};
 use crate::api::RepairOrder;
 use crate::node::ShardInput;
 use crate::ring::RingView;
-use crate::storage::{Engine, Family, MendWith, Mending, ScanLimit, Unreadable};
+use crate::storage::{Engine, Family, KeptBecause, MendWith, Mending, ScanLimit, Unreadable};
 use crate::types::{NodeId, PartitionId};
 
 /// Failures of background work after which everything is read: the first, and then every so many. RocksDB does not say which table it was,
@@ -87,13 +87,11 @@ impl Mender {
                  until too many tables wait behind it. When all replicas are up, stop this node, remove its data directory and start it: it fetches what it held from them"
             );
         }
-        for table in kept {
+        for (table, because) in kept {
+            let (reason, advice) = explain(because);
             error!(
                 table,
-                "a table cannot be read and is kept: this node may be the only one to hold what is in its range, too much of that waits for other \
-                 nodes, or the table itself has hints, trees or the node's own records. Reads and writes go on \
-                 until too many tables wait behind it. Restart this node, which makes the trees anew; if that does not help, save what can be \
-                 read (dynkv-cli export), stop the node and remove its data directory"
+                "a table cannot be read and is kept: {reason}. Reads and writes go on until too many tables wait behind it. {advice}"
             );
         }
     }
@@ -127,6 +125,26 @@ impl Mender {
             Some(partitions) => partitions.into_iter().for_each(|partition| order(Some(partition))),
             None => order(None),
         }
+    }
+}
+
+/// Why a table is kept, and what its operator can do.
+fn explain(because: KeptBecause) -> (&'static str, &'static str) {
+    const SAVE: &str = "Restart this node, which makes its trees anew; if that does not help, save what can be read (dynkv-cli export), \
+                        stop it and remove its data directory";
+    match because {
+        KeptBecause::OnlyCopy => (
+            "this node may be the only one to hold what is in its range",
+            "It is tried again: have the other members up, so that they hold that too",
+        ),
+        KeptBecause::NamedTooMuch => (
+            "too much of its range waits for other nodes, or is deletions that are not reaped",
+            "It is tried again: have the nodes up that hints wait for",
+        ),
+        KeptBecause::IndexUnreadable => {
+            ("which of its range waits for other nodes, or is deletions, cannot be read either", SAVE)
+        }
+        KeptBecause::OwnFamily => ("it has hints, trees or the node's own records", SAVE),
     }
 }
 

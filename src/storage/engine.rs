@@ -136,10 +136,23 @@ pub struct Mending {
     pub dropped: Vec<String>,
     /// Files that cannot go, and of which nothing is looked at any more that cannot be read: met since the last call.
     pub stuck: Vec<String>,
-    /// Files that may not go, since [`MendWith`] says so, or since nothing would take their place: met since the last call.
-    pub kept: Vec<String>,
+    /// Files that are left as they are: met since the last call.
+    pub kept: Vec<(String, KeptBecause)>,
     /// Files at which an attempt has failed. It is made again.
     pub failed: Vec<(String, StorageError)>,
+}
+
+/// Why a file of which something cannot be read is left as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptBecause {
+    /// [`MendWith::may_go`] says that nobody else may hold what it holds.
+    OnlyCopy,
+    /// More of its range than is written at once waits for other nodes, or is a deletion.
+    NamedTooMuch,
+    /// What of its range waits for other nodes, or is a deletion, cannot be read either.
+    IndexUnreadable,
+    /// What it holds is neither objects nor their tombstones, and on no other node.
+    OwnFamily,
 }
 
 /// What an engine needs of others in order to mend.

@@ -42,7 +42,9 @@ mod tombstone_page;
 mod conformance;
 
 pub use batch::Batch;
-pub use engine::{Engine, EngineStats, Family, Lookup, MendWith, Mending, ReadTier, ScanLimit, Unreadable, Visit};
+pub use engine::{
+    Engine, EngineStats, Family, KeptBecause, Lookup, MendWith, Mending, ReadTier, ScanLimit, Unreadable, Visit,
+};
 pub use error::StorageError;
 pub use hint::{Hint, HintChange, HintDrop, HintEntry, HintFound, NewHint};
 pub use hint_page::{HintItem, HintPage, HintSpec, read_hint_page};

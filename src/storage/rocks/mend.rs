@@ -55,7 +55,7 @@ use rocksdb::properties::NUM_RUNNING_COMPACTIONS;
 use self::attempt::Attempt;
 use super::suspects::Suspects;
 use super::{RocksEngine, classify};
-use crate::storage::engine::{Family, MendWith, Mending, Unreadable};
+use crate::storage::engine::{Family, KeptBecause, MendWith, Mending, Unreadable};
 use crate::storage::error::StorageError;
 
 /// How long to wait for the compactions under way.
@@ -73,8 +73,8 @@ enum Step {
     Waits,
     /// It is of level 0, or too much would have to be written anew. Nothing of it is looked at any more that cannot be read.
     Stays,
-    /// It is left as it is: nobody else holds what it holds, the indexes name too much of it, or its family cannot be mended.
-    Kept,
+    /// It is left as it is.
+    Kept(KeptBecause),
     /// It is gone.
     Dropped,
 }
@@ -159,9 +159,9 @@ impl RocksEngine {
             match step {
                 Step::Stays if suspect.note_stuck(table.level) => mending.stuck.push(name.clone()),
                 Step::Stays => {}
-                Step::Kept => {
-                    if suspect.note_kept() {
-                        mending.kept.push(name.clone());
+                Step::Kept(because) => {
+                    if suspect.note_kept(because) {
+                        mending.kept.push((name.clone(), because));
                     }
                     suspect.put_off();
                 }

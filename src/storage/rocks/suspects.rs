@@ -9,7 +9,7 @@ use rocksdb::LiveFile;
 
 use super::RocksEngine;
 use crate::storage::batch::Batch;
-use crate::storage::engine::{Family, ScanLimit};
+use crate::storage::engine::{Family, KeptBecause, ScanLimit};
 use crate::storage::error::StorageError;
 
 /// Calls between two attempts, at most, at what cannot be mended yet.
@@ -34,7 +34,7 @@ pub(super) struct Suspects {
 #[derive(Debug, Default)]
 pub(super) struct Suspect {
     told: bool,
-    kept: bool,
+    kept: Option<KeptBecause>,
     /// The level at which it cannot be dropped.
     stuck: Option<i32>,
     /// Calls to wait, and how many after the next failure.
@@ -73,9 +73,9 @@ impl Suspect {
         !std::mem::replace(&mut self.told, true)
     }
 
-    /// It stays as it is. Whether that is news.
-    pub fn note_kept(&mut self) -> bool {
-        !std::mem::replace(&mut self.kept, true)
+    /// It stays as it is. Whether that, or the reason for it, is news.
+    pub fn note_kept(&mut self, because: KeptBecause) -> bool {
+        self.kept.replace(because) != Some(because)
     }
 
     /// Counts a look down, and tells whether to try now. One that was moved to another level may be dropped there.

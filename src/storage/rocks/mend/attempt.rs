@@ -8,7 +8,7 @@ use rocksdb::LiveFile;
 
 use super::{Step, has_object_keys};
 use crate::storage::batch::Batch;
-use crate::storage::engine::{Family, MendWith, Mending, ScanLimit, Unreadable};
+use crate::storage::engine::{Family, KeptBecause, MendWith, Mending, ScanLimit, Unreadable};
 use crate::storage::error::StorageError;
 use crate::storage::rocks::quarantine::KeyRecord;
 use crate::storage::rocks::{RocksEngine, classify};
@@ -49,7 +49,16 @@ enum Covered {
     To(Vec<u8>),
     All,
     /// There is something in the way that has to stay.
-    Kept,
+    Kept(KeptBecause),
+}
+
+/// What a look over all of a table says of covering it.
+enum Outlook {
+    /// All of it can be read, or may go.
+    Can,
+    Cannot(KeptBecause),
+    /// Nothing more is to be begun.
+    Stopping,
 }
 
 /// An attempt at one table.
@@ -68,10 +77,10 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     /// Has it go.
     pub fn expel(&self, mending: &mut Mending, with: &mut MendWith<'_>) -> Result<Step, StorageError> {
-        match self.can_be_covered(with)? {
-            Some(true) => {}
-            Some(false) => return Ok(Step::Kept),
-            None => return Ok(Step::Waits),
+        match self.outlook(with)? {
+            Outlook::Can => {}
+            Outlook::Cannot(because) => return Ok(Step::Kept(because)),
+            Outlook::Stopping => return Ok(Step::Waits),
         }
         let Some(_quiet) = self.engine.quieten(with)? else { return Ok(Step::Waits) };
         let mut from = self.start.to_vec();
@@ -82,7 +91,8 @@ impl Attempt<'_> {
             match self.cover(&from, mending, with.may_go) {
                 Ok(Covered::To(next)) => from = next,
                 Ok(Covered::All) => break,
-                Ok(Covered::Kept) | Err(StorageError::Corrupt { .. }) => return Ok(Step::Kept),
+                Ok(Covered::Kept(because)) => return Ok(Step::Kept(because)),
+                Err(StorageError::Corrupt { .. }) => return Ok(Step::Kept(self.not_told())),
                 Err(error) => return Err(error),
             }
             std::thread::sleep(PART_PAUSE);
@@ -102,11 +112,14 @@ impl Attempt<'_> {
             let damage = match self.next_damage(&from, with)? {
                 Found::Damage(damage) => damage,
                 Found::Nothing => break,
-                Found::Hopeless => return Ok(Step::Kept),
+                Found::Hopeless => return Ok(Step::Kept(self.not_told())),
                 Found::Stopping => return Ok(Step::Waits),
             };
-            if !self.can_be_hidden(&damage, with.may_go)? || !self.hide_with_what_is_before(&damage)? {
-                return Ok(Step::Kept);
+            if let Some(because) = self.is_needed(&damage, with.may_go)? {
+                return Ok(Step::Kept(because));
+            }
+            if !self.hide_with_what_is_before(&damage)? {
+                return Ok(Step::Kept(KeptBecause::NamedTooMuch));
             }
             let Damage { start, end, .. } = damage;
             from.clone_from(&end);
@@ -116,18 +129,25 @@ impl Attempt<'_> {
         Ok(Step::Stays)
     }
 
-    /// Whether all of the range can be read, or may go; `None`: nothing more is to be begun. Looked at before anything is written, since a
-    /// table that is kept is tried again.
-    fn can_be_covered(&self, with: &MendWith<'_>) -> Result<Option<bool>, StorageError> {
+    /// Looked at before anything is written, since a table that is kept is tried again.
+    fn outlook(&self, with: &MendWith<'_>) -> Result<Outlook, StorageError> {
         let mut from = self.start.to_vec();
         loop {
             match self.next_damage(&from, with)? {
-                Found::Damage(damage) if self.can_be_hidden(&damage, with.may_go)? => from = damage.end,
-                Found::Damage(_) | Found::Hopeless => return Ok(Some(false)),
-                Found::Nothing => return Ok(Some(true)),
-                Found::Stopping => return Ok(None),
+                Found::Damage(damage) => match self.is_needed(&damage, with.may_go)? {
+                    Some(because) => return Ok(Outlook::Cannot(because)),
+                    None => from = damage.end,
+                },
+                Found::Hopeless => return Ok(Outlook::Cannot(self.not_told())),
+                Found::Nothing => return Ok(Outlook::Can),
+                Found::Stopping => return Ok(Outlook::Stopping),
             }
         }
+    }
+
+    /// Why nothing can be done about what cannot be read, and nobody can say how far it reaches.
+    fn not_told(&self) -> KeptBecause {
+        if has_object_keys(self.family) { KeptBecause::IndexUnreadable } else { KeptBecause::OwnFamily }
     }
 
     /// Reads on from a key to what cannot be read.
@@ -163,21 +183,21 @@ impl Attempt<'_> {
         }
     }
 
-    /// Whether a range may go, but for what the indexes name. What they do is read in advance: commits wait while it is hidden.
-    fn can_be_hidden(
+    /// Why a range may not go, but for what the indexes name. What they do is read in advance: commits wait while it is hidden.
+    fn is_needed(
         &self,
         Damage { start, end, .. }: &Damage,
         may_go: &dyn Fn(&[u8], &[u8]) -> bool,
-    ) -> Result<bool, StorageError> {
+    ) -> Result<Option<KeptBecause>, StorageError> {
         if self.family == Family::Tombstones {
-            return Ok(true);
+            return Ok(None);
         }
         if !may_go(start, end) {
-            return Ok(false);
+            return Ok(Some(KeptBecause::OnlyCopy));
         }
         match self.engine.named_records(start, end) {
-            Ok(records) => Ok(records.is_some()),
-            Err(StorageError::Corrupt { .. }) => Ok(false),
+            Ok(records) => Ok(records.is_none().then_some(KeptBecause::NamedTooMuch)),
+            Err(StorageError::Corrupt { .. }) => Ok(Some(KeptBecause::IndexUnreadable)),
             Err(error) => Err(error),
         }
     }
@@ -218,8 +238,11 @@ impl Attempt<'_> {
                 let (bad, readable) = self.unreadable_behind(met, from)?;
                 let mut batch = Batch::new();
                 batch.delete_range(self.family, &bad, &readable);
-                if self.family == Family::Objects && !may_go(&bad, &readable) || !self.hide(batch, &bad, &readable)? {
-                    return Ok(Covered::Kept);
+                if self.family == Family::Objects && !may_go(&bad, &readable) {
+                    return Ok(Covered::Kept(KeptBecause::OnlyCopy));
+                }
+                if !self.hide(batch, &bad, &readable)? {
+                    return Ok(Covered::Kept(KeptBecause::NamedTooMuch));
                 }
                 let (start, last) = (bad.clone(), readable.clone());
                 mending.unreadable.push(Unreadable { family: self.family, start, last });
