@@ -91,7 +91,9 @@ impl Mender {
             let (reason, advice) = explain(because);
             error!(
                 table,
-                "a table cannot be read and is kept: {reason}. Reads and writes go on until too many tables wait behind it. {advice}"
+                reason,
+                advice,
+                "a table cannot be read and is kept; reads and writes go on until too many tables wait behind it"
             );
         }
     }
@@ -130,21 +132,29 @@ impl Mender {
 
 /// Why a table is kept, and what its operator can do.
 fn explain(because: KeptBecause) -> (&'static str, &'static str) {
-    const SAVE: &str = "Restart this node, which makes its trees anew; if that does not help, save what can be read (dynkv-cli export), \
-                        stop it and remove its data directory";
+    const DELIVER_AND_WIPE: &str = "have the nodes up that hints wait for, so that what can be read is delivered; then, when all replicas are up, \
+                                    stop this node, remove its data directory and start it: it fetches what it held from them";
     match because {
-        KeptBecause::OnlyCopy => (
-            "this node may be the only one to hold what is in its range",
-            "It is tried again: have the other members up, so that they hold that too",
+        KeptBecause::OnlyHere => (
+            "no other node is to hold what is in its range",
+            "save what can be read (dynkv-cli export), stop this node, remove its data directory, start it and import that again",
         ),
         KeptBecause::NamedTooMuch => (
             "too much of its range waits for other nodes, or is deletions that are not reaped",
-            "It is tried again: have the nodes up that hints wait for",
+            "have all members up; it is tried again",
         ),
-        KeptBecause::IndexUnreadable => {
-            ("which of its range waits for other nodes, or is deletions, cannot be read either", SAVE)
+        KeptBecause::HintsUnreadable => {
+            ("the hints cannot be read that say what of its range waits for other nodes", DELIVER_AND_WIPE)
         }
-        KeptBecause::OwnFamily => ("it has hints, trees or the node's own records", SAVE),
+        KeptBecause::NotObjects(Family::Hints) => ("it holds hints, and no other node does", DELIVER_AND_WIPE),
+        KeptBecause::NotObjects(Family::Merkle) => {
+            ("it holds Merkle trees", "restart this node, which makes them anew")
+        }
+        KeptBecause::NotObjects(_) => (
+            "it holds the node's own records",
+            "save what can be read (dynkv-cli export) before anything else, as the node may not start again; then, when all replicas are up, stop \
+             it, remove its data directory and start it: it fetches what it held from them",
+        ),
     }
 }
 

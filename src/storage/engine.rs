@@ -145,14 +145,14 @@ pub struct Mending {
 /// Why a file of which something cannot be read is left as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeptBecause {
-    /// [`MendWith::may_go`] says that nobody else may hold what it holds.
-    OnlyCopy,
+    /// [`MendWith::may_go`] forbids it: no other node has to hold what it holds.
+    OnlyHere,
     /// More of its range than is written at once waits for other nodes, or is a deletion.
     NamedTooMuch,
-    /// What of its range waits for other nodes, or is a deletion, cannot be read either.
-    IndexUnreadable,
-    /// What it holds is neither objects nor their tombstones, and on no other node.
-    OwnFamily,
+    /// The index of hints cannot be read, which says what waits for other nodes.
+    HintsUnreadable,
+    /// It is of this family, and what that holds is on no other node.
+    NotObjects(Family),
 }
 
 /// What an engine needs of others in order to mend.

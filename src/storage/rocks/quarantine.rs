@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{RocksEngine, classify};
 use crate::storage::batch::{Batch, Op};
-use crate::storage::engine::{Family, ScanLimit};
+use crate::storage::engine::{Family, KeptBecause, ScanLimit};
 use crate::storage::error::StorageError;
 use crate::storage::keys::{hint_bounds, hint_key, split_hint_key};
 
@@ -109,16 +109,24 @@ impl RocksEngine {
         Ok(())
     }
 
-    /// Lists a range of objects that cannot be read, in the batch that hides it; `false`, and nothing is written, if the indexes name more of
-    /// it than fits into a batch. The caller lets nobody commit meanwhile.
+    /// Lists a range of objects that cannot be read, in the batch that hides it, unless there is something against that: then nothing is
+    /// written. The caller lets nobody commit meanwhile.
     ///
     /// Newer records of it may be readable, one by one. Nobody can list them yet, but the indexes name those that may be on no other disk,
     /// or that say of something that it is deleted: these stay.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`] as an index cannot be read, any other as the disk does not answer: nothing is hidden.
-    pub(super) fn put_in_quarantine(&self, mut batch: Batch, start: &[u8], end: &[u8]) -> Result<bool, StorageError> {
-        let Some(stay) = self.named_records(start, end)? else { return Ok(false) };
+    /// As [`named_records`](RocksEngine::named_records); nothing is hidden.
+    pub(super) fn put_in_quarantine(
+        &self,
+        mut batch: Batch,
+        start: &[u8],
+        end: &[u8],
+    ) -> Result<Option<KeptBecause>, StorageError> {
+        let stay = match self.named_records(start, end)? {
+            Ok(stay) => stay,
+            Err(because) => return Ok(Some(because)),
+        };
         let before = self.quarantine.ranges();
         let mut after = without(&before, start, end);
         after.push((start.to_vec(), end.to_vec()));
@@ -127,19 +135,32 @@ impl RocksEngine {
         // First: nobody may find the range empty.
         self.quarantine.set(after);
         self.write_or_stop(&batch)?;
-        Ok(true)
+        Ok(None)
     }
 
-    /// Of the keys of a range that an index names, what can be read by itself; `None`: it is more than fits into a batch.
+    /// Of the keys of a range that an index names, what can be read by itself, unless that is more than fits into a batch, or nobody can tell.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`] as an index cannot be read, any other as the disk does not answer.
-    pub(super) fn named_records(&self, start: &[u8], end: &[u8]) -> Result<Option<Vec<KeyRecord>>, StorageError> {
-        let (objects, named) = (self.family(Family::Objects), self.named_within(start, end)?);
+    /// [`StorageError::Corrupt`]: the index of tombstones cannot be read, which heals by itself. Any other: the disk does not answer.
+    pub(super) fn named_records(
+        &self,
+        start: &[u8],
+        end: &[u8],
+    ) -> Result<Result<Vec<KeyRecord>, KeptBecause>, StorageError> {
+        let mut named = match self.named_by_hints(start, end) {
+            Err(StorageError::Corrupt { .. }) => return Ok(Err(KeptBecause::HintsUnreadable)),
+            named => named?,
+        };
+        let mut visit = |key: &[u8], _: &[u8]| {
+            named.insert(key.to_vec());
+            ControlFlow::Continue(())
+        };
+        self.scan_database(Family::Tombstones, start, Some(end), ScanLimit::NONE, &mut visit)?;
+        let objects = self.family(Family::Objects);
         let (mut records, mut bytes) = (Vec::new(), 0);
         for key in named {
             match self.db.get_cf(objects, &key).map_err(|error| classify("get", &error)) {
-                Ok(Some(record)) if bytes + record.len() > MOST_KEPT => return Ok(None),
+                Ok(Some(record)) if bytes + record.len() > MOST_KEPT => return Ok(Err(KeptBecause::NamedTooMuch)),
                 Ok(Some(record)) => {
                     bytes += key.len() + record.len();
                     records.push((key, record));
@@ -148,17 +169,12 @@ impl RocksEngine {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Some(records))
+        Ok(Ok(records))
     }
 
-    /// The keys of a range that the indexes of hints and of tombstones name.
-    fn named_within(&self, start: &[u8], end: &[u8]) -> Result<BTreeSet<Vec<u8>>, StorageError> {
+    /// The keys of a range of which a hint waits for somebody.
+    fn named_by_hints(&self, start: &[u8], end: &[u8]) -> Result<BTreeSet<Vec<u8>>, StorageError> {
         let mut named = BTreeSet::new();
-        let mut visit = |key: &[u8], _: &[u8]| {
-            named.insert(key.to_vec());
-            ControlFlow::Continue(())
-        };
-        self.scan_database(Family::Tombstones, start, Some(end), ScanLimit::NONE, &mut visit)?;
         let mut from = Some(Vec::new());
         while let Some(begin) = from {
             let mut target = None;

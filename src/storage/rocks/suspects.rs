@@ -173,6 +173,13 @@ mod tests {
     }
 
     #[test]
+    fn why_a_table_is_kept_is_told_when_it_changes() {
+        let mut suspect = Suspect::default();
+        let reasons = [KeptBecause::OnlyHere, KeptBecause::OnlyHere, KeptBecause::NamedTooMuch];
+        assert_eq!(reasons.map(|because| suspect.note_kept(because)), [true, false, true]);
+    }
+
+    #[test]
     fn what_is_stuck_is_told_once_and_tried_again_elsewhere() {
         let mut suspect = Suspect::default();
         assert!(suspect.tick(0) && suspect.note_stuck(0));

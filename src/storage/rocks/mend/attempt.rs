@@ -52,15 +52,6 @@ enum Covered {
     Kept(KeptBecause),
 }
 
-/// What a look over all of a table says of covering it.
-enum Outlook {
-    /// All of it can be read, or may go.
-    Can,
-    Cannot(KeptBecause),
-    /// Nothing more is to be begun.
-    Stopping,
-}
-
 /// An attempt at one table.
 pub(super) struct Attempt<'a> {
     pub engine: &'a RocksEngine,
@@ -77,10 +68,8 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     /// Has it go.
     pub fn expel(&self, mending: &mut Mending, with: &mut MendWith<'_>) -> Result<Step, StorageError> {
-        match self.outlook(with)? {
-            Outlook::Can => {}
-            Outlook::Cannot(because) => return Ok(Step::Kept(because)),
-            Outlook::Stopping => return Ok(Step::Waits),
+        if let Some(step) = self.obstacle(with)? {
+            return Ok(step);
         }
         let Some(_quiet) = self.engine.quieten(with)? else { return Ok(Step::Waits) };
         let mut from = self.start.to_vec();
@@ -92,7 +81,9 @@ impl Attempt<'_> {
                 Ok(Covered::To(next)) => from = next,
                 Ok(Covered::All) => break,
                 Ok(Covered::Kept(because)) => return Ok(Step::Kept(because)),
-                Err(StorageError::Corrupt { .. }) => return Ok(Step::Kept(self.not_told())),
+                Err(StorageError::Corrupt { .. }) if !has_object_keys(self.family) => {
+                    return Ok(Step::Kept(KeptBecause::NotObjects(self.family)));
+                }
                 Err(error) => return Err(error),
             }
             std::thread::sleep(PART_PAUSE);
@@ -112,14 +103,14 @@ impl Attempt<'_> {
             let damage = match self.next_damage(&from, with)? {
                 Found::Damage(damage) => damage,
                 Found::Nothing => break,
-                Found::Hopeless => return Ok(Step::Kept(self.not_told())),
+                Found::Hopeless => return Ok(Step::Kept(KeptBecause::NotObjects(self.family))),
                 Found::Stopping => return Ok(Step::Waits),
             };
-            if let Some(because) = self.is_needed(&damage, with.may_go)? {
+            if let Some(because) = self.why_kept(&damage, with.may_go)? {
                 return Ok(Step::Kept(because));
             }
-            if !self.hide_with_what_is_before(&damage)? {
-                return Ok(Step::Kept(KeptBecause::NamedTooMuch));
+            if let Some(because) = self.hide_with_what_is_before(&damage)? {
+                return Ok(Step::Kept(because));
             }
             let Damage { start, end, .. } = damage;
             from.clone_from(&end);
@@ -129,25 +120,21 @@ impl Attempt<'_> {
         Ok(Step::Stays)
     }
 
-    /// Looked at before anything is written, since a table that is kept is tried again.
-    fn outlook(&self, with: &MendWith<'_>) -> Result<Outlook, StorageError> {
+    /// What stands against covering all of the table. Looked at before anything is written, since a table that is kept is tried again.
+    fn obstacle(&self, with: &MendWith<'_>) -> Result<Option<Step>, StorageError> {
         let mut from = self.start.to_vec();
         loop {
-            match self.next_damage(&from, with)? {
-                Found::Damage(damage) => match self.is_needed(&damage, with.may_go)? {
-                    Some(because) => return Ok(Outlook::Cannot(because)),
-                    None => from = damage.end,
-                },
-                Found::Hopeless => return Ok(Outlook::Cannot(self.not_told())),
-                Found::Nothing => return Ok(Outlook::Can),
-                Found::Stopping => return Ok(Outlook::Stopping),
+            let damage = match self.next_damage(&from, with)? {
+                Found::Damage(damage) => damage,
+                Found::Nothing => return Ok(None),
+                Found::Hopeless => return Ok(Some(Step::Kept(KeptBecause::NotObjects(self.family)))),
+                Found::Stopping => return Ok(Some(Step::Waits)),
+            };
+            if let Some(because) = self.why_kept(&damage, with.may_go)? {
+                return Ok(Some(Step::Kept(because)));
             }
+            from = damage.end;
         }
-    }
-
-    /// Why nothing can be done about what cannot be read, and nobody can say how far it reaches.
-    fn not_told(&self) -> KeptBecause {
-        if has_object_keys(self.family) { KeptBecause::IndexUnreadable } else { KeptBecause::OwnFamily }
     }
 
     /// Reads on from a key to what cannot be read.
@@ -184,7 +171,7 @@ impl Attempt<'_> {
     }
 
     /// Why a range may not go, but for what the indexes name. What they do is read in advance: commits wait while it is hidden.
-    fn is_needed(
+    fn why_kept(
         &self,
         Damage { start, end, .. }: &Damage,
         may_go: &dyn Fn(&[u8], &[u8]) -> bool,
@@ -193,17 +180,16 @@ impl Attempt<'_> {
             return Ok(None);
         }
         if !may_go(start, end) {
-            return Ok(Some(KeptBecause::OnlyCopy));
+            return Ok(Some(KeptBecause::OnlyHere));
         }
-        match self.engine.named_records(start, end) {
-            Ok(records) => Ok(records.is_none().then_some(KeptBecause::NamedTooMuch)),
-            Err(StorageError::Corrupt { .. }) => Ok(Some(KeptBecause::IndexUnreadable)),
-            Err(error) => Err(error),
-        }
+        Ok(self.engine.named_records(start, end)?.err())
     }
 
-    /// Hides a range together with what can be read before it, which is written anew; `false`: the indexes name too much of it.
-    fn hide_with_what_is_before(&self, Damage { before, start, end }: &Damage) -> Result<bool, StorageError> {
+    /// Hides a range together with what can be read before it, which is written anew, unless there is something against that.
+    fn hide_with_what_is_before(
+        &self,
+        Damage { before, start, end }: &Damage,
+    ) -> Result<Option<KeptBecause>, StorageError> {
         let _alone = self.engine.commits.write().expect("nothing panics while it commits");
         self.engine.check_running()?;
         let (records, scanned) = self.collect(before, start, ScanLimit::NONE);
@@ -239,10 +225,10 @@ impl Attempt<'_> {
                 let mut batch = Batch::new();
                 batch.delete_range(self.family, &bad, &readable);
                 if self.family == Family::Objects && !may_go(&bad, &readable) {
-                    return Ok(Covered::Kept(KeptBecause::OnlyCopy));
+                    return Ok(Covered::Kept(KeptBecause::OnlyHere));
                 }
-                if !self.hide(batch, &bad, &readable)? {
-                    return Ok(Covered::Kept(KeptBecause::NamedTooMuch));
+                if let Some(because) = self.hide(batch, &bad, &readable)? {
+                    return Ok(Covered::Kept(because));
                 }
                 let (start, last) = (bad.clone(), readable.clone());
                 mending.unreadable.push(Unreadable { family: self.family, start, last });
@@ -273,13 +259,13 @@ impl Attempt<'_> {
         (records, scanned)
     }
 
-    /// Writes the batch that hides a range; `false`, and nothing is written: the indexes name too much of it.
-    fn hide(&self, batch: Batch, start: &[u8], end: &[u8]) -> Result<bool, StorageError> {
+    /// Writes the batch that hides a range, unless there is something against that: then nothing is written.
+    fn hide(&self, batch: Batch, start: &[u8], end: &[u8]) -> Result<Option<KeptBecause>, StorageError> {
         if self.family == Family::Objects {
             return self.engine.put_in_quarantine(batch, start, end);
         }
         self.engine.write_or_stop(&batch)?;
-        Ok(true)
+        Ok(None)
     }
 
     /// What cannot be read behind the last key that was, or from where the scan began.
@@ -371,7 +357,7 @@ mod tests {
         (dir, engine)
     }
 
-    /// It has come since the search, and hides records that nobody would miss.
+    /// It has come since the search: records between the two would vanish unnoticed.
     #[test]
     fn damage_before_the_known_one_is_not_taken_for_it() {
         let (_dir, engine) = damaged();
@@ -394,7 +380,7 @@ mod tests {
         assert_eq!(sound.len() + lost.len(), RECORDS as usize, "nothing has gone");
         // From behind the other one on it can be hidden.
         let tried = attempt.hide_with_what_is_before(&damage(first.last().unwrap() + 1));
-        assert!(matches!(tried, Ok(true)), "{tried:?}");
+        assert!(matches!(tried, Ok(None)), "{tried:?}");
         assert!(sound.iter().all(|number| can_read(&engine, *number)), "what was read is written anew");
     }
 }
