@@ -64,14 +64,14 @@ impl<'h> Judge<'h> {
         let took = |delete: &Write<'_>| {
             delete.id == write.id || delete.past.iter().any(|effect| record.effects.write_of(effect) == write.id)
         };
-        // What a read was shown early may have gone while it waited for others.
-        let is_end = sight.read.is_none();
+        let deletes = || self.ledger.deletes(sight.key).filter(|delete| delete.fate() != Fate::Refused);
+        // What a read was shown early may have been deleted, and gone with all else, while it waited for others.
+        let is_deleted = |effect| sight.read.is_some() && deletes().any(|delete| delete.past.contains(effect));
         let keeps = |effect: &EffectId, delete: &Write<'_>| {
-            delete.past.contains(*effect) || is_end && self.stood_before(record, *effect, delete)
+            delete.past.contains(*effect) || self.stood_before(record, *effect, delete) && !is_deleted(*effect)
         };
         let is_gone = |delete: &Write<'_>| !shown.iter().any(|effect| keeps(effect, delete));
-        let mut deletes = self.ledger.deletes(sight.key).filter(|delete| delete.fate() != Fate::Refused);
-        self.reaps_unseen && deletes.any(|delete| took(delete) && is_gone(delete))
+        self.reaps_unseen && deletes().any(|delete| took(delete) && is_gone(delete))
     }
 
     /// Whether somebody held this effect before that delete began, which has not replaced it.
