@@ -25,4 +25,14 @@ pub enum LocalError {
         /// Which one.
         path: PathBuf,
     },
+    /// There are not so many free ports.
+    #[error("fewer than {count} of the ports {first} to {last} are free on loopback")]
+    Ports {
+        /// How many were asked for.
+        count: usize,
+        /// The first that is looked at,
+        first: u16,
+        /// and the last.
+        last: u16,
+    },
 }

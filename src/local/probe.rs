@@ -38,10 +38,11 @@ pub async fn not_ready(addr: SocketAddr) -> io::Result<Option<String>> {
     Ok((!ok).then(|| body.trim().to_owned()))
 }
 
-/// What a counter or a gauge of `/metrics` comes to over all of its labels; `None` if the page has none of that name, or no whole numbers.
+/// What a counter or a gauge of `/metrics` comes to over all of its labels; `None` if the page has none of that name, or not all are whole numbers.
 pub fn metric(page: &str, name: &str) -> Option<u64> {
     let of_name = page.lines().filter_map(|line| line.strip_prefix(name)).filter(|rest| rest.starts_with([' ', '{']));
-    of_name.filter_map(|rest| rest.rsplit(' ').next()?.parse::<u64>().ok()).reduce(|sum, value| sum + value)
+    let values: Option<Vec<u64>> = of_name.map(|rest| rest.rsplit(' ').next()?.parse().ok()).collect();
+    values?.into_iter().reduce(|sum, value| sum + value)
 }
 
 fn parse(answer: &str) -> Answer {
@@ -64,8 +65,8 @@ mod tests {
 
     #[test]
     fn a_metric_is_told_by_all_of_its_name() {
-        let page = "# TYPE a counter\na_total 1\na{shard=\"0\"} 3\na{shard=\"1\"} 4\nb 5\n";
-        let metrics = ["a", "a_total", "b", "c"].map(|name| metric(page, name));
-        assert_eq!(metrics, [Some(7), Some(1), Some(5), None]);
+        let page = "# TYPE a counter\na_total 1\na{shard=\"0\"} 3\na{shard=\"1\"} 4\nb 5\nc{shard=\"0\"} 1\nc{shard=\"1\"} 0.5\n";
+        let metrics = ["a", "a_total", "b", "c", "d"].map(|name| metric(page, name));
+        assert_eq!(metrics, [Some(7), Some(1), Some(5), None, None]);
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use dynkv::client::{Client, ClientConfig};
+use dynkv::local::free_ports;
 use dynkv::net::{TlsFiles, Validity, init_ca, issue_client, issue_node};
 
 /// How long nodes may take to found a cluster, or to serve again.
@@ -29,7 +29,7 @@ pub fn settings(lines: &[(&'static str, &str)]) -> Settings {
 /// One node: what it is started from, and its process while it runs.
 pub struct Node {
     pub name: String,
-    /// Where it listens, and, for connections, serves HTTP.
+    /// Its address: of UDP for nodes and clients, of TCP for HTTP.
     pub endpoint: String,
     pub dir: PathBuf,
     pub config: PathBuf,
@@ -59,7 +59,8 @@ impl Nodes {
         let now = SystemTime::now();
         init_ca(&certs, "test")?;
         issue_client(&certs, "cli", Validity::days(now, 1))?;
-        let endpoints = free_endpoints(count)?;
+        let ports = free_ports(count)?;
+        let endpoints: Vec<String> = ports.into_iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let mut nodes = Vec::new();
         for (index, endpoint) in endpoints.iter().enumerate() {
             let name = format!("n{}", index + 1);
@@ -189,18 +190,6 @@ impl Drop for Nodes {
     fn drop(&mut self) {
         self.kill_all();
     }
-}
-
-/// Endpoints that were free a moment ago, for datagrams and for connections.
-pub fn free_endpoints(count: usize) -> Result<Vec<String>> {
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        if let Ok(listener) = TcpListener::bind(socket.local_addr()?) {
-            taken.push((socket, listener));
-        }
-    }
-    taken.iter().map(|(socket, _)| Ok(socket.local_addr()?.to_string())).collect()
 }
 
 fn configuration(certs: &Path, dir: &Path, name: &str, listen: &str, seeds: &[String], settings: &Settings) -> String {

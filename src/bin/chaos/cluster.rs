@@ -1,13 +1,13 @@
 //! A cluster of real processes on loopback, all datagrams between them through the proxy.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use dynkv::client::ClientConfig;
-use dynkv::local::{Founder, Site, probe};
+use dynkv::local::{Founder, Site, free_ports, probe};
 use dynkv::net::TlsFiles;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -23,8 +23,6 @@ use super::scenario::{NODES, SMALL_DISK};
 const FOUNDED_WITHIN: Duration = Duration::from_secs(60);
 /// Runs are short, and tombstones are to be reaped in them.
 const REAPED_OFTEN: &str = "[antientropy]\nreap_interval = \"1s\"\n";
-/// Below the ports that systems hand out, so that nobody is given the port of a node that is away.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// What the scenario needs of the cluster.
 #[derive(Clone, Debug)]
@@ -171,20 +169,4 @@ fn lay_out(
     std::fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
     let log = dir.join(format!("{name}.log"));
     Ok(Place { name, listen, http, config, log, pid: Arc::default() })
-}
-
-/// Ports that nobody uses, TCP or UDP; which ones are tried first depends on the process, so that runs side by side rarely meet.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let span = PORTS.end - PORTS.start;
-    let first = u16::try_from(std::process::id().wrapping_mul(31) % u32::from(span)).expect("it is below a u16");
-    let all = (0..span).map(|step| PORTS.start + (first + step) % span);
-    let free = |port: &u16| {
-        let address = (Ipv4Addr::LOCALHOST, *port);
-        TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
-    };
-    let ports: Vec<u16> = all.filter(free).take(count).collect();
-    if ports.len() < count {
-        bail!("fewer than {count} ports of {PORTS:?} are free");
-    }
-    Ok(ports)
 }
