@@ -160,7 +160,7 @@ impl Object {
     /// Whether merging `other` in would change nothing.
     pub fn merges_to_self(&self, other: &Object) -> bool {
         let siblings = self.siblings.iter().map(|sibling| sibling.dot);
-        absorbs((&self.context, siblings), &other.context, |dot| other.sibling(dot).is_some())
+        absorbs(&self.context, siblings, &other.context, |dot| other.sibling(dot).is_some())
     }
 
     fn sibling(&self, dot: Dot) -> Option<&Sibling> {

@@ -25,7 +25,7 @@ impl Versions {
     /// the last write wins, a write may be known without what it replaced.
     pub fn merges_to_self(&self, other: &Versions) -> bool {
         let stands = |dot| other.dots.binary_search(&dot).is_ok();
-        absorbs((&self.context, self.dots.iter().copied()), &other.context, stands)
+        absorbs(&self.context, self.dots.iter().copied(), &other.context, stands)
     }
 
     /// Appends what [`Object::encode_versions_into`] does.
@@ -66,7 +66,8 @@ impl Versions {
 /// Whether a copy with this context and these siblings would stay as it is if another were merged into it; `stands` says of a dot whether it is
 /// one of the other's siblings.
 pub(super) fn absorbs(
-    (context, mut siblings): (&CausalContext, impl Iterator<Item = Dot>),
+    context: &CausalContext,
+    mut siblings: impl Iterator<Item = Dot>,
     other: &CausalContext,
     stands: impl Fn(Dot) -> bool,
 ) -> bool {
@@ -84,7 +85,7 @@ pub(super) fn encode_versions(
     siblings.for_each(|dot| dot.encode_into(out));
 }
 
-/// Whether a sibling may come behind the `last` one, in a copy with that context.
+/// Refuses a sibling that may not come behind the `last` one, in a copy with that context.
 pub(super) fn check_sibling(context: &CausalContext, last: Option<Dot>, dot: Dot) -> Result<(), DecodeError> {
     if last.is_some_and(|last| last >= dot) {
         return Err(DecodeError::Unsorted);

@@ -471,7 +471,7 @@ fn member(id: u64) -> Member {
 }
 
 /// Nobody is hedged, and all are asked only where all are needed.
-fn config() -> ShardConfig {
+pub(super) fn config() -> ShardConfig {
     ShardConfig {
         shard: 0,
         shards: 1,

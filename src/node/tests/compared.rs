@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::Bench;
-use super::bench::object;
+use super::bench::{config, object};
 use crate::api::RepairOrder;
 use crate::message::{AskRounds, Compare, ExchangeRequest, Items, PeerRequest, Reaping, ReapingStep, Sums, Want};
 use crate::node::ShardInput;
-use crate::storage::merkle::{Leaves, SumsOf};
+use crate::storage::merkle::{ItemHasher, Leaves, SumsOf};
 use crate::storage::{Batch, Engine, Family};
 use crate::types::{NodeId, RingVersion, Round, WriteId};
 use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
@@ -61,6 +61,19 @@ fn a_page_of_keys_says_that_more_may_follow() {
     }
 }
 
+#[test]
+fn a_peer_is_not_told_the_keys_that_it_has() {
+    let mut bench = Bench::new();
+    let (key, written) = (bench.keys(1).remove(0), object("v", 1));
+    assert_eq!(bench.sends_under(&key, &written), ["answer: written"]);
+    let hash = ItemHasher::new(&config().secret).hash(&key, &written).short();
+    for (known, same, told) in [(hash + 1, "same: [false]", true), (hash, "same: [true]", false)] {
+        let said = bench.asks_items("p1", &[known]);
+        assert!(said.len() == 1 && said[0].contains(same), "{said:?}");
+        assert_eq!(said[0].contains("OtherItem"), told, "{said:?}");
+    }
+}
+
 /// Or it would stay until the scrub comes by, and whoever has to fill his disk from here would wait as long.
 #[test]
 fn what_a_peer_is_told_to_be_rotten_is_wiped_and_what_is_newer_is_not() {
@@ -78,7 +91,7 @@ fn what_a_peer_is_told_to_be_rotten_is_wiped_and_what_is_newer_is_not() {
     batch.put(Family::Objects, &keys[0], b"rot");
     batch.put(Family::Objects, &keys[1], &newer);
     bench.engine.commit(&mut batch).unwrap();
-    let told = bench.asks_items("p1");
+    let told = bench.asks_items("p1", &[]);
     assert!(told.len() == 1 && told[0].contains("rotten: 2, next: None"), "{told:?}");
     assert_eq!((bench.counters().records_wiped, bench.records()), (1, 2));
     assert_eq!(bench.engine.peek(Family::Objects, &keys[1]).unwrap(), newer);

@@ -84,11 +84,11 @@ impl Bench {
         left
     }
 
-    /// A peer that has nothing asks for all keys of the tree.
-    pub fn asks_items(&mut self, from: &str) -> Vec<String> {
+    /// A peer asks for all keys of the tree but those of which it has what has these hashes.
+    pub fn asks_items(&mut self, from: &str, known: &[u64]) -> Vec<String> {
         let leaves = Leaves::new(64).unwrap();
         let of = (0..64).collect();
-        let (ring, tree, known) = (self.to.ring, self.tree(), Vec::new());
+        let (ring, tree, known) = (self.to.ring, self.tree(), known.to_vec());
         let items = Items { ring, tree, leaves, of, after: None, until: None, known, limit: 100 };
         self.peer_is(self.node(from), PeerRequest::Exchange(ExchangeRequest::Items(items)))
     }
