@@ -28,6 +28,10 @@ use dynkv::types::Bucket;
 use self::floor::Floor;
 use self::nodes::{Nodes, settings};
 
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Where the load goes: the latest write wins, so that blind writes do not pile up as siblings.
 const BUCKET: &str = "bench";
 

@@ -22,6 +22,10 @@ use clap::{Args, Parser, Subcommand};
 
 use self::config::Setting;
 
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// A Dynamo-style, leaderless, always-writable key-value store: the daemon.
 ///
 /// Without a command it runs a node in the foreground. The first SIGTERM or SIGINT drains and stops it, a second ends it
