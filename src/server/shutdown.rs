@@ -52,7 +52,7 @@ impl Server {
         switch.lanes.close();
         // What QUIC has taken is not sent yet, and lost when the link is closed. A client ends its lane once it has read all.
         if !until(FLUSH, || switch.lanes.queued_bytes() == 0 && switch.lanes.count().0 == 0).await {
-            warn!("some answers could not be sent in time");
+            warn!("some clients have not taken their last answers in time");
         }
         supervisor.stopping().cancel();
         drop(stop_timed);
