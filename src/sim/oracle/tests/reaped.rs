@@ -242,8 +242,9 @@ fn a_twin_that_came_later_is_no_witness() {
 /// It waits for another replica, and what it was shown first is deleted and reaped meanwhile, with what stood beside it.
 #[test]
 fn a_read_may_show_what_goes_while_it_waits() {
-    let mut story = reaped_unseen();
-    let other = story.put(3, 3, None);
+    let mut story = untold();
+    let (written, other) = (story.put(1, 1, None), story.put(3, 3, None));
+    story.put(50, 2, Some(written));
     let (op, key) = (story.op(), story.key);
     story.event(Event::Read { op, key, replicas: 2 });
     story.put(60, 4, Some(other));
