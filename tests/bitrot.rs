@@ -173,7 +173,7 @@ async fn what_rots_is_never_read_and_comes_back() -> Result<()> {
         ("hints", "max_bytes = \"0B\""),
         ("antientropy", "interval = \"0s\"\nrate = \"1GiB/s\"\nleaves = 64"),
         ("replication", "read_repair_chance = 0"),
-        ("storage", "sync = \"os\"\nblock_cache = \"16MiB\""),
+        ("storage", "sync = \"os\"\nblock_cache = \"16MiB\"\nrecord_cache = \"1MiB\""),
         ("log", "level = \"info\""),
     ];
     let mut nodes = Nodes::start(3, &settings(&lines)).await?;

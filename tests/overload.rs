@@ -47,7 +47,7 @@ async fn five_times_the_peak_costs_neither_the_work_nor_the_memory() -> Result<(
     let lines = [
         ("node", "shards = 1"),
         ("net", max_inflight.as_str()),
-        ("storage", "block_cache = \"64MiB\""),
+        ("storage", "block_cache = \"64MiB\"\nrecord_cache = \"32MiB\""),
         ("limits", memory.as_str()),
         ("log", "level = \"warn\""),
     ];

@@ -56,7 +56,7 @@ impl Bench {
             let buckets = [(Bucket::DEFAULT.to_owned(), 3)].into();
             trees.set_shape(Arc::new(TreeShape::new(PARTITIONS, buckets)));
         }
-        let store = Store::new(engine, StoreLimits { parked: BATCH as usize }, trees, Rounds::default());
+        let store = Store::new(engine, StoreLimits { parked: BATCH as usize, cached: 0 }, trees, Rounds::default());
         let mut bench = Bench { store, value: vec![0xa5; size].into(), next: 0 };
         for _ in 0..KEYS.div_ceil(BATCH) {
             bench.batch()?;

@@ -89,6 +89,7 @@ pub(super) const KEYS: &[Known] = &[
     ),
     key(&["storage", "sync"], Form::Text, "\"always\", an interval from \"1ms\" to \"1m\", or \"os\""),
     key(&["storage", "block_cache"], Form::Text, "\"0%\" to \"90%\", or a size such as \"8GiB\""),
+    key(&["storage", "record_cache"], Form::Text, "\"0%\" to \"90%\", or a size such as \"8GiB\""),
     key(&["storage", "compression"], Form::Text, "\"lz4\", \"zstd\" or \"none\""),
     key(&["storage", "min_free"], Form::Text, "\"0%\" to \"90%\", or a size such as \"8GiB\""),
     key(&["http", "listen"], Form::Text, SOCKET),

@@ -143,8 +143,8 @@ pub struct LimitsConfig {
     /// QUIC connections, peers' and clients' together; the next is refused. Each may hold `net.max_inflight` requests.
     pub max_connections: u32,
     /// Resident memory of the process, as a share of the host's (or its container's) or in bytes. Near it background work
-    /// is refused, and just below it clients' requests. `storage.block_cache` and the memtables (up to a sixth of this)
-    /// are part of it and may take three quarters of it together.
+    /// is refused, and just below it clients' requests. `storage.block_cache`, `storage.record_cache` and the memtables
+    /// (up to a sixth of this) are part of it and may take three quarters of it together.
     pub memory: SizeOrPercent,
 }
 

@@ -149,6 +149,7 @@ impl Config {
             check.duration(interval, MILLI, MINUTE, "storage.sync")?;
         }
         check.share(self.storage.block_cache, "storage.block_cache")?;
+        check.share(self.storage.record_cache, "storage.record_cache")?;
         check.share(self.storage.min_free, "storage.min_free")?;
         let connections = self.limits.max_connections;
         check.that((1..=1_000_000).contains(&connections), "limits.max_connections", connections)?;

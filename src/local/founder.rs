@@ -53,7 +53,10 @@ impl Founder {
             ),
             ("net", net),
             ("tls", vec![("ca_file", text(&tls.ca)?), ("cert_file", text(&tls.cert)?), ("key_file", text(&tls.key)?)]),
-            ("storage", vec![("block_cache", "64MiB".into()), ("min_free", "1%".into())]),
+            (
+                "storage",
+                vec![("block_cache", "64MiB".into()), ("record_cache", "32MiB".into()), ("min_free", "1%".into())],
+            ),
             ("http", vec![("listen", self.http.to_string().into())]),
             ("log", vec![("format", "text".into())]),
         ];

@@ -71,7 +71,7 @@ impl<E: Engine> Core<E> {
         rounds: &Rounds,
         seed: u64,
     ) -> Core<E> {
-        let limits = StoreLimits { parked: config.max_inflight * PARKED_PER_INFLIGHT };
+        let limits = StoreLimits { parked: config.max_inflight * PARKED_PER_INFLIGHT, cached: config.record_cache };
         let hasher = ItemHasher::new(&config.secret);
         let trees = Trees::of(forest, config.shard, config.shards, config.leaves(), hasher);
         let mut shard = Shard::new(config, node, seed);
@@ -87,7 +87,7 @@ impl<E: Engine> Core<E> {
 
     /// What it has done.
     pub fn counters(&self) -> ShardCounters {
-        ShardCounters { parked: self.store.waiting() as u64, ..self.shard.counters() }
+        ShardCounters { parked: self.store.waiting() as u64, found: self.store.found(), ..self.shard.counters() }
     }
 
     /// What is kept for other nodes, by node.

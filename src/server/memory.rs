@@ -135,7 +135,7 @@ impl MemoryWatch {
             self.resigned = true;
             error!(
                 has = %ByteSize(resident), cap = %ByteSize(cap),
-                "memory stays at limits.memory although nothing waits: raise it, or lower storage.block_cache; requests are taken all the same"
+                "memory stays at limits.memory although nothing waits: raise it, or lower storage.block_cache or storage.record_cache; requests are taken all the same"
             );
         }
         if self.resigned { level.min(Pressure::High) } else { level }
@@ -147,16 +147,18 @@ impl MemoryWatch {
 /// # Errors
 /// What does not fit, and which keys to change.
 #[cfg(any(test, feature = "rocksdb"))]
-pub fn check_engine(cap: u64, cache: u64, memtables: u64) -> Result<(), String> {
+pub fn check_engine(cap: u64, blocks: u64, records: u64, memtables: u64) -> Result<(), String> {
     let left = cap - cap / 4;
-    if cache.saturating_add(memtables) <= left {
+    let caches = blocks.saturating_add(records);
+    if caches.saturating_add(memtables) <= left {
         return Ok(());
     }
     Err(format!(
-        "{} is too little: the block cache (storage.block_cache) takes up to {}, memtables up to {}, and a quarter is needed for requests; \
-         raise limits.memory, or lower storage.block_cache to {} at most",
+        "{} is too little: the caches (storage.block_cache and storage.record_cache) take up to {} and {}, memtables up to {}, and a quarter is needed for \
+         requests; raise limits.memory, or lower the caches to {} together at most",
         ByteSize(cap),
-        ByteSize(cache),
+        ByteSize(blocks),
+        ByteSize(records),
         ByteSize(memtables),
         ByteSize(left.saturating_sub(memtables)),
     ))
@@ -212,8 +214,8 @@ mod tests {
     #[test]
     fn an_engine_that_leaves_nothing_to_others_is_refused() {
         const MIB: u64 = 1 << 20;
-        assert_eq!(check_engine(1000 * MIB, 500 * MIB, 250 * MIB), Ok(()));
-        let refused = check_engine(1000 * MIB, 600 * MIB, 250 * MIB).unwrap_err();
-        assert!(refused.contains("storage.block_cache to 500.0 MiB") && refused.contains("limits.memory"), "{refused}");
+        assert_eq!(check_engine(1000 * MIB, 400 * MIB, 100 * MIB, 250 * MIB), Ok(()));
+        let refused = check_engine(1000 * MIB, 500 * MIB, 100 * MIB, 250 * MIB).unwrap_err();
+        assert!(refused.contains("lower the caches to 500.0 MiB") && refused.contains("limits.memory"), "{refused}");
     }
 }

@@ -154,6 +154,8 @@ fn request_counters(shard: &Shard) -> Vec<Number<u64>> {
             "Gets not answered because too few nodes could be reached",
             core.gets_unavailable,
         ),
+        ("dynkv_record_cache_hits_total", "Operations whose record was found in the record cache", core.found.hits),
+        ("dynkv_record_cache_misses_total", "Operations for whose record the engine was asked", core.found.misses),
         ("dynkv_gets_stale_total", "Gets for which nothing as new as their session token was found", core.stale),
         ("dynkv_gets_stood_in_total", "Gets whose answer counts stand-ins", core.stand_in_reads),
         (
@@ -287,6 +289,7 @@ fn shard_gauges(shard: &Shard) -> Vec<Number<f64>> {
         ("dynkv_requests_in_flight", "Requests of clients waiting for an answer", core.in_flight as f64),
         ("dynkv_requests_lingering", "Requests answered, with replicas still to be heard", core.lingering as f64),
         ("dynkv_operations_parked", "Operations waiting for the disk", core.parked as f64),
+        ("dynkv_record_cache_bytes", "Bytes of the records kept in memory", core.found.cached_bytes as f64),
         ("dynkv_inbox_requests", "Requests waiting in a shard's queue", inbox.waiting as f64),
         ("dynkv_inbox_bytes", "Bytes of the requests and answers waiting in a shard's queue", inbox.bytes as f64),
         ("dynkv_replica_requests_in_flight", "Requests that peers have and have not answered", core.with_peers as f64),

@@ -37,7 +37,8 @@ fn rocks_config(config: &Config) -> Result<RocksConfig, ServerError> {
         background_jobs: i32::from(config.node.shards.clamp(2, 16)),
         ..RocksConfig::default()
     };
-    check_engine(cap, cache, rocks.memtable_bytes())
+    let records = config.storage.record_cache.bytes_of(host);
+    check_engine(cap, cache, records, rocks.memtable_bytes())
         .map_err(|reason| ServerError::Config { key: "limits.memory", reason })?;
     Ok(rocks)
 }

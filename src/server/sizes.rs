@@ -38,6 +38,12 @@ pub fn inbox_bytes(config: &Config) -> usize {
     usize::try_from(share.max(LEAST_INBOX)).unwrap_or(usize::MAX)
 }
 
+/// Bytes of records that one shard keeps in memory.
+pub fn record_cache(config: &Config) -> usize {
+    let share = config.storage.record_cache.bytes_of(host_memory()) / u64::from(config.node.shards.max(1));
+    usize::try_from(share).unwrap_or(usize::MAX)
+}
+
 /// The longest frames: a key's siblings travel together.
 pub fn frame(config: &Config) -> FrameLimits {
     let value = usize::try_from(config.net.max_value.as_u64()).unwrap_or(MAX_FRAME);

@@ -407,6 +407,7 @@ fn shard_config(config: &Config, secret: [u8; 32]) -> ShardConfig {
         shard: 0,
         shards: config.node.shards,
         max_inflight: Shards::share(config.node.shards, net.max_inflight as usize),
+        record_cache: sizes::record_cache(config),
         max_siblings: replication.max_siblings,
         sloppy: replication.sloppy,
         max_value: usize::try_from(net.max_value.as_u64()).unwrap_or(usize::MAX),

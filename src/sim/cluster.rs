@@ -72,6 +72,7 @@ fn config_of(plan: &ClusterPlan, index: usize) -> NodeConfig {
             shard: 0,
             shards: plan.shards[index],
             max_inflight: plan.max_inflight,
+            record_cache: plan.record_cache / usize::from(plan.shards[index]),
             max_siblings: plan.max_siblings,
             sloppy: plan.sloppy,
             max_value: MAX_VALUE,

@@ -41,6 +41,8 @@ pub struct ClusterPlan {
     pub sync: bool,
     /// Requests in flight, for each shard.
     pub max_inflight: usize,
+    /// Bytes of records that a node keeps in memory.
+    pub record_cache: usize,
     /// Siblings of a key.
     pub max_siblings: u32,
     /// Stand-ins take the slots of those that are away.

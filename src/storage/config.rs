@@ -17,6 +17,10 @@ pub struct StorageConfig {
     /// Memory for decompressed blocks, as a share of the host's or in bytes. Low: reads go to disk, where they wait for
     /// the read pool; high: starves memtables and the page cache.
     pub block_cache: SizeOrPercent,
+    /// Memory for records that were lately read or written, as a share of the host's or in bytes, split among shards. A record in it takes about
+    /// 200 bytes besides its key and value, and is found without asking the engine. Low: each request searches memtables and blocks; high:
+    /// starves the block cache, which holds more records in as many bytes.
+    pub record_cache: SizeOrPercent,
     /// Of data blocks on disk.
     pub compression: Compression,
     /// Free space of `node.data_dir`'s disk below which writes are refused and reads go on. Too low, and compaction
@@ -29,6 +33,7 @@ impl Default for StorageConfig {
         StorageConfig {
             sync: SyncMode::Always,
             block_cache: SizeOrPercent::Percent(25),
+            record_cache: SizeOrPercent::Percent(5),
             compression: Compression::Lz4,
             min_free: SizeOrPercent::Percent(5),
         }

@@ -56,6 +56,6 @@ pub use record::Record;
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksConfig, RocksEngine};
 pub use rounds::Rounds;
-pub use store::{Done, Healing, OpFailure, Scrubbed, Store, StoreLimits, Task, Wiped};
+pub use store::{Done, Found, Healing, OpFailure, Scrubbed, Store, StoreLimits, Task, Wiped};
 pub use tombstone::TombstoneEntry;
 pub use tombstone_page::{TombstoneItem, TombstonePage, TombstoneSpec, read_tombstone_page};

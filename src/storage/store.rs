@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::cache::RecordCache;
 use super::hint::reindex;
 use super::keys::partition_of;
 use super::merkle::{TreeShape, Trees};
@@ -18,6 +19,7 @@ use super::tombstone::reindex_tombstone;
 use super::{Batch, Engine, Family, HintChange, Lookup, ReadTier, Record, Rounds, StorageError};
 use crate::types::{BatchNumber, PartitionId, Round};
 
+mod cache;
 mod rot;
 mod stretches;
 #[cfg(all(test, feature = "mutants"))]
@@ -71,11 +73,24 @@ impl From<StorageError> for OpFailure {
     }
 }
 
-/// How much may wait for the disk.
+/// How much may wait for the disk, and be kept in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreLimits {
     /// Operations over all parked keys.
     pub parked: usize,
+    /// Bytes of records that were lately read or written; 0 keeps none.
+    pub cached: usize,
+}
+
+/// Where the store has found records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Bytes of records that are kept in memory.
+    pub cached_bytes: u64,
+    /// Operations that found their record there.
+    pub hits: u64,
+    /// Operations for whose record the engine was asked.
+    pub misses: u64,
 }
 
 /// A finished operation.
@@ -85,8 +100,12 @@ pub type Done<P> = (P, Result<Outcome, OpFailure>);
 pub struct Store<E: ?Sized, P> {
     engine: Arc<E>,
     limits: StoreLimits,
-    /// Records as this drain has left them; `None`: known to be absent.
+    /// Records as this drain has left them, or has read them; `None`: known to be absent.
     overlay: BTreeMap<Bytes, Option<Record>>,
+    /// The bytes of records as the last commit has left them.
+    cache: RecordCache,
+    hits: u64,
+    misses: u64,
     /// What this drain has wiped, `[start, end)` each: whatever the engine still says of these keys, nothing stands there.
     voided: BTreeMap<Bytes, Bytes>,
     batch: Batch,
@@ -107,6 +126,9 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             engine,
             limits,
             overlay: BTreeMap::new(),
+            cache: RecordCache::new(limits.cached),
+            hits: 0,
+            misses: 0,
             voided: BTreeMap::new(),
             batch: Batch::default(),
             hint_changes: Vec::new(),
@@ -164,6 +186,11 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     /// A sync has failed.
     pub fn on_sync_failed(&mut self) {
         self.rounds.on_failed();
+    }
+
+    /// Where it has found records, since it was made.
+    pub fn found(&self) -> Found {
+        Found { cached_bytes: self.cache.bytes(), hits: self.hits, misses: self.misses }
     }
 
     /// Operations that wait for the disk.
@@ -293,9 +320,12 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         if self.batch.is_empty() {
             return Ok(None);
         }
+        self.cache.follow(&self.batch);
         let result = self.engine.commit(&mut self.batch);
         if result.is_err() {
             self.stopped = true;
+            // The engine shows what stood before.
+            self.cache.clear();
             self.trees.fail();
             self.rounds.on_failed();
         }
@@ -314,6 +344,15 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             self.overlay.insert(key.clone(), None);
             return Ok(true);
         }
+        // What memory has spoilt, the engine still has.
+        let decode =
+            |bytes: Option<&[u8]>| bytes.map(|bytes| Record::decode(Bytes::copy_from_slice(bytes))).transpose().ok();
+        if let Some(record) = self.cache.get(key).and_then(decode) {
+            self.hits += 1;
+            self.overlay.insert(key.clone(), record);
+            return Ok(true);
+        }
+        self.misses += 1;
         let read_through = mutant!(StaleReadApplied) && self.parked.contains_key(key);
         let tier = if read_through { ReadTier::Disk } else { ReadTier::Cached };
         let bytes = match self.engine.get(Family::Objects, key, tier)? {
@@ -326,10 +365,15 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         Ok(true)
     }
 
-    /// What was read of a record; one that has rotted is wiped.
+    /// What the engine has of a record; one that has rotted is wiped.
     fn decode(&mut self, key: &Bytes, bytes: Option<Bytes>) -> Result<Option<Record>, OpFailure> {
-        let record = bytes.map(Record::decode).transpose();
-        record.or_else(|error| self.wipe(key, error.into()).map(|()| None))
+        match bytes.clone().map(Record::decode).transpose() {
+            Ok(record) => {
+                self.cache.keep(key, bytes.as_deref());
+                Ok(record)
+            }
+            Err(error) => self.wipe(key, error.into()).map(|()| None),
+        }
     }
 
     fn run(&mut self, task: Task<P>) -> Done<P> {

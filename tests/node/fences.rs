@@ -23,7 +23,7 @@ fn partition(world: &World) -> PartitionId {
 fn meet(world: &mut World, node: usize) {
     let (partition, engine) = (partition(world), world.nodes[node].disk.engine().clone());
     let trees = Trees::of(&Forest::default(), 0, 1, Leaves::default(), ItemHasher::new(&[0; 32]));
-    let mut store = Store::<_, ()>::new(engine.clone(), StoreLimits { parked: 1 }, trees, Rounds::default());
+    let mut store = Store::<_, ()>::new(engine.clone(), StoreLimits { parked: 1, cached: 0 }, trees, Rounds::default());
     store.adopt(partition, MET);
     store.commit().expect("its disk is sound");
     engine.sync().expect("its disk is sound");

@@ -39,6 +39,7 @@ fn config() -> ShardConfig {
         shard: 0,
         shards: 1,
         max_inflight: 8,
+        record_cache: 0,
         max_siblings: 8,
         sloppy: true,
         max_value: 1024,

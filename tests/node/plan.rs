@@ -32,6 +32,7 @@ impl Plan {
                 shard: 0,
                 shards: 1,
                 max_inflight: 256,
+                record_cache: 0,
                 max_siblings: 50,
                 sloppy: true,
                 max_value: 4096,

@@ -116,7 +116,7 @@ fn store(engine: Arc<MemoryEngine>, view: &RingView) -> Store<MemoryEngine, ()> 
     let mut trees = Trees::of(&Forest::default(), 0, 1, Leaves::default(), ItemHasher::new(&[0; 32]));
     trees.set_shape(Arc::new(tree_shape(view.layout())));
     let rounds = Rounds::load(&*engine).unwrap();
-    Store::new(engine, StoreLimits { parked: 1 }, trees, rounds)
+    Store::new(engine, StoreLimits { parked: 1, cached: 0 }, trees, rounds)
 }
 
 fn is_tombstone(object: &Object) -> bool {

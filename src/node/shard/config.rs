@@ -17,6 +17,8 @@ pub struct ShardConfig {
     pub shards: u16,
     /// Requests of clients that may wait for an answer at a time; more are `Overloaded`.
     pub max_inflight: usize,
+    /// Bytes of records that the shard keeps in memory; 0 keeps none.
+    pub record_cache: usize,
     /// Siblings that a write may leave.
     pub max_siblings: u32,
     /// Bytes of a value.

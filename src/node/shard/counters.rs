@@ -1,5 +1,7 @@
 //! What a shard has done, in plain numbers; the driver publishes them.
 
+use crate::storage::Found;
+
 /// Counts since the shard began, and gauges as they stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShardCounters {
@@ -145,4 +147,6 @@ pub struct ShardCounters {
     pub breakers_open: u64,
     /// Operations that wait for the disk.
     pub parked: u64,
+    /// Where operations have found records.
+    pub found: Found,
 }

@@ -476,6 +476,7 @@ pub(super) fn config() -> ShardConfig {
         shard: 0,
         shards: 1,
         max_inflight: 256,
+        record_cache: 0,
         max_siblings: 50,
         sloppy: true,
         max_value: 4096,

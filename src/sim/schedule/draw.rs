@@ -31,11 +31,17 @@ impl Schedule {
     /// The run of a seed.
     pub fn draw(seed: u64, span: Duration) -> Schedule {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let cluster = draw_cluster(&mut rng);
+        let cluster = ClusterPlan { record_cache: draw_record_cache(seed), ..draw_cluster(&mut rng) };
         let faults = draw_faults(&mut rng, &cluster, span);
         let operations = draw_operations(&mut rng, &cluster, span);
         Schedule { seed, span, cluster, faults, operations }
     }
+}
+
+/// None, a few records, or all. Drawn by itself, so that it could be added without changing what else seeds mean.
+fn draw_record_cache(seed: u64) -> usize {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(!seed);
+    *[0, 0, 3_000, 1 << 20].choose(&mut rng).expect("a choice of sizes")
 }
 
 fn draw_cluster(rng: &mut Xoshiro256PlusPlus) -> ClusterPlan {
@@ -59,6 +65,7 @@ fn draw_cluster(rng: &mut Xoshiro256PlusPlus) -> ClusterPlan {
         key_life,
         sync: rng.random_bool(0.8),
         max_inflight,
+        record_cache: 0,
         max_siblings,
         sloppy: rng.random_bool(0.8),
         request_timeout,

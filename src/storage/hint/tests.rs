@@ -128,7 +128,7 @@ proptest! {
     #[test]
     fn records_and_their_index_never_disagree(acts in proptest::collection::vec(act(), 1..60)) {
         let engine = Arc::new(MemoryEngine::new(MemoryConfig::default()));
-        let new_store = || Store::<MemoryEngine, ()>::new(engine.clone(), StoreLimits { parked: 10 }, Trees::for_tests(), Rounds::default());
+        let new_store = || Store::<MemoryEngine, ()>::new(engine.clone(), StoreLimits { parked: 10, cached: 0 }, Trees::for_tests(), Rounds::default());
         let (mut store, mut done) = (new_store(), Vec::new());
         // What the changes reported since the last crash add up to, from what was there then.
         let mut told = Index::new();

@@ -60,7 +60,7 @@ impl Node {
             let mut trees = Trees::of(&forest, shard, shards, leaves, ItemHasher::new(&SECRET));
             trees.set_max_records(100);
             trees.set_shape(shape());
-            Store::new(engine.clone(), StoreLimits { parked: 10 }, trees, Rounds::default())
+            Store::new(engine.clone(), StoreLimits { parked: 10, cached: 0 }, trees, Rounds::default())
         };
         Node { shards: (0..shards).map(store).collect(), engine, leaves }
     }

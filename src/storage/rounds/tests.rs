@@ -26,7 +26,7 @@ fn key(nth: u8) -> Bytes {
 
 fn open(engine: Arc<MemoryEngine>) -> TestStore {
     let rounds = Rounds::load(&*engine).unwrap();
-    Store::new(engine, StoreLimits { parked: 10 }, Trees::for_tests(), rounds)
+    Store::new(engine, StoreLimits { parked: 10, cached: 0 }, Trees::for_tests(), rounds)
 }
 
 fn store() -> TestStore {

@@ -100,6 +100,8 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         let Stretches { wiped, unread, hopeless: stretches } = self.wipe_stretches(&counted);
         let may_wipe = |tree: TreeId| self.healing.may_go(tree);
         let (rotten, hopeless): (Vec<_>, Vec<_>) = counted.rotten.iter().partition(|(_, (tree, _))| may_wipe(*tree));
+        // The next operation on each is to meet what the disk has.
+        rotten.iter().for_each(|(key, _)| self.cache.forget(key));
         let settled = self.trees.settle(&counted, &unread, may_wipe, &mut self.batch);
         Ok(Scrubbed {
             through: counted.of.end,

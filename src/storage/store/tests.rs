@@ -15,7 +15,8 @@ fn write(id: u64) -> Task<u64> {
 /// A store on a disk that holds write 1; every read misses memory.
 fn store() -> Store<MemoryEngine, u64> {
     let engine = MemoryEngine::new(MemoryConfig { miss_probability: 1.0, resident_keys: 0, ..Default::default() });
-    let mut store = Store::new(Arc::new(engine), StoreLimits { parked: 10 }, Trees::for_tests(), Rounds::default());
+    let mut store =
+        Store::new(Arc::new(engine), StoreLimits { parked: 10, cached: 0 }, Trees::for_tests(), Rounds::default());
     store.submit(write(1), &mut Vec::new());
     store.resume(&KEY, Ok(None), &mut Vec::new());
     store.commit().expect("the disk is sound");

@@ -53,7 +53,7 @@ impl Node {
         let mut trees = Trees::of(&forest, 0, 1, leaves, ItemHasher::new(&[5; 32]));
         trees.set_shape(shape());
         let rounds = Rounds::load(&*engine).unwrap();
-        let mut store = Store::new(engine.clone(), StoreLimits { parked: 10 }, trees, rounds);
+        let mut store = Store::new(engine.clone(), StoreLimits { parked: 10, cached: 0 }, trees, rounds);
         store.set_healing(Healing {
             shared: shape().trees().collect(),
             members: vec![NodeId(7)],

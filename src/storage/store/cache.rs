@@ -1,0 +1,159 @@
+//! The bytes of records that were lately read or written, as the last commit has left them: most requests are for few keys, and find them
+//! here without a search of the engine's memtables and blocks.
+//!
+//! An entry is one allocation, key and bytes, because what is kept long lies far apart in memory, and each piece of it costs the processor
+//! a wait: decoded records are six. That there is no record is kept as well.
+//!
+//! The cache follows the batches, which alone change records: it is never newer than the engine, nor older. What a drain has changed is in
+//! the store's overlay until then. Damage on the disk it may hide from reads, which are right all the same, but not from a scrub: what
+//! that finds leaves the cache, so that the next operation meets it.
+
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use quick_cache::unsync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::storage::batch::Op;
+use crate::storage::{Batch, Family};
+
+/// What an entry is expected to take, by which room is reserved for the table; it is not touched before it is used.
+const EXPECTED_ENTRY: usize = 512;
+
+type Entries = Cache<u64, Entry, Weight, BuildHasherDefault<HashedAlready>>;
+
+/// A bounded number of bytes of records; those that are used again stay longest (CLOCK-Pro).
+pub(super) struct RecordCache {
+    /// By the keys' hashes; of two keys with the same one, the last to come is kept. `None`: nothing is kept.
+    entries: Option<Entries>,
+}
+
+/// A key and what stands under it: `key length u32 | key | record`, the record empty where there is none.
+#[derive(Debug)]
+struct Entry(Box<[u8]>);
+
+impl Entry {
+    const PREFIX: usize = 4;
+
+    fn new(key: &[u8], record: Option<&[u8]>) -> Entry {
+        let record = record.unwrap_or_default();
+        let key_len = u32::try_from(key.len()).expect("a key has a few kilobytes at most");
+        let mut bytes = Vec::with_capacity(Entry::PREFIX + key.len() + record.len());
+        bytes.extend_from_slice(&key_len.to_be_bytes());
+        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(record);
+        Entry(bytes.into_boxed_slice())
+    }
+
+    /// What stands under this key, if it is the entry's.
+    fn of(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        let (key_len, rest) = self.0.split_first_chunk::<{ Entry::PREFIX }>()?;
+        let (own, record) = rest.split_at_checked(u32::from_be_bytes(*key_len) as usize)?;
+        (own == key).then(|| Some(record).filter(|record| !record.is_empty()))
+    }
+}
+
+impl RecordCache {
+    /// At most about so many bytes, what the allocator rounds up aside.
+    pub fn new(bytes: usize) -> RecordCache {
+        let expected = (bytes / EXPECTED_ENTRY).max(1);
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(expected)
+            .weight_capacity(bytes as u64)
+            .build()
+            .expect("both capacities are given");
+        let new = || {
+            let mut entries =
+                Cache::with_options(options, Weight, BuildHasherDefault::default(), DefaultLifecycle::default());
+            // A table that grows by itself stops the shard while all of it is copied.
+            entries.reserve(expected);
+            entries
+        };
+        RecordCache { entries: (bytes > 0).then(new) }
+    }
+
+    /// What the engine has under the key: the record's bytes, or nothing. It counts as used. `None`: only the engine knows.
+    pub fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.entries.as_ref()?.get(&xxh3_64(key))?.of(key)
+    }
+
+    /// The engine has this under the key.
+    pub fn keep(&mut self, key: &[u8], record: Option<&[u8]>) {
+        if let Some(entries) = &mut self.entries {
+            entries.insert(xxh3_64(key), Entry::new(key, record));
+        }
+    }
+
+    /// The engine has this from now on, if it takes the batch.
+    pub fn follow(&mut self, batch: &Batch) {
+        if self.entries.is_none() {
+            return;
+        }
+        for (_, op) in batch.ops().filter(|(family, _)| *family == Family::Objects) {
+            match op {
+                Op::Put { key, value } => self.keep(key, Some(value)),
+                Op::Delete { key } => self.keep(key, None),
+                // All of it, for few keys: ranges go as seldom as files rot.
+                Op::DeleteRange { .. } => self.clear(),
+            }
+        }
+    }
+
+    /// The next operation on the key is to ask the engine.
+    pub fn forget(&mut self, key: &[u8]) {
+        if let Some(entries) = &mut self.entries {
+            entries.remove(&xxh3_64(key));
+        }
+    }
+
+    /// The same for all keys.
+    pub fn clear(&mut self) {
+        if let Some(entries) = &mut self.entries {
+            entries.clear();
+        }
+    }
+
+    /// Bytes that are kept.
+    pub fn bytes(&self) -> u64 {
+        self.entries.as_ref().map_or(0, Cache::weight)
+    }
+}
+
+impl fmt::Debug for RecordCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordCache").field("bytes", &self.bytes()).finish_non_exhaustive()
+    }
+}
+
+/// What an entry takes, its place in the table included.
+#[derive(Clone, Copy, Debug)]
+struct Weight;
+
+impl Weighter<u64, Entry> for Weight {
+    fn weight(&self, _: &u64, entry: &Entry) -> u64 {
+        const PLACE: usize = 64;
+        (PLACE + entry.0.len()) as u64
+    }
+}
+
+/// The table's keys are hashes.
+#[derive(Clone, Copy, Debug, Default)]
+struct HashedAlready(u64);
+
+impl Hasher for HashedAlready {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64(bytes);
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+//! A store with a cache does what one without it does, asks the engine less, and hides no damage from those who look for it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::Entry;
+use crate::storage::merkle::{Forest, ItemHasher, Leaves, TreeShape, Trees, count_leaves};
+use crate::storage::{
+    Batch, Engine, Family, Fault, Healing, MemoryConfig, MemoryEngine, NewHint, Op, OpFailure, Outcome, Rounds,
+    Scrubbed, Store, StoreLimits, Task, Update, object_key,
+};
+use crate::types::{Bucket, Key, NodeId, PartitionId, Round, Token, WriteId};
+use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
+
+const PARTITION: PartitionId = PartitionId(0);
+const LARGE: usize = 1 << 20;
+/// For three or four of the records here.
+const SMALL: usize = 900;
+
+fn key(nth: u8) -> Bytes {
+    let token = Token(u64::from(nth) << 56);
+    object_key(PARTITION, token, &Bucket::default(), &Key::new(vec![b'k', nth]).unwrap()).into()
+}
+
+fn object(serial: u64, body: Body) -> Arc<Object> {
+    let dot = Dot { actor: Actor(serial), counter: 1 };
+    let sibling = Sibling { dot, write_id: WriteId(serial.into()), node: NodeId(9), wall_ms: serial, body };
+    Arc::new(Object::update(None, &CausalContext::default(), sibling))
+}
+
+fn merge(serial: u64, value: &'static str) -> Op {
+    Op::Merge { round: Round::default(), object: object(serial, Body::Value(value.into())), hints: Vec::new() }
+}
+
+struct Node {
+    engine: Arc<MemoryEngine>,
+    store: Store<MemoryEngine, ()>,
+}
+
+impl Node {
+    fn new(cached: usize) -> Node {
+        let engine = Arc::new(MemoryEngine::new(MemoryConfig::default()));
+        let shape = Arc::new(TreeShape::new(1, [("default".to_owned(), 3)].into()));
+        let leaves = Leaves::new(64).unwrap();
+        let forest = Forest::load(&*engine, leaves, Some(&shape)).unwrap();
+        let mut trees = Trees::of(&forest, 0, 1, leaves, ItemHasher::new(&[5; 32]));
+        trees.set_shape(shape.clone());
+        let mut store = Store::new(engine.clone(), StoreLimits { parked: 10, cached }, trees, Rounds::default());
+        store.set_healing(Healing { shared: shape.trees().collect(), members: vec![NodeId(7)], ..Healing::default() });
+        Node { engine, store }
+    }
+
+    fn run(&mut self, nth: u8, op: Op) -> Result<Outcome, OpFailure> {
+        let mut done = Vec::new();
+        self.store.submit(Task { purpose: (), key: key(nth), op }, &mut done);
+        done.remove(0).1
+    }
+
+    fn read(&mut self, nth: u8) -> Option<Arc<Object>> {
+        match self.run(nth, Op::Read) {
+            Ok(Outcome::Read { object, .. }) => object,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Writes these, and commits.
+    fn fill(&mut self, keys: std::ops::Range<u8>) {
+        for nth in keys {
+            self.run(nth, merge(nth.into(), "v")).unwrap();
+        }
+        self.store.commit().unwrap();
+    }
+
+    fn scrub(&mut self) -> Scrubbed {
+        let spec = self.store.begin_count(PARTITION, Some(0)).unwrap();
+        let scrubbed = self.store.end_count(count_leaves(&*self.engine, spec)).unwrap();
+        self.store.commit().unwrap();
+        scrubbed
+    }
+
+    /// What the last operation asked: the cache, the engine.
+    fn asked(&mut self, nth: u8) -> (u64, u64) {
+        let before = self.store.found();
+        self.read(nth);
+        let after = self.store.found();
+        (after.hits - before.hits, after.misses - before.misses)
+    }
+}
+
+#[test]
+fn what_was_written_or_read_is_not_asked_for_again() {
+    let mut node = Node::new(LARGE);
+    node.fill(0..1);
+    assert_eq!(node.asked(0), (1, 0), "what was written");
+    assert_eq!(node.asked(0), (0, 0), "the drain itself has it");
+    node.store.commit().unwrap();
+    node.store.cache.clear();
+    assert_eq!(node.asked(0), (0, 1));
+    node.store.commit().unwrap();
+    assert_eq!(node.asked(0), (1, 0), "what was read");
+    assert_eq!(node.asked(1), (0, 1));
+    node.store.commit().unwrap();
+    assert_eq!(node.asked(1), (1, 0), "that there is nothing");
+    let mut node = Node::new(0);
+    node.fill(0..1);
+    assert_eq!((node.asked(0), node.store.found().cached_bytes), ((0, 1), 0), "nothing is kept");
+}
+
+#[test]
+fn so_many_bytes_are_kept_and_no_more() {
+    let mut node = Node::new(20_000);
+    for from in 0..10 {
+        node.fill(from * 20..from * 20 + 20);
+        let bytes = node.store.found().cached_bytes;
+        assert!(bytes <= 20_000 && (bytes > 12_000 || from < 4), "{bytes} bytes after {from}");
+    }
+    let mut large = Node::new(LARGE);
+    large.fill(0..1);
+    let empty = large.store.found().cached_bytes;
+    let value = Body::Value(vec![7; 4000].into());
+    large.run(1, Op::Merge { round: Round::default(), object: object(1, value), hints: Vec::new() }).unwrap();
+    large.store.commit().unwrap();
+    let grown = large.store.found().cached_bytes - 2 * empty;
+    assert_eq!(grown, 4000 - 1 + 1, "a value counts by its length, which takes a byte more");
+}
+
+#[test]
+fn an_entry_is_of_one_key_only() {
+    let entry = Entry::new(b"key", Some(b"record"));
+    assert_eq!(entry.of(b"key"), Some(Some(&b"record"[..])));
+    assert_eq!([&b"kez"[..], b"ke", b"keyr", b""].map(|other| entry.of(other)), [None; 4]);
+    assert_eq!(Entry::new(b"key", None).of(b"key"), Some(None));
+}
+
+#[test]
+fn what_memory_has_spoilt_the_engine_still_has() {
+    let mut node = Node::new(LARGE);
+    node.fill(0..1);
+    node.store.cache.keep(&key(0), Some(b"spoilt"));
+    assert!(node.read(0).is_some() && node.store.take_wiped().is_empty());
+    node.store.commit().unwrap();
+    assert_eq!(node.asked(0), (1, 0), "and it is right again");
+}
+
+#[test]
+fn a_batch_that_fails_leaves_what_stood() {
+    let mut node = Node::new(LARGE);
+    node.fill(0..1);
+    let stood = node.read(0);
+    node.run(0, merge(50, "never")).unwrap();
+    node.run(1, merge(51, "never")).unwrap();
+    assert_ne!(node.read(0), stood);
+    node.engine.arm(Fault::Commit { in_log: false });
+    node.store.commit().unwrap_err();
+    assert_eq!((node.read(0), node.read(1)), (stood, None));
+}
+
+#[test]
+fn a_scrub_finds_rot_behind_the_cache_and_the_next_operation_wipes_it() {
+    let mut node = Node::new(LARGE);
+    node.fill(0..3);
+    let mut batch = Batch::new();
+    batch.put(Family::Objects, &key(1), b"rot");
+    node.engine.commit(&mut batch).unwrap();
+    assert!(node.read(1).is_some(), "what it was is still known");
+    assert_eq!(node.scrub().rotten, [key(1)]);
+    assert_eq!((node.read(1), node.store.take_wiped().len()), (None, 1));
+    node.store.commit().unwrap();
+    assert_eq!((node.read(1), node.read(0).is_some()), (None, true));
+}
+
+#[test]
+fn a_record_that_is_wiped_leaves_the_cache() {
+    let mut node = Node::new(LARGE);
+    node.fill(0..1);
+    node.store.wipe(&key(0), OpFailure::Unreadable { detail: "rot".into(), rotten: true }).unwrap();
+    assert_eq!(node.read(0), None);
+    node.store.commit().unwrap();
+    assert_eq!(node.read(0), None);
+}
+
+#[test]
+fn a_stretch_that_is_wiped_leaves_the_cache() {
+    let mut node = Node::new(LARGE);
+    node.fill(0..20);
+    node.engine.rot_at(Family::Objects, &(5..9).map(key).collect::<Vec<_>>());
+    assert!((5..9).all(|nth| node.read(nth).is_some()));
+    node.store.commit().unwrap();
+    assert_eq!(node.scrub().stretches, 1);
+    let stands: Vec<u8> = (0..20).filter(|&nth| node.read(nth).is_some()).collect();
+    assert_eq!(stands, [(0..5).collect::<Vec<_>>(), (9..20).collect()].concat());
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Write { nth: u8, sees: bool, deletes: bool },
+    Merge { nth: u8, serial: u64, hinted: bool },
+    DropHint { nth: u8 },
+    Reap { nth: u8 },
+    Read { nth: u8 },
+    Commit,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = (0..8u8, any::<[bool; 2]>(), 0..6u64, 0..10u8).prop_map(|(nth, [one, two], serial, act)| match act {
+        0..3 => Act::Write { nth, sees: one, deletes: two },
+        3..5 => Act::Merge { nth, serial, hinted: one },
+        5 => Act::DropHint { nth },
+        6 => Act::Reap { nth },
+        7 => Act::Read { nth },
+        _ => Act::Commit,
+    });
+    proptest::collection::vec(act, 1..80)
+}
+
+type Outcomes = Vec<Result<Outcome, OpFailure>>;
+
+/// What all of it brings about, and what the disk has then.
+fn outcomes(cached: usize, acts: &[Act]) -> (Outcomes, Vec<(Bytes, Bytes)>) {
+    let (mut node, mut outcomes) = (Node::new(cached), Vec::new());
+    for (at, act) in acts.iter().enumerate() {
+        outcomes.push(match act.clone() {
+            Act::Write { nth, sees, deletes } => {
+                let stands = node.read(nth).filter(|_| sees);
+                let client = stands.map(|object| object.context().clone()).unwrap_or_default();
+                let body = if deletes { Body::Tombstone } else { Body::Value(vec![nth; at].into()) };
+                node.run(nth, Op::Update(Box::new(Update { client, body, ..Update::nth(100 + at as u64) })))
+            }
+            Act::Merge { nth, serial, hinted } => {
+                let hints = hinted.then(|| NewHint::counted(NodeId(7), 1)).into_iter().collect();
+                let object = object(serial, Body::Value("other".into()));
+                node.run(nth, Op::Merge { round: Round::default(), object, hints })
+            }
+            Act::DropHint { nth } => {
+                node.run(nth, Op::DiscardHint { target: NodeId(7), counted_too: true, keep_object: false })
+            }
+            Act::Reap { nth } => {
+                let digest = node.read(nth).map_or(crate::version::Digest([0; 16]), |object| object.digest());
+                node.run(nth, Op::Reap { round: Round(at as u64), digest })
+            }
+            Act::Read { nth } => node.run(nth, Op::Read),
+            Act::Commit => {
+                node.store.commit().unwrap();
+                continue;
+            }
+        });
+    }
+    node.store.commit().unwrap();
+    (outcomes, node.engine.survey(Family::Objects))
+}
+
+proptest! {
+    /// However much of it there is: outcomes and disk are those without it.
+    #[test]
+    fn a_cache_changes_nothing_but_who_is_asked(acts in acts()) {
+        let without = outcomes(0, &acts);
+        prop_assert_eq!(&outcomes(SMALL, &acts), &without);
+        prop_assert_eq!(&outcomes(LARGE, &acts), &without);
+    }
+}
