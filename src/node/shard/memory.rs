@@ -1,10 +1,12 @@
 //! Writes that were seen lately, so that a retry of one is recognised and mints nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::types::{Round, Time, WriteId};
@@ -29,20 +31,52 @@ pub fn body_hash(value: Option<&Bytes>) -> u64 {
     hash.digest()
 }
 
+/// No tree: of as many writes as there are in ten seconds it costs a search far apart in memory, for every write at every replica.
+type Writes = HashMap<WriteId, Remembered, BuildHasherDefault<IdHasher>>;
+
+/// Of a write id, which clients draw at random.
+#[derive(Clone, Copy, Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.chunks(8).for_each(|chunk| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_ne_bytes(word));
+        });
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // An odd constant of many bits (2^64 over the golden ratio): ids that somebody counts up are spread too.
+        self.0 = (self.0.rotate_left(32) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_u128(&mut self, id: u128) {
+        let [high, low] = [(id >> 64) as u64, id as u64];
+        self.write_u64(high);
+        self.write_u64(low);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
+
 /// Write ids with an age and a count bound; the oldest go first. A write forgotten too early may become twin siblings
 /// when it is retried, which readers collapse.
 #[derive(Debug)]
 pub struct WriteMemory {
     keep: Duration,
     most: usize,
-    writes: BTreeMap<WriteId, Remembered>,
+    writes: Writes,
     ages: VecDeque<(Time, WriteId)>,
 }
 
 impl WriteMemory {
     /// Remembers at most `most` writes for `keep` each.
     pub fn new(keep: Duration, most: usize) -> WriteMemory {
-        WriteMemory { keep, most, writes: BTreeMap::new(), ages: VecDeque::new() }
+        WriteMemory { keep, most, writes: Writes::default(), ages: VecDeque::new() }
     }
 
     /// What is remembered of a write.
