@@ -123,6 +123,13 @@ pub enum Opening {
 }
 
 fn header<T: Serialize>(value: &T) -> Bytes {
+    // Nearly all are shorter: one allocation, of the length that it has.
+    let mut short = [0; 256];
+    let mut rest = &mut short[..];
+    if rmp_serde::encode::write(&mut rest, value).is_ok() {
+        let left = rest.len();
+        return Bytes::copy_from_slice(&short[..short.len() - left]);
+    }
     rmp_serde::to_vec(value).expect("header types have no maps with odd keys and no failing serializers").into()
 }
 
