@@ -22,9 +22,14 @@ fn free_base_port() -> Result<u16> {
 
 /// Starts it and waits until it says that the cluster is ready.
 fn start_dev(dir: &Path, base_port: u16) -> Result<Child> {
+    start_dev_with(dir, base_port, &[])
+}
+
+fn start_dev_with(dir: &Path, base_port: u16, settings: &[&str]) -> Result<Child> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_dynkv"))
         .args(["dev", "--nodes", "3", "--base-port", &base_port.to_string(), "--dir"])
         .arg(dir)
+        .args(settings.iter().flat_map(|setting| ["--set", setting]))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -94,5 +99,27 @@ fn a_cluster_starts_resumes_and_stops() -> Result<()> {
     let said = String::from_utf8_lossy(&kept.stderr);
     assert_eq!(String::from_utf8_lossy(&kept.stdout), "across a restart", "{said}");
     assert!(!dir.path().join("cluster.json.last").exists(), "it stands in for the other one until that is written");
+    stop(dev)
+}
+
+#[test]
+fn settings_reach_the_nodes_or_are_refused() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let wrong = |arguments: &[&str], says: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dynkv"));
+        let output = command.args(["dev", "--dir"]).arg(dir.path()).args(arguments).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(!output.status.success() && said.contains(says), "{arguments:?}: {said}");
+        anyhow::Ok(())
+    };
+    wrong(&["--set", "net.listen=127.0.0.1:1"], "net.listen is decided by --nodes, --dir and --base-port")?;
+    wrong(&["--set", "tls.ca_file=x"], "tls.ca_file is decided by")?;
+    wrong(&["--config", "dynkv.toml"], "--set SECTION.KEY=VALUE")?;
+
+    let dev = start_dev_with(dir.path(), free_base_port()?, &["storage.sync=os"])?;
+    // Nothing is on a disk before the answer, so the receipt does not say so.
+    let receipt = cli(dir.path(), &["put", "key", "value"])?;
+    let said = String::from_utf8_lossy(&receipt.stdout);
+    ensure!(receipt.status.success() && !said.contains("synced"), "{said}");
     stop(dev)
 }

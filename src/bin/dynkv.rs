@@ -45,7 +45,7 @@ struct SourceArgs {
     /// The configuration file.
     #[arg(long, env = "DYNKV_CONFIG", value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Sets one key, e.g. `--set net.listen=127.0.0.1:7400`; stronger than files and the environment.
+    /// Sets one key, e.g. `--set net.listen=127.0.0.1:7400`; stronger than files and the environment. Under `dev`: of all nodes.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE", global = true)]
     set: Vec<Setting>,
 }
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 fn run(Cli { sources, verb }: Cli) -> Result<()> {
     match verb {
         None => node::run(sources),
-        Some(Verb::Dev(args)) => dev::run(args),
+        Some(Verb::Dev(args)) => dev::run(args, sources),
         Some(Verb::Certs(verb)) => certs::run(verb),
         Some(Verb::Config(verb)) => config::run(verb, sources),
     }

@@ -15,6 +15,20 @@ use super::SourceArgs;
 pub struct Setting {
     key: String,
     value: Value,
+    /// As it was given.
+    text: String,
+}
+
+impl Setting {
+    /// Which key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// For the command line of another process.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
 }
 
 impl FromStr for Setting {
@@ -26,7 +40,7 @@ impl FromStr for Setting {
         let line = format!("value = {value}");
         let parsed = if value.contains(['\n', '\r']) { None } else { line.parse::<toml::Table>().ok() };
         let value = parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::from(value));
-        Ok(Setting { key: key.trim().to_owned(), value })
+        Ok(Setting { key: key.trim().to_owned(), value, text: text.to_owned() })
     }
 }
 

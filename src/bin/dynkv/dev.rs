@@ -11,7 +11,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::children::{Children, Ended};
 use self::plan::{CLUSTER_FILE, LAST_CLUSTER_FILE, plan};
+use super::SourceArgs;
 
 /// A local cluster: its size, place and ports.
 #[derive(Args)]
@@ -36,12 +37,42 @@ pub struct DevArgs {
     pub base_port: Option<u16>,
 }
 
-pub fn run(args: DevArgs) -> Result<()> {
+/// What is each node's own, or the whole cluster's.
+const OWN_KEYS: [&str; 9] = [
+    "node.name",
+    "node.data_dir",
+    "net.listen",
+    "net.advertise",
+    "http.listen",
+    "cluster.name",
+    "cluster.seeds",
+    "cluster.secret_file",
+    "cluster.bootstrap_expect",
+];
+const OWN_SECTION: &str = "tls.";
+
+/// What all nodes are given, as arguments.
+fn settings(SourceArgs { config, set }: &SourceArgs) -> Result<Vec<String>> {
+    ensure!(
+        config.is_none(),
+        "`dynkv dev` writes each node's configuration itself: change keys of all nodes with --set SECTION.KEY=VALUE, and give no --config \
+         (DYNKV_CONFIG)"
+    );
+    for setting in set {
+        let key = setting.key();
+        let is_own = OWN_KEYS.contains(&key) || key.starts_with(OWN_SECTION);
+        ensure!(!is_own, "{key} is decided by --nodes, --dir and --base-port in `dynkv dev`: leave it out");
+    }
+    Ok(set.iter().flat_map(|setting| ["--set".to_owned(), setting.text().to_owned()]).collect())
+}
+
+pub fn run(args: DevArgs, sources: SourceArgs) -> Result<()> {
+    let settings = settings(&sources)?;
     std::fs::create_dir_all(&args.dir).with_context(|| format!("creating {}", args.dir.display()))?;
     let dir = args.dir.canonicalize().with_context(|| format!("finding {}", args.dir.display()))?;
     let _lock = lock(&dir)?;
     let file = plan(&dir, args.nodes, args.base_port)?;
-    Runtime::new().context("starting the runtime")?.block_on(supervise(&dir, file))
+    Runtime::new().context("starting the runtime")?.block_on(supervise(&dir, file, &settings))
 }
 
 /// Held for as long as this process lives.
@@ -65,11 +96,11 @@ fn lock(dir: &Path) -> Result<File> {
     }
 }
 
-async fn supervise(dir: &Path, mut file: ClusterFile) -> Result<()> {
+async fn supervise(dir: &Path, mut file: ClusterFile, settings: &[String]) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
     put_cluster_file_aside(dir)?;
-    let mut children = Children::start(&mut file)?;
+    let mut children = Children::start(&mut file, settings)?;
     let starting = async {
         tokio::select! {
             ready = ready::all(&file) => ready?,
@@ -87,7 +118,7 @@ async fn supervise(dir: &Path, mut file: ClusterFile) -> Result<()> {
         print_table(dir, &file)?;
         loop {
             tokio::select! {
-                ended = children.ended() => report(&ended),
+                ended = children.ended() => report(&ended, settings),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
             }
@@ -104,8 +135,9 @@ async fn supervise(dir: &Path, mut file: ClusterFile) -> Result<()> {
     started.map(|_| ())
 }
 
-fn report(ended: &Ended) {
-    eprintln!("{}\nto start it again: dynkv --config {}", ended.explain(), ended.node.config.display());
+fn report(ended: &Ended, settings: &[String]) {
+    let settings: String = settings.iter().map(|argument| format!(" {argument}")).collect();
+    eprintln!("{}\nto start it again: dynkv --config {}{settings}", ended.explain(), ended.node.config.display());
 }
 
 /// The one of an earlier run names processes that are gone, but also what the cluster consists of: should this run be

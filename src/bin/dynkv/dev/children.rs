@@ -64,8 +64,8 @@ pub struct Children {
 }
 
 impl Children {
-    /// Starts every node of `file` and notes the process ids there.
-    pub fn start(file: &mut ClusterFile) -> Result<Children> {
+    /// Starts every node of `file` with these arguments besides its configuration, and notes the process ids there.
+    pub fn start(file: &mut ClusterFile, settings: &[String]) -> Result<Children> {
         for node in &file.nodes {
             if let Some(pid) = running(node) {
                 let pid = pid.as_raw_nonzero();
@@ -76,7 +76,7 @@ impl Children {
         let program = std::env::current_exe().context("finding this program")?;
         let mut started = Children { nodes: Vec::new(), ends };
         for node in &mut file.nodes {
-            let spawned = spawn(&program, node).with_context(|| format!("starting {}", node.name));
+            let spawned = spawn(&program, node, settings).with_context(|| format!("starting {}", node.name));
             let child = spawned.inspect_err(|_| started.kill())?;
             node.pid = child.id().unwrap_or_default();
             started.nodes.push(node.clone());
@@ -129,11 +129,12 @@ impl Children {
     }
 }
 
-fn spawn(program: &Path, node: &ClusterNode) -> Result<Child> {
+fn spawn(program: &Path, node: &ClusterNode, settings: &[String]) -> Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(node.data_dir.join(LOG_FILE))?;
     let child = Command::new(program)
         .arg("--config")
         .arg(&node.config)
+        .args(settings)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
