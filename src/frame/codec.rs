@@ -5,6 +5,7 @@
 //! recursive, so nesting is bounded by them.
 
 mod exchange;
+mod last_object;
 mod reaping;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use self::last_object::LastObject;
 use super::kind::Kind;
 use super::raw::RawFrame;
 use crate::api::{self, ApiError, PutHeader, Reply, Request, Response, Timing, Trace};
@@ -223,6 +225,11 @@ pub fn decode_control(frame: &RawFrame) -> Result<ControlMessage, DecodeError> {
 
 /// A shard's request to another.
 pub fn encode_request(id: u64, request: &PeerRequest) -> RawFrame {
+    encode_request_after(id, request, &mut LastObject::default())
+}
+
+/// A request of several that may bring the same object.
+pub fn encode_request_after(id: u64, request: &PeerRequest, last: &mut LastObject) -> RawFrame {
     match request {
         PeerRequest::Coordinate(Coordinate { ring, partition, put }) => {
             let head = CoordinateHeader { ring: *ring, partition: *partition, put: put.header.clone() };
@@ -231,7 +238,7 @@ pub fn encode_request(id: u64, request: &PeerRequest) -> RawFrame {
         PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, trace, object }) => {
             let (reason, hint_for, sync, round, trace) = (*reason, *hint_for, *sync, *round, *trace);
             let head = ReplicateHeader { to: to.clone(), reason, hint_for, sync, round, trace };
-            frame(id, Kind::Replicate, header(&head), object.encode())
+            frame(id, Kind::Replicate, header(&head), last.encode(object))
         }
         PeerRequest::Fetch(fetch) => frame(id, Kind::Fetch, header(fetch), Bytes::new()),
         PeerRequest::Range(range) => frame(id, Kind::Range, header(range), Bytes::new()),

@@ -139,13 +139,19 @@ impl Waiting {
         self.inputs.push_back(input);
     }
 
-    fn take(&mut self, into: &mut Vec<ShardInput>, max: usize) {
-        let room = max.saturating_sub(into.len()).min(self.inputs.len());
-        let from = into.len();
-        into.extend(self.inputs.drain(..room));
-        self.bytes -= into[from..].iter().map(ShardInput::bytes).sum::<usize>();
+    /// Until `into` holds so many, or so many bytes have been taken.
+    fn take(&mut self, into: &mut Vec<ShardInput>, max: usize, max_bytes: usize) {
+        let before = self.bytes;
+        while into.len() < max && before - self.bytes < max_bytes {
+            let Some(input) = self.inputs.pop_front() else { return };
+            self.bytes -= input.bytes();
+            into.push(input);
+        }
     }
 }
+
+/// What requests bring to one drain, about: a batch of large values is copied several times, and its buffers are not kept.
+const DRAIN_BYTES: usize = 4 << 20;
 
 /// See the module.
 #[derive(Debug)]
@@ -199,12 +205,12 @@ impl InputQueue {
         self.notices.push_back(input);
     }
 
-    /// Moves inputs to `into` until that holds `max`.
+    /// Moves inputs to `into` until that holds `max`, or as many bytes of requests as one batch should have.
     pub fn take(&mut self, into: &mut Vec<ShardInput>, max: usize) {
         let room = max.saturating_sub(into.len()).min(self.notices.len());
         into.extend(self.notices.drain(..room));
-        self.answers.take(into, max);
-        self.requests.take(into, max);
+        self.answers.take(into, max, usize::MAX);
+        self.requests.take(into, max, DRAIN_BYTES);
     }
 
     /// Whether nothing waits.

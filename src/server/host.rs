@@ -16,7 +16,7 @@ use super::lanes::{Accepted, LaneCounters, Lanes, Other};
 use super::latency::{Latencies, Stopwatch};
 use super::read_pool::ReadPool;
 use crate::api::{ApiError, Response};
-use crate::frame::codec::{encode_answer, encode_request, encode_response};
+use crate::frame::codec::{LastObject, encode_answer, encode_request_after, encode_response};
 use crate::frame::raw::RawFrame;
 use crate::net::{Lane, SendError};
 use crate::node::{ColdRead, Host, Output};
@@ -58,11 +58,11 @@ impl Host for ShardHost {
     }
 
     fn release(&mut self, outputs: &mut Vec<Output>) {
-        let now = self.clock.time();
+        let (now, mut last) = (self.clock.time(), LastObject::default());
         for output in outputs.drain(..) {
             match output {
                 Output::Request { node, id, request } => {
-                    self.to_peers.entry(node).or_default().push(encode_request(id, &request));
+                    self.to_peers.entry(node).or_default().push(encode_request_after(id, &request, &mut last));
                 }
                 Output::Answer { to, answer } => {
                     self.to_lanes.entry(to.lane).or_default().push(encode_answer(to.id, &answer));

@@ -3,7 +3,7 @@
 use crate::storage::engine::Family;
 
 /// Capacity that an emptied batch keeps for its next use; one huge batch must not hold its memory for ever.
-const KEPT_BYTES: usize = 1 << 20;
+const KEPT_BYTES: usize = 4 << 20;
 
 /// An ordered list of writes, applied whole or not at all. A later write of a key wins over an earlier one.
 ///

@@ -264,3 +264,17 @@ fn short_of_memory_it_sheds_what_can_wait_and_out_of_it_clients_too() {
         assert_eq!(of(&fetch), 16, "{pressure:?}");
     }
 }
+
+#[test]
+fn a_drain_takes_no_more_large_values_than_a_batch_should_have() {
+    const MIB: usize = 1 << 20;
+    let mut queue =
+        InputQueue::new(InboxLimits { requests: 64, request_bytes: 64 * MIB, answers: 9, answer_bytes: MIB });
+    queue.push_requests(&mut (0..5).map(|id| client(id, 3 * MIB)).collect(), Pressure::Low);
+    let mut take = || {
+        let mut taken = vec![answer(9)];
+        queue.take(&mut taken, 64);
+        (taken.len() - 1, queue.requests(), queue.bytes() / MIB)
+    };
+    assert_eq!([take(), take(), take(), take()], [(2, 3, 9), (2, 1, 3), (1, 0, 0), (0, 0, 0)]);
+}

@@ -21,6 +21,9 @@ use crate::storage::{Batch, Family};
 /// What an entry is expected to take, by which room is reserved for the table; it is not touched before it is used.
 const EXPECTED_ENTRY: usize = 512;
 
+/// Longer records are not kept: what they cost is their bytes, which are copied here too.
+const LONGEST: usize = 64 << 10;
+
 type Entries = Cache<u64, Entry, Weight, BuildHasherDefault<HashedAlready>>;
 
 /// A bounded number of bytes of records; those that are used again stay longest (CLOCK-Pro).
@@ -80,7 +83,10 @@ impl RecordCache {
 
     /// The engine has this under the key.
     pub fn keep(&mut self, key: &[u8], record: Option<&[u8]>) {
-        if let Some(entries) = &mut self.entries {
+        let Some(entries) = &mut self.entries else { return };
+        if record.is_some_and(|record| record.len() > LONGEST) {
+            entries.remove(&xxh3_64(key));
+        } else {
             entries.insert(xxh3_64(key), Entry::new(key, record));
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::Entry;
+use super::{Entry, LONGEST};
 use crate::storage::merkle::{Forest, ItemHasher, Leaves, TreeShape, Trees, count_leaves};
 use crate::storage::{
     Batch, Engine, Family, Fault, Healing, MemoryConfig, MemoryEngine, NewHint, Op, OpFailure, Outcome, Rounds,
@@ -124,6 +124,18 @@ fn so_many_bytes_are_kept_and_no_more() {
     large.store.commit().unwrap();
     let grown = large.store.found().cached_bytes - 2 * empty;
     assert_eq!(grown, 4000 - 1 + 1, "a value counts by its length, which takes a byte more");
+}
+
+#[test]
+fn a_long_record_is_not_kept_and_neither_is_what_it_replaces() {
+    let mut node = Node::new(LARGE);
+    node.fill(0..1);
+    let value = Body::Value(vec![7; LONGEST].into());
+    node.run(0, Op::Merge { round: Round::default(), object: object(77, value), hints: Vec::new() }).unwrap();
+    node.store.commit().unwrap();
+    assert_eq!(node.store.found().cached_bytes, 0);
+    assert_eq!(node.asked(0), (0, 1));
+    assert_eq!(node.read(0).unwrap().siblings().len(), 2);
 }
 
 #[test]
