@@ -18,3 +18,11 @@ pub fn used_by(pid: u32) -> Duration {
 pub fn used(others: &[u32]) -> Duration {
     others.iter().map(|pid| used_by(*pid)).sum::<Duration>() + used_by(std::process::id())
 }
+
+/// Bytes that a process has in memory; zero if it is gone.
+pub fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}

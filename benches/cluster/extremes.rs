@@ -1,0 +1,71 @@
+//! Nodes with nothing to do, and nodes with large values.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::cluster::{Cluster, spec};
+use crate::floor::stream_bytes;
+use crate::{Settings, cpu, verdict};
+
+const MIB: usize = 1 << 20;
+/// Caches of an idle node, which do not count.
+const IDLE_CACHE: usize = 8 * MIB;
+/// After which a new cluster has nothing more to do.
+const SETTLES: Duration = Duration::from_secs(10);
+const WATCHED: Duration = Duration::from_secs(20);
+/// Of a core, and MiB.
+const IDLE_CPU: f64 = 0.01;
+const IDLE_MIB: f64 = 64.0;
+const LARGE_KEYS: u64 = 64;
+const LARGE_IN_FLIGHT: usize = 8;
+/// Of what a raw stream carries for as much CPU.
+const LARGE_SHARE: f64 = 0.6;
+
+pub async fn idle(_: &Settings) -> Result<()> {
+    let cluster = Cluster::with_caches(3, "always", IDLE_CACHE, IDLE_CACHE).await?;
+    let pids = cluster.nodes.pids();
+    cluster.close().await;
+    measure_idle(&pids).await;
+    Ok(())
+}
+
+async fn measure_idle(pids: &[u32]) {
+    tokio::time::sleep(SETTLES).await;
+    let used = || pids.iter().map(|pid| cpu::used_by(*pid)).collect::<Vec<_>>();
+    let before = used();
+    tokio::time::sleep(WATCHED).await;
+    let shares =
+        used().into_iter().zip(before).map(|(after, before)| (after - before).as_secs_f64() / WATCHED.as_secs_f64());
+    let busiest = shares.fold(0.0, f64::max);
+    let largest = pids.iter().map(|pid| cpu::resident(*pid)).max().unwrap_or(0) as f64 / MIB as f64;
+    println!("\nidle, the busiest and the largest of three nodes");
+    verdict("part of a core", busiest, IDLE_CPU, true);
+    verdict("MiB resident, caches of 16 MiB included", largest, IDLE_MIB, true);
+}
+
+/// Values of 1 MiB.
+pub async fn large(settings: &Settings) -> Result<()> {
+    let raw = stream_bytes(MIB, settings.span).await?;
+    let cluster = Cluster::filled(3, "os", LARGE_KEYS, MIB).await?;
+    println!(
+        "\nvalues of 1 MiB, {LARGE_IN_FLIGHT} in flight; a raw stream carries {:.0} MB a second of CPU",
+        raw / 1e6
+    );
+    // A put goes to a coordinator and from there to two replicas; of a get two replicas' values are read, and one has to travel to
+    // the coordinator only if it differs.
+    for (reads, hops) in [(false, 3.0), (true, 1.0)] {
+        let measured = cluster.run(&spec(reads, LARGE_KEYS, MIB, LARGE_IN_FLIGHT, settings.span)).await?;
+        let carried = hops * MIB as f64 / (measured.cpu_us / 1e6);
+        let op = if reads { "gets" } else { "puts" };
+        let largest = cluster.nodes.pids().into_iter().map(cpu::resident).max().unwrap_or(0) / MIB as u64;
+        println!(
+            "{op}: {:.0} a second, {:.0} MB a second of CPU, largest node {largest} MiB",
+            measured.report.throughput(),
+            carried / 1e6
+        );
+        verdict(&format!("{op}, bytes over all hops over a raw stream's"), carried / raw, LARGE_SHARE, false);
+    }
+    cluster.close().await;
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! Raw QUIC: messages over one stream, both ends in this process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
+
+use super::{Cost, histogram};
+use crate::cpu;
+
+/// Messages of the closed loop in flight.
+const IN_FLIGHT: usize = 512;
+const CHUNK: usize = 1 << 20;
+
+/// Round trips: `ask` bytes there, `answer` bytes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Echo {
+    pub ask: usize,
+    pub answer: usize,
+}
+
+impl Echo {
+    /// As many as there can be.
+    pub async fn closed(self, span: Duration) -> Result<Cost> {
+        self.with_echo(async |mut lane| {
+            lane.ask(IN_FLIGHT).await?;
+            let (start, before, mut done) = (Instant::now(), cpu::used(&[]), 0);
+            while start.elapsed() < span {
+                let answered = lane.answers().await?;
+                done += answered as u64;
+                lane.ask(answered).await?;
+            }
+            Ok(Cost::of(done, start.elapsed(), cpu::used(&[]) - before))
+        })
+        .await
+    }
+
+    /// One after the other: microseconds of each.
+    pub async fn alone(self, span: Duration) -> Result<Histogram<u64>> {
+        self.with_echo(async |mut lane| {
+            let (start, mut latency) = (Instant::now(), histogram());
+            while start.elapsed() < span {
+                let asked = Instant::now();
+                lane.ask(1).await?;
+                while lane.answers().await? == 0 {}
+                latency.saturating_record(asked.elapsed().as_micros().max(1) as u64);
+            }
+            Ok(latency)
+        })
+        .await
+    }
+
+    /// At `rate` a second: microseconds from when each is due to its answer.
+    pub async fn paced(self, span: Duration, rate: f64) -> Result<Histogram<u64>> {
+        self.with_echo(async |lane| {
+            let Lane { mut send, mut recv, question, answer, .. } = lane;
+            let start = Instant::now();
+            let asks = async {
+                let mut asked = 0;
+                while start.elapsed() < span {
+                    let due = (start.elapsed().as_secs_f64() * rate) as usize;
+                    send.write_all_chunks(&mut vec![question.clone(); due - asked]).await?;
+                    asked = due;
+                    // The runtime's own timer is no finer than a millisecond.
+                    tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_micros(100))).await?;
+                }
+                anyhow::Ok(asked)
+            };
+            let answers = async {
+                let (mut latency, mut held, mut number) = (histogram(), 0, 0u64);
+                while let Ok(chunk) =
+                    tokio::time::timeout(Duration::from_millis(500), recv.read_chunk(CHUNK, true)).await
+                {
+                    held += chunk?.context("the echo goes on")?.bytes.len();
+                    for _ in 0..held / answer {
+                        let due = Duration::from_secs_f64(number as f64 / rate);
+                        latency.saturating_record(start.elapsed().saturating_sub(due).as_micros().max(1) as u64);
+                        number += 1;
+                    }
+                    held %= answer;
+                }
+                anyhow::Ok(latency)
+            };
+            let (asked, latency) = tokio::try_join!(asks, answers)?;
+            anyhow::ensure!(latency.len() == asked as u64, "{} answers to {asked} questions", latency.len());
+            Ok(latency)
+        })
+        .await
+    }
+
+    async fn with_echo<T>(self, drive: impl AsyncFnOnce(Lane) -> Result<T>) -> Result<T> {
+        let (server, client) = endpoints()?;
+        let to = server.local_addr()?;
+        let drive = async {
+            let connection = client.connect(to, "floor.test")?.await?;
+            let (send, recv) = connection.open_bi().await?;
+            let question = Bytes::from(vec![9; self.ask]);
+            let lane = Lane { send, recv, question, answer: self.answer, held: 0 };
+            let measured = drive(lane).await;
+            connection.close(0u32.into(), b"measured");
+            measured
+        };
+        let (echoed, measured) = tokio::join!(self.echo(&server), drive);
+        // Closing the connection is how the measurement ends the echo.
+        drop(echoed);
+        measured
+    }
+
+    async fn echo(self, server: &Endpoint) -> Result<()> {
+        let connection = accept(server).await?;
+        let (mut send, mut recv) = connection.accept_bi().await?;
+        let (mut held, reply) = (0usize, Bytes::from(vec![7; self.answer]));
+        while let Some(chunk) = recv.read_chunk(CHUNK, true).await? {
+            held += chunk.bytes.len();
+            let mut replies = vec![reply.clone(); held / self.ask];
+            held %= self.ask;
+            if send.write_all_chunks(&mut replies).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The asking end of a stream.
+struct Lane {
+    send: SendStream,
+    recv: RecvStream,
+    question: Bytes,
+    answer: usize,
+    /// Bytes of an answer that is not whole yet.
+    held: usize,
+}
+
+impl Lane {
+    async fn ask(&mut self, questions: usize) -> Result<()> {
+        Ok(self.send.write_all_chunks(&mut vec![self.question.clone(); questions]).await?)
+    }
+
+    /// How many answers have come.
+    async fn answers(&mut self) -> Result<usize> {
+        let chunk = self.recv.read_chunk(CHUNK, true).await?.context("the echo goes on")?;
+        self.held += chunk.bytes.len();
+        let answered = self.held / self.answer;
+        self.held %= self.answer;
+        Ok(answered)
+    }
+}
+
+/// Bytes that one stream carries a second of CPU, both ends, in messages of `size` bytes.
+pub async fn stream_bytes(size: usize, span: Duration) -> Result<f64> {
+    let (server, client) = endpoints()?;
+    let to = server.local_addr()?;
+    let sink = async {
+        let connection = accept(&server).await?;
+        let mut recv = connection.accept_uni().await?;
+        let mut received = 0u64;
+        // The other end closes when it is done.
+        while let Ok(Some(chunk)) = recv.read_chunk(CHUNK, true).await {
+            received += chunk.bytes.len() as u64;
+        }
+        anyhow::Ok(received)
+    };
+    let source = async {
+        let connection = client.connect(to, "floor.test")?.await?;
+        let mut send = connection.open_uni().await?;
+        let (start, before, value) = (Instant::now(), cpu::used(&[]), Bytes::from(vec![9; size]));
+        while start.elapsed() < span {
+            send.write_chunk(value.clone()).await?;
+        }
+        send.finish()?;
+        send.stopped().await?;
+        anyhow::Ok(cpu::used(&[]) - before)
+    };
+    let (received, used) = tokio::try_join!(sink, source)?;
+    Ok(received as f64 / used.as_secs_f64())
+}
+
+async fn accept(server: &Endpoint) -> Result<Connection> {
+    Ok(server.accept().await.context("the client dials")?.await?)
+}
+
+fn endpoints() -> Result<(Endpoint, Endpoint)> {
+    let certified = rcgen::generate_simple_self_signed(["floor.test".to_owned()])?;
+    let cert = certified.cert.der().clone();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der())
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    let listen: SocketAddr = "127.0.0.1:0".parse()?;
+    let server = Endpoint::server(quinn::ServerConfig::with_single_cert(vec![cert.clone()], key)?, listen)?;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(cert)?;
+    let mut client = Endpoint::client(listen)?;
+    client.set_default_client_config(quinn::ClientConfig::with_root_certificates(Arc::new(roots))?);
+    Ok((server, client))
+}
