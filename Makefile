@@ -16,7 +16,7 @@ RELEASE_TESTS := --lib --bins $(patsubst tests/%.rs,--test %,$(filter-out $(CORE
 # so these runs keep a directory of their own: in the common one they would throw the real build away.
 LINT_ROCKS := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/lint ROCKSDB_LIB_DIR=/nonexistent $(CARGO)
 
-.PHONY: help deps build demo dev test fmt-check lint tidy test-core test-sim test-release sim gossip mutants chaos bench audit
+.PHONY: help deps build demo dev test fmt-check lint tidy test-core test-sim test-release sim gossip mutants chaos bench bench-check audit
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -85,6 +85,10 @@ mutants: ## Seeded bugs, each caught by the simulation (MINUTES=1)
 
 chaos: build ## Faults on real processes, judged by the simulation's oracle: all scenarios, under ten minutes
 	deploy/chaos/all.sh
+
+# RENEW=1 writes the base line anew: say why in the commit
+bench-check: ## Instructions of a put and a get through the core, against the committed base line (needs valgrind)
+	$(CARGO) bench --no-default-features --bench core -- $(if $(RENEW),--renew)
 
 bench: deps ## The floor and the cluster, measured in one run
 	$(CARGO) bench --bench cluster
