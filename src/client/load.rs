@@ -144,25 +144,18 @@ pub async fn run(client: &Client, spec: &LoadSpec) -> LoadReport {
 }
 
 /// Lets requests go when they are due, until the end; returns how many were due in the open loop.
-async fn pace(shared: &Shared) -> u64 {
+async fn pace(shared: &Arc<Shared>) -> u64 {
     let end = shared.started + shared.spec.duration;
     let Some(rate) = shared.spec.rate else {
         tokio::time::sleep_until(end).await;
         shared.stop.store(true, Ordering::Relaxed);
         return 0;
     };
-    let mut released = 0;
-    loop {
-        let elapsed = shared.started.elapsed().min(shared.spec.duration);
-        let due = (elapsed.as_secs_f64() * rate) as u64;
-        shared.due.add_permits((due - released) as usize);
-        released = due;
-        if elapsed >= shared.spec.duration {
-            return finish(shared, released).await;
-        }
-        // the runtime's own timer is no finer than a millisecond
-        tokio::task::spawn_blocking(|| std::thread::sleep(PACE)).await.expect("sleeping does not panic");
-    }
+    let pacer = shared.clone();
+    // A thread of its own: the runtime's timer is no finer than a millisecond, and to go there and back for every step costs as much as the
+    // load itself.
+    let released = tokio::task::spawn_blocking(move || pacer.release_when_due(rate)).await;
+    finish(shared, released.expect("pacing does not panic")).await
 }
 
 /// Loops that are idle take what was let go last; what no loop has taken by then was never sent.
@@ -213,6 +206,21 @@ impl Shared {
             let (due, done) = if read { (due, self.read(&key).await) } else { self.write(&key, due).await };
             let mut results = self.results[index % SHARDS].lock().expect("no code panics while it holds results");
             results.add(due.elapsed(), done);
+        }
+    }
+
+    /// Lets requests go at this rate, until the end; returns how many.
+    fn release_when_due(&self, rate: f64) -> u64 {
+        let mut released = 0;
+        loop {
+            let elapsed = self.started.elapsed().min(self.spec.duration);
+            let due = (elapsed.as_secs_f64() * rate) as u64;
+            self.due.add_permits((due - released) as usize);
+            released = due;
+            if elapsed >= self.spec.duration {
+                return released;
+            }
+            std::thread::sleep(PACE);
         }
     }
 
