@@ -75,8 +75,11 @@ pub fn token_start(partition: PartitionId, token: Token) -> [u8; PREFIX_LEN] {
     bytes
 }
 
-/// The token in an object's key, or in the bound of a range of them.
-pub(super) fn token_of(key: &[u8]) -> Token {
+/// The token in an object's key, or in the bound of a range of them: a hash less than [`ring::token_of`](crate::ring::token_of).
+///
+/// # Panics
+/// If it is neither.
+pub fn token_of(key: &[u8]) -> Token {
     let token = key[2..].first_chunk::<8>().expect("a partition is followed by a token");
     Token(u64::from_be_bytes(*token))
 }

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Hint, StorageError};
 use crate::types::{Generation, NodeId};
-use crate::version::{Actor, Digest, Object, Own};
+use crate::version::{Actor, DecodeError, Digest, Object, Own};
 
 const FORMAT: u8 = 1;
 const HAS_OWN: u8 = 1;
@@ -81,6 +81,21 @@ impl Record {
     /// [`StorageError::Corrupt`] for a wrong checksum; [`StorageError::NewerRecord`] for a right one over another format, or over what
     /// [`Record::encode_into`] would not have written.
     pub fn decode(bytes: Bytes) -> Result<Record, StorageError> {
+        Record::decode_with(&bytes, |object| Object::decode(bytes.slice_ref(object)))
+    }
+
+    /// The same; the object's values are copies.
+    ///
+    /// # Errors
+    /// As [`decode`](Record::decode).
+    pub fn decode_copied(bytes: &[u8]) -> Result<Record, StorageError> {
+        Record::decode_with(bytes, Object::decode_copied)
+    }
+
+    fn decode_with(
+        bytes: &[u8],
+        decode_object: impl FnOnce(&[u8]) -> Result<Object, DecodeError>,
+    ) -> Result<Record, StorageError> {
         if bytes.len() < HEADER + CHECKSUM {
             return Err(corrupt(format!("a record of {} bytes", bytes.len())));
         }
@@ -104,8 +119,7 @@ impl Record {
             hints = decode_hints(&covered[start..]).ok_or_else(|| newer("a record's hints are malformed"))?;
             start += 2 + hints.len() * HINT;
         }
-        let object =
-            Object::decode(bytes.slice(start..bytes.len() - CHECKSUM)).map_err(|error| newer(error.to_string()))?;
+        let object = decode_object(&covered[start..]).map_err(|error| newer(error.to_string()))?;
         let stands_in = flags & STANDS_IN != 0;
         if stands_in && hints.is_empty() {
             return Err(newer("a record stands in for nobody"));
@@ -196,6 +210,7 @@ mod tests {
             let mut record = record(own, hints.into_iter().map(hint).collect());
             record.stands_in = stands_in && !record.hints.is_empty();
             let bytes = encode(&record);
+            prop_assert_eq!(&Record::decode_copied(&bytes).unwrap(), &record);
             prop_assert_eq!(Record::decode(bytes.into()).unwrap(), record);
         }
 

@@ -216,6 +216,14 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             return None;
         }
         let is_parked = self.parked.contains_key(&task.key);
+        if matches!(task.op, Op::Read)
+            && !is_parked
+            && let Some(record) = self.glance(&task.key)
+        {
+            let (_, outcome) = apply(task.op, record.as_ref(), self.rounds.of(partition_of(&task.key)));
+            done.push((task.purpose, Ok(outcome)));
+            return None;
+        }
         if !is_parked || mutant!(StaleReadApplied) {
             match self.look_up(&task.key) {
                 Ok(true) => {
@@ -344,11 +352,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             self.overlay.insert(key.clone(), None);
             return Ok(true);
         }
-        // What memory has spoilt, the engine still has.
-        let decode =
-            |bytes: Option<&[u8]>| bytes.map(|bytes| Record::decode(Bytes::copy_from_slice(bytes))).transpose().ok();
-        if let Some(record) = self.cache.get(key).and_then(decode) {
-            self.hits += 1;
+        if let Some(record) = self.cached(key) {
             self.overlay.insert(key.clone(), record);
             return Ok(true);
         }
@@ -363,6 +367,18 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         let record = self.decode(key, bytes)?;
         self.overlay.insert(key.clone(), record);
         Ok(true)
+    }
+
+    /// What a read needs that finds its record in the cache, and nobody else in this drain: it is not put into the overlay.
+    fn glance(&mut self, key: &Bytes) -> Option<Option<Record>> {
+        if self.overlay.contains_key(key) || voids(&self.voided, key) { None } else { self.cached(key) }
+    }
+
+    /// The record that the engine has, if the cache knows. What memory has spoilt there, the engine still has.
+    fn cached(&mut self, key: &[u8]) -> Option<Option<Record>> {
+        let record = self.cache.get(key)?.map(Record::decode_copied).transpose().ok()?;
+        self.hits += 1;
+        Some(record)
     }
 
     /// What the engine has of a record; one that has rotted is wiped.

@@ -222,21 +222,32 @@ impl Object {
         self.context.encoded_len() + varint_len(self.siblings.len() as u64) + siblings
     }
 
-    /// Reads one object, which is all of `bytes`. Bodies are slices of `bytes` and keep its whole buffer alive: see
-    /// [`compact`](Object::compact).
+    /// Reads one object, which is all of `bytes`. Bodies are slices of `bytes` and keep its whole buffer alive.
     ///
     /// # Errors
     /// Whatever [`encode_into`](Object::encode_into) would not have written is refused.
     pub fn decode(bytes: Bytes) -> Result<Object, DecodeError> {
-        let mut input = &bytes[..];
-        let context = CausalContext::decode(&mut input)?;
-        let count = take_count(&mut input, SIBLING_MIN_LEN)?;
+        Object::decode_with(&bytes, |value| bytes.slice_ref(value))
+    }
+
+    /// The same, with bodies of its own: an allocation less than a copy that is decoded, where there is one value.
+    ///
+    /// # Errors
+    /// As [`decode`](Object::decode).
+    pub fn decode_copied(bytes: &[u8]) -> Result<Object, DecodeError> {
+        Object::decode_with(bytes, Bytes::copy_from_slice)
+    }
+
+    fn decode_with(mut input: &[u8], own: impl Fn(&[u8]) -> Bytes) -> Result<Object, DecodeError> {
+        let input = &mut input;
+        let context = CausalContext::decode(input)?;
+        let count = take_count(input, SIBLING_MIN_LEN)?;
         if count == 0 {
             return Err(DecodeError::NoSiblings);
         }
         let mut siblings: Vec<Sibling> = Vec::with_capacity(count);
         for _ in 0..count {
-            let sibling = Sibling::decode(&bytes, &mut input)?;
+            let sibling = Sibling::decode(input, &own)?;
             check_sibling(&context, siblings.last().map(|last| last.dot), sibling.dot)?;
             siblings.push(sibling);
         }
@@ -244,22 +255,6 @@ impl Object {
             0 => Ok(Object { context, siblings }),
             len => Err(DecodeError::TrailingBytes { len }),
         }
-    }
-
-    /// Copies the bodies out of the buffer they were decoded from, for an object that is to outlive it.
-    pub fn compact(&mut self) {
-        for sibling in &mut self.siblings {
-            if let Body::Value(value) = &mut sibling.body {
-                *value = Bytes::copy_from_slice(value);
-            }
-        }
-    }
-
-    /// The object with bodies of its own, see [`compact`](Object::compact).
-    #[must_use]
-    pub fn into_owned(mut self) -> Object {
-        self.compact();
-        self
     }
 }
 
@@ -288,26 +283,26 @@ impl Sibling {
     }
 
     /// Takes a sibling off the front of `input`, the yet unread end of `bytes`.
-    fn decode(bytes: &Bytes, input: &mut &[u8]) -> Result<Sibling, DecodeError> {
+    fn decode(input: &mut &[u8], own: impl Fn(&[u8]) -> Bytes) -> Result<Sibling, DecodeError> {
         Ok(Sibling {
             dot: Dot::decode(input)?,
             write_id: WriteId(u128::from_be_bytes(take_array(input)?)),
             node: NodeId(take_u64(input)?),
             wall_ms: take_varint(input)?,
-            body: Body::decode(bytes, input)?,
+            body: Body::decode(input, own)?,
         })
     }
 }
 
 impl Body {
-    fn decode(bytes: &Bytes, input: &mut &[u8]) -> Result<Body, DecodeError> {
+    fn decode(input: &mut &[u8], own: impl Fn(&[u8]) -> Bytes) -> Result<Body, DecodeError> {
         match take_array(input)? {
             [TOMBSTONE] => Ok(Body::Tombstone),
             [VALUE] => {
                 let len = take_count(input, 1)?;
-                let start = bytes.len() - input.len();
-                *input = &input[len..];
-                Ok(Body::Value(bytes.slice(start..start + len)))
+                let (value, rest) = input.split_at(len);
+                *input = rest;
+                Ok(Body::Value(own(value)))
             }
             [kind] => Err(DecodeError::UnknownBody { kind }),
         }

@@ -11,6 +11,7 @@ use super::entry::{Place, Work};
 use crate::antientropy::{primaries, tree_shape};
 use crate::node::effects::{Effects, Lack};
 use crate::ring::RingView;
+use crate::storage::keys::token_of;
 use crate::storage::merkle::{Place as LeafPlace, TreeId, TreeShape};
 use crate::types::{Bucket, NodeId, Now, PartitionId, Token};
 
@@ -138,8 +139,7 @@ impl Shard {
 
     pub(super) fn place_may_lack(&self, place: &Place) -> bool {
         let address = &place.address;
-        let token = crate::ring::token_of(&address.bucket, address.key.as_bytes());
-        self.may_lack(address.partition, &address.bucket, token)
+        self.may_lack(address.partition, &address.bucket, token_of(&place.key))
     }
 
     /// The ring is known, or whether this node has lost its disk.

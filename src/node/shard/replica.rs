@@ -11,6 +11,7 @@ use crate::message::{
 };
 use crate::node::effects::{Asker, Effects, Lack, Output, PeerRef, Purpose};
 use crate::ring::PreferenceList;
+use crate::storage::keys::token_of;
 use crate::storage::merkle::Place;
 use crate::storage::{NewHint, Op, OpFailure, Outcome, Page, Task, object_key};
 use crate::types::{NodeId, Now, Time};
@@ -33,8 +34,7 @@ impl Shard {
             PeerRequest::Replicate(replicate) => self.on_replicate(from, replicate, fx),
             PeerRequest::Fetch(fetch) => match self.locate_for_read(&fetch) {
                 Ok(key) => {
-                    let token = crate::ring::token_of(&fetch.of.bucket, fetch.of.key.as_bytes());
-                    let place = self.leaf_of(fetch.of.partition, &fetch.of.bucket, token);
+                    let place = self.leaf_of(fetch.of.partition, &fetch.of.bucket, token_of(&key));
                     let purpose = Purpose::Fetch { asker: from, known: fetch.known, place };
                     fx.tasks.push(Task { purpose, key, op: Op::Read });
                 }
