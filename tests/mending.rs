@@ -171,9 +171,12 @@ fn a_damaged_table_goes_and_nothing_older_comes_back() -> Result<()> {
     let layered = Layered::new()?;
     damage(&layered.upper[0])?;
     let engine = layered.open()?;
+    ensure!(engine.damage() == 0, "nobody has met it");
     let met = (0..NUMBERS).find(|number| read(&engine, &Layered::key(*number)).is_none());
-    ensure!(met.is_some(), "a block cannot be read");
+    ensure!(met.is_some() && engine.damage() == 1, "a block cannot be read");
+    ensure!(read(&engine, &Layered::key(met.unwrap())).is_none() && engine.damage() == 1, "which is news once");
     let mended = expel(&engine)?;
+    ensure!(engine.damage() > 1, "and again when it is given up");
     ensure!(
         mended.iter().map(|mending| mending.unreadable.len()).sum::<usize>() == 1,
         "it is told of once: {mended:?}"

@@ -16,6 +16,10 @@ impl Engine for AnyEngine {
         self.0.get(family, key, tier)
     }
 
+    fn damage(&self) -> u64 {
+        self.0.damage()
+    }
+
     fn commit(&self, batch: &mut Batch) -> Result<BatchNumber, StorageError> {
         self.0.commit(batch)
     }

@@ -181,6 +181,10 @@ pub trait Engine: Send + Sync + 'static {
     /// [`StorageError::Io`] or [`StorageError::Corrupt`]: the value is unknown, never "absent".
     fn get(&self, family: Family, key: &[u8], tier: ReadTier) -> Result<Lookup, StorageError>;
 
+    /// How often the engine has learnt that it cannot read, or does not have, what was committed: by a read that met it, or because it has given
+    /// a range up. What anybody has kept of records from before is no witness of what is on the disk.
+    fn damage(&self) -> u64;
+
     /// Writes `batch` to the log and makes it visible, whole or not at all, unsynced; returns a number at or above the
     /// batch's own. The batch comes back empty, after a failure too: a failed commit is never tried again.
     /// An empty batch writes nothing and raises no number.

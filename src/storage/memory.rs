@@ -10,6 +10,7 @@
 mod disk;
 mod rot;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -84,6 +85,8 @@ pub struct Failures {
 pub struct MemoryEngine {
     /// One lock for all: the simulation has one thread, and tests with more want order rather than speed.
     disk: Mutex<Disk>,
+    /// Reads that have met what cannot be read.
+    damage: AtomicU64,
 }
 
 impl MemoryEngine {
@@ -93,7 +96,7 @@ impl MemoryEngine {
     /// If the probability is not within 0 to 1.
     pub fn new(config: MemoryConfig) -> MemoryEngine {
         assert!((0.0..=1.0).contains(&config.miss_probability), "a probability lies within 0 to 1");
-        MemoryEngine { disk: Mutex::new(Disk::new(config)) }
+        MemoryEngine { disk: Mutex::new(Disk::new(config)), damage: AtomicU64::new(0) }
     }
 
     /// The process dies and starts again: all that was committed is still there, memory is cold, and a failed commit that is
@@ -213,7 +216,12 @@ impl MemoryEngine {
         copy.families = disk.families.clone();
         copy.rot = disk.rot.clone();
         copy.number = disk.number;
-        MemoryEngine { disk: Mutex::new(copy) }
+        MemoryEngine { disk: Mutex::new(copy), damage: AtomicU64::new(0) }
+    }
+
+    fn unreadable(&self, action: &str) -> StorageError {
+        self.damage.fetch_add(1, Ordering::Relaxed);
+        StorageError::Corrupt { detail: format!("{action}: a part of the disk that a test has made unreadable") }
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -233,10 +241,14 @@ impl Engine for MemoryEngine {
             }
         }
         if disk.rot.hides(family, key) {
-            return Err(unreadable("get"));
+            return Err(self.unreadable("get"));
         }
         let value = disk.families[family.index()].get(key);
         Ok(value.map_or(Lookup::Absent, |value| Lookup::Found(value.clone())))
+    }
+
+    fn damage(&self) -> u64 {
+        self.damage.load(Ordering::Relaxed)
     }
 
     fn commit(&self, batch: &mut Batch) -> Result<BatchNumber, StorageError> {
@@ -279,7 +291,7 @@ impl Engine for MemoryEngine {
             }
         }
         match next {
-            None if stops => Err(unreadable("scan")),
+            None if stops => Err(self.unreadable("scan")),
             next => Ok(next.map(|key| key.to_vec())),
         }
     }
@@ -315,10 +327,6 @@ impl Engine for MemoryEngine {
             ..EngineStats::default()
         }
     }
-}
-
-fn unreadable(action: &str) -> StorageError {
-    StorageError::Corrupt { detail: format!("{action}: a part of the disk that a test has made unreadable") }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod suspects;
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct RocksEngine {
     commits: RwLock<()>,
     /// Tables that could not be read.
     suspects: Mutex<Suspects>,
+    /// Tables that were found to be damaged, and ranges that were put into quarantine.
+    damage: AtomicU64,
     /// What was in tables that could not be read.
     quarantine: Quarantine,
     /// Held while that is given up.
@@ -81,6 +84,7 @@ impl RocksEngine {
             write: write_options(),
             commits: RwLock::new(()),
             suspects: Mutex::default(),
+            damage: AtomicU64::new(0),
             quarantine: Quarantine::default(),
             giving_up: Mutex::default(),
             stopped: OnceLock::new(),
@@ -128,6 +132,10 @@ impl Engine for RocksEngine {
                 Err(classify("get", &error))
             }
         }
+    }
+
+    fn damage(&self) -> u64 {
+        self.damage.load(Ordering::Acquire)
     }
 
     fn commit(&self, batch: &mut Batch) -> Result<BatchNumber, StorageError> {

@@ -104,6 +104,8 @@ pub struct Store<E: ?Sized, P> {
     overlay: BTreeMap<Bytes, Option<Record>>,
     /// The bytes of records as the last commit has left them.
     cache: RecordCache,
+    /// The engine's damage when what is cached was found sound.
+    damage: u64,
     hits: u64,
     misses: u64,
     /// What this drain has wiped, `[start, end)` each: whatever the engine still says of these keys, nothing stands there.
@@ -123,10 +125,11 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     /// Nothing parked, nothing to write; `trees` are those of the engine's records, and `rounds` are the engine's.
     pub fn new(engine: Arc<E>, limits: StoreLimits, trees: Trees, rounds: Rounds) -> Store<E, P> {
         Store {
-            engine,
             limits,
             overlay: BTreeMap::new(),
             cache: RecordCache::new(limits.cached),
+            damage: engine.damage(),
+            engine,
             hits: 0,
             misses: 0,
             voided: BTreeMap::new(),
@@ -374,8 +377,14 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         if self.overlay.contains_key(key) || voids(&self.voided, key) { None } else { self.cached(key) }
     }
 
-    /// The record that the engine has, if the cache knows. What memory has spoilt there, the engine still has.
+    /// The record that the engine has, if the cache knows. Not once the engine has learnt of damage: a merge that finds all it brings in the
+    /// cache is acknowledged as durable. What memory has spoilt there, the engine still has.
     fn cached(&mut self, key: &[u8]) -> Option<Option<Record>> {
+        let damage = self.engine.damage();
+        if damage != self.damage {
+            self.damage = damage;
+            self.cache.clear();
+        }
         let record = self.cache.get(key)?.map(Record::decode_copied).transpose().ok()?;
         self.hits += 1;
         Some(record)

@@ -134,6 +134,7 @@ impl RocksEngine {
         relist(&before, &after, &mut batch);
         // First: nobody may find the range empty.
         self.quarantine.set(after);
+        self.damage.fetch_add(1, Ordering::Release);
         self.write_or_stop(&batch)?;
         Ok(None)
     }

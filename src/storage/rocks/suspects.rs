@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 
 use rocksdb::LiveFile;
 
@@ -43,11 +44,13 @@ pub(super) struct Suspect {
 }
 
 impl Suspects {
-    /// Notes the tables that an error names.
-    pub fn note(&mut self, text: &str) {
+    /// Notes the tables that an error names. Whether one of them is news.
+    pub fn note(&mut self, text: &str) -> bool {
+        let known = self.tables.len();
         for name in table_names(text) {
             self.tables.entry(name).or_default();
         }
+        self.tables.len() > known
     }
 
     /// Takes in what is known of others; of those that are in both, what `known` says.
@@ -112,7 +115,9 @@ fn table_names(text: &str) -> impl Iterator<Item = String> {
 impl RocksEngine {
     /// Remembers what an error says of tables.
     pub(super) fn suspect(&self, error: &rocksdb::Error) {
-        self.suspects.lock().expect("nothing panics while it holds them").note(error.as_ref());
+        if self.suspects.lock().expect("nothing panics while it holds them").note(error.as_ref()) {
+            self.damage.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Reads the list that an earlier run has left: when the database has been opened.

@@ -4,9 +4,11 @@
 //! An entry is one allocation, key and bytes, because what is kept long lies far apart in memory, and each piece of it costs the processor
 //! a wait: decoded records are six. That there is no record is kept as well.
 //!
-//! The cache follows the batches, which alone change records: it is never newer than the engine, nor older. What a drain has changed is in
-//! the store's overlay until then. Damage on the disk it may hide from reads, which are right all the same, but not from a scrub: what
-//! that finds leaves the cache, so that the next operation meets it.
+//! The cache follows the batches: it is never newer than the engine, nor older. What a drain has changed is in the store's overlay until then.
+//! What is damaged on the disk it may hide until somebody meets that: from then on nothing in it counts ([`Engine::damage`]), and the key of
+//! a rotten record that a scrub has met leaves it.
+//!
+//! [`Engine::damage`]: crate::storage::Engine::damage
 
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -99,7 +101,8 @@ impl RecordCache {
         for (_, op) in batch.ops().filter(|(family, _)| *family == Family::Objects) {
             match op {
                 Op::Put { key, value } => self.keep(key, Some(value)),
-                Op::Delete { key } => self.keep(key, None),
+                // Whether the engine says that there is nothing, or that it cannot tell, it is asked.
+                Op::Delete { key } => self.forget(key),
                 // All of it, for few keys: ranges go as seldom as files rot.
                 Op::DeleteRange { .. } => self.clear(),
             }

@@ -176,6 +176,10 @@ impl Engine for Apart {
         self.records.get(family, key, tier)
     }
 
+    fn damage(&self) -> u64 {
+        self.records.damage()
+    }
+
     fn commit(&self, batch: &mut Batch) -> Result<BatchNumber, StorageError> {
         self.records.commit(batch)
     }
