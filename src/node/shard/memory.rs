@@ -1,7 +1,7 @@
 //! Writes that were seen lately, so that a retry of one is recognised and mints nothing.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,11 +31,25 @@ pub fn body_hash(value: Option<&Bytes>) -> u64 {
     hash.digest()
 }
 
-/// No tree: of as many writes as there are in ten seconds it costs a search far apart in memory, for every write at every replica.
-type Writes = HashMap<WriteId, Remembered, BuildHasherDefault<IdHasher>>;
+/// As many writes as there are in ten seconds, of which one is sought for every write at every replica: a tree would be searched far apart
+/// in memory.
+type Writes = HashMap<WriteId, Remembered, IdHashing>;
 
-/// Of a write id, which clients draw at random.
-#[derive(Clone, Copy, Debug, Default)]
+/// Of write ids, which clients draw at random, or should: the seed keeps them from choosing ids that fall together.
+#[derive(Clone, Copy, Debug)]
+struct IdHashing {
+    seed: u64,
+}
+
+impl BuildHasher for IdHashing {
+    type Hasher = IdHasher;
+
+    fn build_hasher(&self) -> IdHasher {
+        IdHasher(self.seed)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
 struct IdHasher(u64);
 
 impl Hasher for IdHasher {
@@ -74,9 +88,9 @@ pub struct WriteMemory {
 }
 
 impl WriteMemory {
-    /// Remembers at most `most` writes for `keep` each.
-    pub fn new(keep: Duration, most: usize) -> WriteMemory {
-        WriteMemory { keep, most, writes: Writes::default(), ages: VecDeque::new() }
+    /// Remembers at most `most` writes for `keep` each; nobody else knows `seed`.
+    pub fn new(keep: Duration, most: usize, seed: u64) -> WriteMemory {
+        WriteMemory { keep, most, writes: Writes::with_hasher(IdHashing { seed }), ages: VecDeque::new() }
     }
 
     /// What is remembered of a write.
@@ -128,7 +142,7 @@ mod tests {
 
     #[test]
     fn writes_are_forgotten_by_age() {
-        let mut memory = WriteMemory::new(Duration::from_secs(10), 100);
+        let mut memory = WriteMemory::new(Duration::from_secs(10), 100, 1);
         memory.insert(Time::ZERO, WriteId(1), write(1));
         memory.insert(Time::ZERO + Duration::from_secs(9), WriteId(2), write(2));
         assert!(memory.get(WriteId(1)).is_some());
@@ -139,7 +153,7 @@ mod tests {
 
     #[test]
     fn writes_are_forgotten_by_number() {
-        let mut memory = WriteMemory::new(Duration::from_secs(10), 2);
+        let mut memory = WriteMemory::new(Duration::from_secs(10), 2, 1);
         (1..=3).for_each(|id| memory.insert(Time::ZERO, WriteId(id), write(1)));
         assert!(memory.get(WriteId(1)).is_none());
         assert!(memory.get(WriteId(2)).is_some() && memory.get(WriteId(3)).is_some());

@@ -198,7 +198,7 @@ impl Shard {
             handing_off: 0,
             own_hints: hints::OwnHints::default(),
             sealer: ContextSealer::new(&config.secret),
-            memory: WriteMemory::new(config.request_timeout * 2, MAX_REMEMBERED),
+            memory: WriteMemory::new(config.request_timeout * 2, MAX_REMEMBERED, seed),
             reply_times: ReplyTimes::new(config.hedge_after, config.attempt_timeout),
             peers: Peers::new(with_peer, config.attempt_timeout),
             config,

@@ -18,9 +18,6 @@ pub(super) struct Checked {
     pub client: CausalContext,
 }
 
-/// The most bytes that a UDP datagram has.
-const DATAGRAM: usize = 1 << 16;
-
 impl Shard {
     /// Checks a put without doing anything.
     pub(super) fn check_put(&self, put: &crate::api::Put) -> Result<Checked, ApiError> {
@@ -211,11 +208,8 @@ impl Shard {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else {
             unreachable!("the caller has just begun this put");
         };
-        // The value outlives this drain: copied, it does not keep the whole receive buffer alive. A longer one than a datagram was put
-        // together in a buffer of its own.
-        let own =
-            |value: bytes::Bytes| if value.len() > DATAGRAM { value } else { bytes::Bytes::copy_from_slice(&value) };
-        let body = value.map_or(Body::Tombstone, |value| Body::Value(own(value)));
+        // The value outlives this drain: copied, it does not keep the whole receive buffer alive.
+        let body = value.map_or(Body::Tombstone, |value| Body::Value(bytes::Bytes::copy_from_slice(&value)));
         Update {
             client: put.client.clone(),
             write_id: put.write_id,
