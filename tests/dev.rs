@@ -113,6 +113,7 @@ fn settings_reach_the_nodes_or_are_refused() -> Result<()> {
         anyhow::Ok(())
     };
     wrong(&["--set", "net.listen=127.0.0.1:1"], "net.listen is decided by --nodes, --dir and --base-port")?;
+    wrong(&["--set", "net={listen=\"127.0.0.1:1\"}"], "net is decided by")?;
     wrong(&["--set", "tls.ca_file=x"], "tls.ca_file is decided by")?;
     wrong(&["--config", "dynkv.toml"], "--set SECTION.KEY=VALUE")?;
 
