@@ -33,7 +33,7 @@ demo: build ## Five real nodes keep every record while one is killed
 dev: build ## Run a local cluster until Ctrl-C
 	$(BIN) dev
 
-test: lint tidy test-core test-sim test-release ## Lints and all tests
+test: lint tidy test-core test-sim bench-check test-release ## Lints and all tests
 
 fmt-check:
 	$(CARGO) fmt --check
@@ -87,8 +87,9 @@ chaos: build ## Faults on real processes, judged by the simulation's oracle: all
 	deploy/chaos/all.sh
 
 # RENEW=1 writes the base line anew: say why in the commit
-bench-check: ## Instructions of a put and a get through the core, against the committed base line (needs valgrind)
-	$(CARGO) bench --no-default-features --bench core -- $(if $(RENEW),--renew)
+bench-check: ## Instructions of a put and a get through the core, against the committed base line (by valgrind)
+	@deploy/deps.sh valgrind
+	$(CARGO) bench --no-default-features --bench core $(if $(RENEW),-- --renew)
 
 bench: deps ## The floor and the cluster, measured in one run
 	$(CARGO) bench --bench cluster

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the build needs and the machine lacks: make, a C++ compiler (RocksDB), libclang (bindgen). Silent when all is there.
+# Installs what the build needs and the machine lacks: make, a C++ compiler (RocksDB), libclang (bindgen); and the programs that are named as
+# arguments, each by the package of its name. Silent when all is there.
 set -euo pipefail
 
 has_libclang() {
@@ -22,6 +23,9 @@ missing=()
 command -v make >/dev/null || missing+=(make)
 command -v "${CXX:-g++}" >/dev/null || missing+=(g++)
 has_libclang || missing+=(libclang-dev)
+for program in "$@"; do
+    command -v "$program" >/dev/null || missing+=("$program")
+done
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 sudo=()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::cluster::{Cluster, spec};
 use crate::floor::stream_bytes;
@@ -24,13 +24,9 @@ const LARGE_SHARE: f64 = 0.6;
 
 pub async fn idle(_: &Settings) -> Result<()> {
     let cluster = Cluster::with_caches(3, "always", IDLE_CACHE, IDLE_CACHE).await?;
-    let pids = cluster.nodes.pids();
-    cluster.close().await;
-    measure_idle(&pids).await;
-    Ok(())
-}
-
-async fn measure_idle(pids: &[u32]) {
+    let Cluster { nodes, client } = cluster;
+    client.close().await;
+    let pids = nodes.pids();
     tokio::time::sleep(SETTLES).await;
     let used = || pids.iter().map(|pid| cpu::used_by(*pid)).collect::<Vec<_>>();
     let before = used();
@@ -39,9 +35,11 @@ async fn measure_idle(pids: &[u32]) {
         used().into_iter().zip(before).map(|(after, before)| (after - before).as_secs_f64() / WATCHED.as_secs_f64());
     let busiest = shares.fold(0.0, f64::max);
     let largest = pids.iter().map(|pid| cpu::resident(*pid)).max().unwrap_or(0) as f64 / MIB as f64;
+    ensure!(largest > 0.0, "no node runs");
     println!("\nidle, the busiest and the largest of three nodes");
     verdict("part of a core", busiest, IDLE_CPU, true);
     verdict("MiB resident, caches of 16 MiB included", largest, IDLE_MIB, true);
+    Ok(())
 }
 
 /// Values of 1 MiB.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bytes::{Bytes, BytesMut};
 use dynkv::antientropy::config::{ExchangeConfig, HintsConfig};
-use dynkv::api::{Deadline, Get, Put, PutHeader, Request};
+use dynkv::api::{Deadline, Get, Put, PutHeader, Reply, Request};
 use dynkv::frame::codec::{
     LastObject, decode_answer, decode_client_request, decode_request, decode_response, encode_answer,
     encode_client_request, encode_request_after, encode_response,
@@ -193,7 +193,8 @@ impl Cluster {
         let id = frame.id;
         if to == CLIENTS {
             let (_, response) = decode_response(frame)?;
-            ensure!(response.result.is_ok(), "{response:?}");
+            let is_found = !matches!(&response.result, Ok(Reply::Get(_))) || response.values == [self.value.clone()];
+            ensure!(response.result.is_ok() && is_found, "{response:?}");
             self.done += 1;
             return Ok(());
         }

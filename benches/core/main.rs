@@ -1,8 +1,8 @@
 //! `make bench-check`: instructions of a put and a get through the core, held to the committed `baseline.txt`.
 //!
 //! Three nodes' shards in one thread on the memory engine, with everything between them and to their clients as encoded frames: what
-//! the daemon does, but for the network, the disk and the threads. Instructions are counted by valgrind, and are the same for the same program to a
-//! few in a thousand, on any machine, where times differ by a third from one minute to the next.
+//! the daemon does, but for the network, the disk and the threads. Instructions are counted by valgrind, and are the same for the same program on
+//! the same kind of machine, where times differ by a third from one minute to the next.
 //!
 //! `cargo bench --bench core --no-default-features` compares; with `-- --renew` it writes the base line anew. `-- run WHAT COUNT` is what valgrind runs.
 #![allow(missing_docs, clippy::disallowed_methods, clippy::print_stdout, reason = "a benchmark prints")]

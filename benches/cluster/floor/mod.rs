@@ -1,4 +1,4 @@
-//! The floor: what the parts cost alone. No cluster can be cheaper than the reads, writes and round trips it is made of.
+//! The floor: what the parts cost alone, the reads, writes and round trips that a request is made of.
 
 mod quic;
 mod store;

@@ -59,15 +59,20 @@ impl Echo {
         self.with_echo(async |lane| {
             let Lane { mut send, mut recv, question, answer, .. } = lane;
             let start = Instant::now();
+            // A thread of its own, as the cluster's load has: the runtime's timer is no finer than a millisecond.
+            let (tell, mut due) = tokio::sync::mpsc::unbounded_channel();
+            let pacer = tokio::task::spawn_blocking(move || {
+                while start.elapsed() < span && tell.send((start.elapsed().as_secs_f64() * rate) as usize).is_ok() {
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+            });
             let asks = async {
                 let mut asked = 0;
-                while start.elapsed() < span {
-                    let due = (start.elapsed().as_secs_f64() * rate) as usize;
+                while let Some(due) = due.recv().await {
                     send.write_all_chunks(&mut vec![question.clone(); due - asked]).await?;
                     asked = due;
-                    // The runtime's own timer is no finer than a millisecond.
-                    tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_micros(100))).await?;
                 }
+                pacer.await?;
                 anyhow::Ok(asked)
             };
             let answers = async {
