@@ -219,12 +219,8 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             return None;
         }
         let is_parked = self.parked.contains_key(&task.key);
-        if matches!(task.op, Op::Read)
-            && !is_parked
-            && let Some(record) = self.glance(&task.key)
-        {
-            let (_, outcome) = apply(task.op, record.as_ref(), self.rounds.of(partition_of(&task.key)));
-            done.push((task.purpose, Ok(outcome)));
+        if !is_parked && let Some(record) = self.cached_for(&task) {
+            done.push(self.run_cached(task, record));
             return None;
         }
         if !is_parked || mutant!(StaleReadApplied) {
@@ -355,10 +351,6 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             self.overlay.insert(key.clone(), None);
             return Ok(true);
         }
-        if let Some(record) = self.cached(key) {
-            self.overlay.insert(key.clone(), record);
-            return Ok(true);
-        }
         self.misses += 1;
         let read_through = mutant!(StaleReadApplied) && self.parked.contains_key(key);
         let tier = if read_through { ReadTier::Disk } else { ReadTier::Cached };
@@ -372,13 +364,40 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         Ok(true)
     }
 
-    /// What a read needs that finds its record in the cache, and nobody else in this drain: it is not put into the overlay.
-    fn glance(&mut self, key: &Bytes) -> Option<Option<Record>> {
-        if self.overlay.contains_key(key) || voids(&self.voided, key) { None } else { self.cached(key) }
+    /// The record for whoever wants to know it, or is to write it anew. All others are told what stands on the disk, and by that: so is a merge that
+    /// brings nothing new, as it is acknowledged without being written.
+    fn cached_for(&mut self, task: &Task<P>) -> Option<Option<Record>> {
+        if self.overlay.contains_key(&task.key) || voids(&self.voided, &task.key) {
+            return None;
+        }
+        match &task.op {
+            Op::Read | Op::Update(_) => self.cached(&task.key),
+            Op::Merge { object, .. } => {
+                let brings =
+                    |record: &Option<Record>| record.as_ref().is_none_or(|old| !old.object.merges_to_self(object));
+                self.cached(&task.key).filter(brings)
+            }
+            _ => None,
+        }
     }
 
-    /// The record that the engine has, if the cache knows. Not once the engine has learnt of damage: a merge that finds all it brings in the
-    /// cache is acknowledged as durable. What memory has spoilt there, the engine still has.
+    /// Runs an operation on a cached record. What it leaves as it was is not taken for what the engine has by others.
+    fn run_cached(&mut self, task: Task<P>, record: Option<Record>) -> Done<P> {
+        if matches!(task.op, Op::Read) {
+            let (_, outcome) = apply(task.op, record.as_ref(), self.rounds.of(partition_of(&task.key)));
+            return (task.purpose, Ok(outcome));
+        }
+        let (key, writes) = (task.key.clone(), self.batch.len());
+        self.overlay.insert(key.clone(), record);
+        let done = self.run(task);
+        if self.batch.len() == writes {
+            self.overlay.remove(&key);
+        }
+        done
+    }
+
+    /// The record that the engine has, if the cache knows; not once the engine has learnt of damage. What memory has spoilt there, the engine still
+    /// has.
     fn cached(&mut self, key: &[u8]) -> Option<Option<Record>> {
         let damage = self.engine.damage();
         if damage != self.damage {

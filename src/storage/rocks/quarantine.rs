@@ -134,8 +134,9 @@ impl RocksEngine {
         relist(&before, &after, &mut batch);
         // First: nobody may find the range empty.
         self.quarantine.set(after);
-        self.damage.fetch_add(1, Ordering::Release);
         self.write_or_stop(&batch)?;
+        // From now on it has what it had, or cannot tell.
+        self.damage.fetch_add(1, Ordering::Release);
         Ok(None)
     }
 

@@ -5,8 +5,8 @@
 //! a wait: decoded records are six. That there is no record is kept as well.
 //!
 //! The cache follows the batches: it is never newer than the engine, nor older. What a drain has changed is in the store's overlay until then.
-//! What is damaged on the disk it may hide until somebody meets that: from then on nothing in it counts ([`Engine::damage`]), and the key of
-//! a rotten record that a scrub has met leaves it.
+//! It is for whoever wants to know a record, or writes it anew, and no witness of what is on the disk. Damage there it may hide until somebody
+//! meets that: from then on nothing in it counts ([`Engine::damage`]), and the key of a rotten record that a scrub has met leaves it.
 //!
 //! [`Engine::damage`]: crate::storage::Engine::damage
 

@@ -212,12 +212,31 @@ fn what_the_disk_has_lost_is_written_again_though_it_is_cached() {
     let mut node = Node::new(LARGE);
     node.fill(0..20);
     node.engine.rot_at(Family::Objects, &(5..9).map(key).collect::<Vec<_>>());
-    Store::<MemoryEngine, ()>::read(&node.engine, &key(6)).unwrap_err();
+    assert!(node.read(6).is_some(), "nobody has met it");
     node.run(7, merge(7, "v")).unwrap();
     node.store.commit().unwrap();
     assert_eq!(node.scrub().stretches, 1);
     let stands: Vec<u8> = (5..9).filter(|&nth| node.read(nth).is_some()).collect();
     assert_eq!(stands, [7], "it was acknowledged after the disk had lost it");
+}
+
+#[test]
+fn nothing_in_the_cache_counts_once_damage_is_known() {
+    let mut node = Node::new(LARGE);
+    node.fill(0..20);
+    node.engine.rot_at(Family::Objects, &(5..9).map(key).collect::<Vec<_>>());
+    assert_eq!(node.asked(2), (1, 0));
+    Store::<MemoryEngine, ()>::read(&node.engine, &key(6)).unwrap_err();
+    assert_eq!(node.asked(2), (0, 1));
+}
+
+#[test]
+fn what_stands_for_others_is_told_by_the_disk() {
+    let mut node = Node::new(LARGE);
+    node.fill(0..20);
+    node.engine.rot_at(Family::Objects, &(5..9).map(key).collect::<Vec<_>>());
+    let digest = node.read(6).unwrap().digest();
+    assert!(matches!(node.run(6, Op::Inspect { digest }), Err(OpFailure::Unreadable { rotten: true, .. })));
 }
 
 #[derive(Clone, Debug)]
