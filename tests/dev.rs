@@ -12,11 +12,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use dynkv::client::ClusterFile;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-/// A stretch of ports that is free now: QUIC from the base up, HTTP eighty above.
-fn free_base_port() -> Result<u16> {
+/// A stretch of ports that is free now, of those from here on: QUIC from the base up, HTTP eighty above. Tests that run at the same time begin
+/// at different ones.
+fn free_base_port(from: u16) -> Result<u16> {
     let is_free =
         |port: u16| UdpSocket::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let mut bases = (20000u16..32000).step_by(100);
+    let mut bases = (from..from + 6000).step_by(100);
     bases.find(|base| (0..3).chain(80..83).all(|offset| is_free(base + offset))).context("no free ports")
 }
 
@@ -72,7 +73,7 @@ fn pid(raw: u32) -> Result<Pid> {
 #[test]
 fn a_cluster_starts_resumes_and_stops() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let base_port = free_base_port()?;
+    let base_port = free_base_port(20_000)?;
     let dev = start_dev(dir.path(), base_port)?;
     let file = ClusterFile::load(&dir.path().join("cluster.json"))?;
     assert_eq!(file.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["n1", "n2", "n3"]);
@@ -112,12 +113,12 @@ fn settings_reach_the_nodes_or_are_refused() -> Result<()> {
         ensure!(!output.status.success() && said.contains(says), "{arguments:?}: {said}");
         anyhow::Ok(())
     };
-    wrong(&["--set", "net.listen=127.0.0.1:1"], "net.listen is decided by --nodes, --dir and --base-port")?;
-    wrong(&["--set", "net={listen=\"127.0.0.1:1\"}"], "net is decided by")?;
-    wrong(&["--set", "tls.ca_file=x"], "tls.ca_file is decided by")?;
+    wrong(&["--set", "net.listen=127.0.0.1:1"], "net.listen is, or holds, what --nodes, --dir and --base-port decide")?;
+    wrong(&["--set", "net={listen=\"127.0.0.1:1\"}"], "net is, or holds, what")?;
+    wrong(&["--set", "tls.ca_file=x"], "tls.ca_file is, or holds, what")?;
     wrong(&["--config", "dynkv.toml"], "--set SECTION.KEY=VALUE")?;
 
-    let dev = start_dev_with(dir.path(), free_base_port()?, &["storage.sync=os"])?;
+    let dev = start_dev_with(dir.path(), free_base_port(26_000)?, &["storage.sync=os"])?;
     // Nothing is on a disk before the answer, so the receipt does not say so.
     let receipt = cli(dir.path(), &["put", "key", "value"])?;
     let said = String::from_utf8_lossy(&receipt.stdout);

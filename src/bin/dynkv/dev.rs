@@ -63,7 +63,10 @@ fn settings(SourceArgs { config, set }: &SourceArgs) -> Result<Vec<String>> {
         // A whole section may hold one of them.
         let is_own = |own: &&str| *own == key || own.starts_with(&format!("{key}."));
         let is_own = OWN_KEYS.iter().any(is_own) || key.starts_with(OWN_SECTION) || key == "tls";
-        ensure!(!is_own, "{key} is decided by --nodes, --dir and --base-port in `dynkv dev`: leave it out");
+        ensure!(
+            !is_own,
+            "{key} is, or holds, what --nodes, --dir and --base-port decide in `dynkv dev`: leave it out, and name other keys one by one"
+        );
     }
     Ok(set.iter().flat_map(|setting| ["--set".to_owned(), setting.text().to_owned()]).collect())
 }
