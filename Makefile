@@ -33,7 +33,7 @@ demo: build ## Five real nodes keep every record while one is killed
 dev: build ## Run a local cluster until Ctrl-C
 	$(BIN) dev
 
-test: lint tidy test-core test-sim bench-check test-release ## Lints and all tests
+test: lint tidy test-core test-sim test-release bench-check ## Lints and all tests
 
 fmt-check:
 	$(CARGO) fmt --check
