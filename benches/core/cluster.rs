@@ -30,8 +30,14 @@ const IN_FLIGHT: u64 = 64;
 /// Between two drains.
 const TICK: Duration = Duration::from_micros(100);
 
-/// Who talks: two ends of a lane. Clients are node 0.
-type Lane = (NodeId, NodeId);
+/// From whom, to whom, and whether it brings answers: each node dials the others for its own requests. Clients are node 0.
+type Lane = (NodeId, NodeId, Brings);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Brings {
+    Requests,
+    Answers,
+}
 const CLIENTS: NodeId = NodeId(0);
 
 /// What a shard's drain calls: everything leaves as frames.
@@ -39,7 +45,7 @@ struct Wire {
     node: NodeId,
     engine: Arc<MemoryEngine>,
     now: Time,
-    left: Vec<(NodeId, RawFrame)>,
+    left: Vec<(Lane, RawFrame)>,
 }
 
 impl Host for Wire {
@@ -50,11 +56,16 @@ impl Host for Wire {
     fn release(&mut self, outputs: &mut Vec<Output>) {
         let mut last = LastObject::default();
         for output in outputs.drain(..) {
-            self.left.push(match output {
-                Output::Request { node, id, request } => (node, encode_request_after(id, &request, &mut last)),
-                Output::Answer { to, answer } => (to.node, encode_answer(to.id, &answer)),
-                Output::Respond { to, response } => (CLIENTS, encode_response(to.id, self.now.as_micros(), &response)),
-            });
+            let (to, brings, frame) = match output {
+                Output::Request { node, id, request } => {
+                    (node, Brings::Requests, encode_request_after(id, &request, &mut last))
+                }
+                Output::Answer { to, answer } => (to.node, Brings::Answers, encode_answer(to.id, &answer)),
+                Output::Respond { to, response } => {
+                    (CLIENTS, Brings::Answers, encode_response(to.id, self.now.as_micros(), &response))
+                }
+            };
+            self.left.push(((self.node, to, brings), frame));
         }
     }
     fn sync(&mut self) -> Result<(), StorageError> {
@@ -142,7 +153,7 @@ impl Cluster {
                 let list = self.view.preference(partition, &self.bucket).context("the bucket is known")?;
                 let to = list.slots()[0];
                 let frame = encode_client_request(self.next, &request(self, self.next, key));
-                self.carry(CLIENTS, vec![(to, frame)])?;
+                self.carry(vec![((CLIENTS, to, Brings::Requests), frame)])?;
             }
             self.turn()?;
         }
@@ -158,7 +169,7 @@ impl Cluster {
     fn turn(&mut self) -> Result<()> {
         self.now = self.now + TICK;
         let mut left = VecDeque::new();
-        for (id, node) in &mut self.nodes {
+        for node in self.nodes.values_mut() {
             node.wire.now = self.now;
             if node.core.poll_timeout().is_some_and(|due| due <= self.now) {
                 node.inputs.push(ShardInput::Timer);
@@ -166,30 +177,29 @@ impl Cluster {
             let now = Now { time: self.now, wall_ms: self.now.as_micros() / 1000 };
             node.core.drain(now, &mut node.inputs, &mut node.wire);
             node.inputs.clear();
-            left.push_back((*id, std::mem::take(&mut node.wire.left)));
+            left.push_back(std::mem::take(&mut node.wire.left));
         }
-        left.into_iter().try_for_each(|(from, frames)| self.carry(from, frames))
+        left.into_iter().try_for_each(|frames| self.carry(frames))
     }
 
     /// Frames go to each end as bytes, all of a drain together.
-    fn carry(&mut self, from: NodeId, mut frames: Vec<(NodeId, RawFrame)>) -> Result<()> {
-        frames.sort_by_key(|(to, _)| *to);
-        for lane in frames.chunk_by(|(a, _), (b, _)| a == b) {
-            let (to, mut chunks, mut scratch) = (lane[0].0, Vec::new(), BytesMut::new());
-            lane.iter().for_each(|(_, frame)| frame.append_chunks(&mut chunks, &mut scratch));
+    fn carry(&mut self, mut frames: Vec<(Lane, RawFrame)>) -> Result<()> {
+        frames.sort_by_key(|(lane, _)| *lane);
+        for batch in frames.chunk_by(|(a, _), (b, _)| a == b) {
+            let (lane, mut chunks, mut scratch) = (batch[0].0, Vec::new(), BytesMut::new());
+            batch.iter().for_each(|(_, frame)| frame.append_chunks(&mut chunks, &mut scratch));
             flush_scratch(&mut chunks, &mut scratch);
-            let mut reader =
-                self.readers.remove(&(from, to)).unwrap_or_else(|| FrameReader::new(FrameLimits::default()));
+            let mut reader = self.readers.remove(&lane).unwrap_or_else(|| FrameReader::new(FrameLimits::default()));
             chunks.into_iter().for_each(|chunk| reader.push(chunk));
             while let Some(frame) = reader.next()? {
-                self.arrive(from, to, frame)?;
+                self.arrive(lane, frame)?;
             }
-            self.readers.insert((from, to), reader);
+            self.readers.insert(lane, reader);
         }
         Ok(())
     }
 
-    fn arrive(&mut self, from: NodeId, to: NodeId, frame: RawFrame) -> Result<()> {
+    fn arrive(&mut self, (from, to, brings): Lane, frame: RawFrame) -> Result<()> {
         let id = frame.id;
         if to == CLIENTS {
             let (_, response) = decode_response(frame)?;
@@ -201,7 +211,8 @@ impl Cluster {
         let input = if from == CLIENTS {
             let request = decode_client_request(frame)?;
             ShardInput::Client { from: ClientRef { lane: 0, id }, arrived: self.now, request }
-        } else if let Ok(answer) = decode_answer(frame.clone()) {
+        } else if brings == Brings::Answers {
+            let answer = decode_answer(frame)?;
             ShardInput::Answer { from: NodeRun { node: from, generation: GENERATION }, id, answer }
         } else {
             let from = PeerRef { node: from, lane: from.0, id };
