@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use dynkv::api::ApiError;
 use dynkv::client::{Client, ClientError, GetOptions, PutOptions};
 use dynkv::types::{Bucket, Key};
 use tokio::task::JoinSet;
@@ -68,7 +69,7 @@ async fn add(client: &Client, key: &Key, member: &str) -> Result<bool> {
     let options = PutOptions { context, ..PutOptions::default() };
     match client.put(&Bucket::default(), key, value.into(), options).await {
         Ok(_) => Ok(true),
-        Err(ClientError::Refused { error, .. }) if error.to_string().contains("siblings") => Ok(false),
+        Err(ClientError::Refused { error: ApiError::TooManySiblings { .. }, .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
