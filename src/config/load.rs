@@ -124,11 +124,19 @@ impl Loaded {
             self.origins.set(KeyPath::dotted("node.name"), Origin::Host);
         }
         if node.shards == 0 {
-            node.shards = u16::try_from(host.cores.clamp(1, 256)).expect("256 fits");
+            node.shards = threads(host.cores);
             self.origins.set(KeyPath::dotted("node.shards"), Origin::Host);
+        }
+        if node.network_threads == 0 {
+            node.network_threads = threads(host.cores.div_ceil(2));
+            self.origins.set(KeyPath::dotted("node.network_threads"), Origin::Host);
         }
         Ok(())
     }
+}
+
+fn threads(wanted: usize) -> u16 {
+    u16::try_from(wanted.clamp(1, 256)).expect("256 fits")
 }
 
 fn read_if_there(path: &Path) -> io::Result<Option<String>> {

@@ -19,6 +19,9 @@ pub struct NodeConfig {
     pub name: String,
     /// Shard threads, 1 to 256; 0: one a core. More than cores only adds switching; peers need not agree.
     pub shards: u16,
+    /// Threads that carry frames to the shards and back, 1 to 256; 0: one for two cores. Few: frames travel in larger packets and wake
+    /// fewer threads; a thread that never sleeps is one too few.
+    pub network_threads: u16,
     /// What fails together (a rack, a data centre), a DNS label. Replicas are spread over distinct zones as far as there are zones.
     pub zone: String,
     /// Share of the partitions relative to the other nodes', above 0 and at most 1000.
@@ -32,6 +35,7 @@ impl Default for NodeConfig {
         NodeConfig {
             name: String::new(),
             shards: 0,
+            network_threads: 0,
             zone: "default".into(),
             weight: 1.0,
             data_dir: "/var/lib/dynkv".into(),

@@ -101,10 +101,17 @@ fn each_layer_overrides_the_one_before_and_is_remembered() {
     assert_eq!((config.node.name.as_str(), origin("node.name")), ("alpha", Origin::Host));
 }
 
+/// Threads of shards and of the network on a host with so many cores.
+fn cores(cores: usize) -> (u16, u16) {
+    let node = load(&Sources { host: Host { cores, ..bare().host }, ..bare() }).unwrap().config.node;
+    (node.shards, node.network_threads)
+}
+
 #[test]
 fn the_host_fills_in_what_nobody_set() {
     let loaded = load(&bare()).unwrap();
     assert_eq!((loaded.config.node.name.as_str(), loaded.config.node.shards), ("alpha", 4));
+    assert_eq!((loaded.config.node.network_threads, cores(1), cores(3), cores(5000)), (2, (1, 1), (3, 2), (256, 256)));
 
     let odd = load(&Sources { host: Host { name: "my_host".into(), cores: 1000 }, ..bare() }).unwrap_err();
     assert_eq!(
@@ -199,6 +206,10 @@ const BAD_VALUES: &[(&str, &str)] = &[
         r#"node.shards = "many" (from F): expected a whole number from 1 to 256, or 0 for one a core"#,
     ),
     ("[node]\nshards = 257", "node.shards = 257 (from F): expected a whole number from 1 to 256, or 0 for one a core"),
+    (
+        "[node]\nnetwork_threads = 300",
+        "node.network_threads = 300 (from F): expected a whole number from 1 to 256, or 0 for one for two cores",
+    ),
     ("[node]\nshards = -1", "node.shards = -1 (from F): expected a whole number from 1 to 256, or 0 for one a core"),
     ("[node]\nweight = nan", "node.weight = NaN (from F): expected a number above 0, at most 1000"),
     (

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use dynkv::config::Loaded;
 use dynkv::server::{self, MARK_DIR, Setup, Signal};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -20,7 +20,7 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 pub fn run(sources: SourceArgs) -> Result<()> {
     let loaded = read(&sources)?;
     let levels = logging::start(&loaded.config.log);
-    let runtime = Runtime::new().context("starting the runtime")?;
+    let runtime = runtime(loaded.config.node.network_threads)?;
     let ended = runtime.block_on(serve(sources, loaded, levels));
     if let Err(err) = &ended {
         error!(err = format!("{err:#}"), "ending");
@@ -28,6 +28,16 @@ pub fn run(sources: SourceArgs) -> Result<()> {
     // A thread that hangs on the disk is not waited for: the stop was not clean then, and has said so.
     runtime.shutdown_timeout(LAST_WAIT);
     ended
+}
+
+/// Carries frames, and all that is neither a shard's nor the disk's.
+fn runtime(threads: u16) -> Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(threads.into())
+        .thread_name("network+tasks")
+        .enable_all()
+        .build()
+        .context("starting the runtime")
 }
 
 async fn serve(sources: SourceArgs, loaded: Loaded, levels: LogLevels) -> Result<()> {
