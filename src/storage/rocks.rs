@@ -8,6 +8,7 @@ mod mend;
 mod open;
 mod quarantine;
 mod suspects;
+mod yielding;
 
 use std::fs::File;
 use std::path::Path;

@@ -6,7 +6,9 @@ use std::path::Path;
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, Options, WriteOptions};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use tracing::debug;
 
+use super::yielding::lower_background;
 use super::{RocksConfig, classify};
 use crate::storage::engine::Family;
 use crate::storage::error::StorageError;
@@ -56,7 +58,12 @@ pub(super) fn open(dir: &Path, config: &RocksConfig, cache: &Cache) -> Result<DB
     // A compaction that meets a damaged table must not stop all writes, since nothing but a restart would let them go on. A failed write or
     // sync is seen, and stops them, without RocksDB's help.
     options.set_paranoid_checks(false);
-    DB::open_cf_descriptors(&options, dir, families(true)).map_err(failed)
+    let db = DB::open_cf_descriptors(&options, dir, families(true)).map_err(failed)?;
+    match lower_background() {
+        Ok(threads) => debug!(threads, "flushes and compactions yield to requests"),
+        Err(error) => debug!(%error, "flushes and compactions do not yield to requests"),
+    }
+    Ok(db)
 }
 
 /// Options with which tables are not looked at before the database is open.
