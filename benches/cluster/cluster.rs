@@ -88,9 +88,14 @@ impl Cluster {
     }
 
     pub async fn run(&self, spec: &LoadSpec) -> Result<Measured> {
+        self.run_by(&self.client, spec).await
+    }
+
+    /// By a client of its own.
+    pub async fn run_by(&self, client: &Client, spec: &LoadSpec) -> Result<Measured> {
         let pids = self.nodes.pids();
         let before = cpu::used(&pids);
-        let report = load::run(&self.client, spec).await;
+        let report = load::run(client, spec).await;
         let used = cpu::used(&pids) - before;
         let LoadReport { ops, errors, missing, last_error, .. } = &report;
         ensure!(*errors == 0, "{errors} of {ops} requests failed: {}", last_error.clone().unwrap_or_default());

@@ -14,6 +14,7 @@
 )]
 
 mod cluster;
+mod coordination;
 mod cpu;
 mod durable;
 mod extremes;
@@ -71,6 +72,8 @@ enum Section {
     Hot,
     /// Fewer durable copies than acknowledged ones.
     Durable,
+    /// Requests to primaries, or to any node.
+    Coordination,
     /// Nothing to do.
     Idle,
     /// Values of 1 MiB.
@@ -120,6 +123,7 @@ fn main() -> Result<()> {
                 Section::Nodes => scale::nodes(&settings).await,
                 Section::Hot => hot::run(&settings).await,
                 Section::Durable => durable::run(&settings).await,
+                Section::Coordination => coordination::run(&settings).await,
                 Section::Idle => extremes::idle(&settings).await,
                 Section::Large => extremes::large(&settings).await,
             }?;
@@ -129,8 +133,11 @@ fn main() -> Result<()> {
 }
 
 fn runtime() -> Result<Runtime> {
-    Ok(Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+    Ok(Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
 }
+
+/// After puts: what they have left to be flushed and compacted is no part of what comes next.
+const SETTLES: Duration = Duration::from_secs(3);
 
 /// A figure and its bound, the most or the least that it should be.
 fn verdict(what: &str, figure: f64, bound: f64, is_most: bool) {

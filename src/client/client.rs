@@ -33,13 +33,27 @@ pub struct ClientConfig {
     pub request_timeout: Duration,
     /// How long one node is waited for before another is asked too; below `request_timeout`.
     pub attempt_timeout: Duration,
+    /// Who coordinates.
+    pub coordinator: Coordinator,
+}
+
+/// Which node a request about a key goes to first (DeCandia et al., "Dynamo", SOSP 2007, section 6.4). Nodes that are slow or down come last either
+/// way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Coordinator {
+    /// One of the key's primaries, which has a replica of its own: the client knows the ring.
+    #[default]
+    Primary,
+    /// Any node, as by a load balancer that knows nothing of keys. Unless it happens to be a primary, a put is handed on to one, and a get
+    /// asks one replica more over the network.
+    Any,
 }
 
 impl ClientConfig {
     /// With the default timeouts: 5 s, and 300 ms an attempt.
     pub fn new(endpoints: Vec<String>, tls: TlsFiles) -> ClientConfig {
         let Patience { request_timeout, attempt_timeout } = Patience::default();
-        ClientConfig { endpoints, tls, request_timeout, attempt_timeout }
+        ClientConfig { endpoints, tls, request_timeout, attempt_timeout, coordinator: Coordinator::default() }
     }
 }
 
@@ -261,7 +275,8 @@ impl Client {
 
     pub(super) async fn call_key(&self, bucket: &Bucket, key: &Key, request: Request) -> Result<Called, ClientError> {
         let routing = self.routing();
-        let primaries = routing.view.as_ref().map_or_else(Vec::new, |view| {
+        let view = routing.view.as_ref().filter(|_| self.hub.config.coordinator == Coordinator::Primary);
+        let primaries = view.map_or_else(Vec::new, |view| {
             let (partition, _) = view.partition_of(bucket, key);
             routing.primaries(partition, bucket)
         });

@@ -40,7 +40,7 @@ mod tick;
 mod tests;
 
 pub use causal_session::CausalSession;
-pub use client::{Client, ClientConfig};
+pub use client::{Client, ClientConfig, Coordinator};
 pub use cluster_file::{ClusterFile, ClusterFileError, ClusterNode};
 pub use error::{ClientError, ErrorKind};
 pub use options::{GetOptions, GetResult, PageQuery, PutOptions, PutResult, ScanEntry, ScanPage, Value, WhereResult};

@@ -95,13 +95,23 @@ impl Site {
     }
 
     fn client(&self, endpoints: &[&str]) -> Client {
-        let endpoints = endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect();
-        let config = ClientConfig {
-            request_timeout: Duration::from_secs(3),
-            ..ClientConfig::new(endpoints, self.tls("app.client"))
-        };
-        Client::open(config).unwrap()
+        Client::open(self.client_config(endpoints)).unwrap()
     }
+
+    fn client_config(&self, endpoints: &[&str]) -> ClientConfig {
+        let endpoints = endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect();
+        let tls = self.tls("app.client");
+        ClientConfig { request_timeout: Duration::from_secs(3), ..ClientConfig::new(endpoints, tls) }
+    }
+}
+
+/// A ring of which this node, called `n2`, is the only member, as a node tells it.
+fn ring_of(node: &Node) -> Response {
+    let (zone, weight, address) = ("z".into(), Weight::ONE, node.address.clone());
+    let member = Member { id: NodeId(2), name: "n2".into(), zone, weight, address };
+    let layout = Layout::birth(Partitions::default(), vec![member], [].into()).unwrap();
+    let reply = RingReply { cluster: layout.cluster_id(), version: layout.version() };
+    Response::of(Ok(Reply::Ring(reply)), vec![Bytes::from(layout.encode())])
 }
 
 fn key() -> (Bucket, Key) {
@@ -192,17 +202,7 @@ async fn nobody_there_and_nobody_answering_are_told_apart() {
 async fn the_ring_is_learnt_and_its_members_are_asked() {
     let site = Site::new();
     let node = site.node("n2", found);
-    let member = Member {
-        id: NodeId(2),
-        name: "n2".into(),
-        zone: "z".into(),
-        weight: Weight::ONE,
-        address: node.address.clone(),
-    };
-    let layout = Layout::birth(Partitions::default(), vec![member], [].into()).unwrap();
-    let reply = RingReply { cluster: layout.cluster_id(), version: layout.version() };
-    let values = vec![Bytes::from(layout.encode())];
-    let told = Response::of(Ok(Reply::Ring(reply)), values);
+    let told = ring_of(&node);
     let not_ready = || Response::error(ApiError::NotReady { reason: "joining".into() });
     let seed = site.node("n1", move |request| match request {
         Request::Ring => Some(told.clone()),
@@ -215,6 +215,29 @@ async fn the_ring_is_learnt_and_its_members_are_asked() {
     let result = client.get(&bucket, &key, GetOptions::default()).await.unwrap();
     assert_eq!((result.from, result.attempts), (format!("n2 ({})", node.address), 1));
     assert_eq!(client.name_of(NodeId(2)), "n2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_goes_to_primaries_unless_it_is_told_to_go_anywhere() {
+    let site = Site::new();
+    let primary = site.node("n2", found);
+    let told = ring_of(&primary);
+    let other = site.node("n1", move |request| match request {
+        Request::Ring => Some(told.clone()),
+        request => found(request),
+    });
+    for (coordinator, goes_elsewhere) in [(Coordinator::Primary, false), (Coordinator::Any, true)] {
+        let config = ClientConfig { coordinator, ..site.client_config(&[&other.address]) };
+        let client = Client::connect(config).await.unwrap();
+        other.seen.lock().unwrap().clear();
+        let (bucket, key) = key();
+        for _ in 0..64 {
+            client.get(&bucket, &key, GetOptions::default()).await.unwrap();
+        }
+        let elsewhere = other.seen.lock().unwrap().len();
+        assert_eq!(elsewhere > 0, goes_elsewhere, "{elsewhere} of 64");
+        assert!(elsewhere < 64, "the primary is asked too");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
