@@ -12,7 +12,7 @@ const MIB: usize = 1 << 20;
 /// Caches of an idle node, which do not count.
 const IDLE_CACHE: usize = 8 * MIB;
 /// After which a new cluster has nothing more to do.
-const SETTLES: Duration = Duration::from_secs(10);
+const STARTED: Duration = Duration::from_secs(10);
 const WATCHED: Duration = Duration::from_secs(20);
 /// Of a core, and MiB.
 const IDLE_CPU: f64 = 0.01;
@@ -27,7 +27,7 @@ pub async fn idle(_: &Settings) -> Result<()> {
     let Cluster { nodes, client } = cluster;
     client.close().await;
     let pids = nodes.pids();
-    tokio::time::sleep(SETTLES).await;
+    tokio::time::sleep(STARTED).await;
     let used = || pids.iter().map(|pid| cpu::used_by(*pid)).collect::<Vec<_>>();
     let before = used();
     tokio::time::sleep(WATCHED).await;

@@ -42,7 +42,7 @@ pub async fn tail(settings: &Settings) -> Result<()> {
     for reads in [false, true] {
         let floor = floor_tail(settings, reads).await?;
         let cluster = Cluster::filled(3, "os", KEYS, SIZE).await?;
-        let peak = cluster.run(&spec(reads, KEYS, SIZE, AT_PEAK, settings.span)).await?.report.throughput();
+        let peak = cluster.run(&spec(reads, KEYS, SIZE, AT_PEAK, at_peak(settings))).await?.report.throughput();
         let op = if reads { "gets" } else { "puts" };
         let [mut p50, mut p99] = [("p50", op), ("p99", op)].map(|(part, op)| Series::new(format!("{op}, {part}")));
         for share in SHARES {
@@ -69,6 +69,11 @@ pub async fn tail(settings: &Settings) -> Result<()> {
     chart.write("latency", &charts)
 }
 
+/// How long a peak has to hold: one that leaves its flushes and compactions for later is none.
+fn at_peak(settings: &Settings) -> Duration {
+    settings.span.max(settings.tail / 3)
+}
+
 fn open(reads: bool, rate: f64, span: Duration) -> LoadSpec {
     LoadSpec { rate: Some(rate), ..spec(reads, KEYS, SIZE, UNDER_WAY, span) }
 }
@@ -82,9 +87,9 @@ fn line(what: &str, measured: &Measured) {
 /// p99 and p99.9 of the parts at the same share of their own peaks: of the stream and of the store, whichever is longer.
 async fn floor_tail(settings: &Settings, reads: bool) -> Result<[u64; 2]> {
     let echo = if reads { Echo { ask: SHORT, answer: SIZE } } else { Echo { ask: SIZE, answer: SHORT } };
-    let peak = echo.closed(settings.span).await?.per_second;
+    let peak = echo.closed(at_peak(settings)).await?.per_second;
     let stream = echo.paced(settings.tail, peak * SHARE).await?;
-    let (span, tail) = (settings.span, settings.tail);
+    let (span, tail) = (at_peak(settings), settings.tail);
     let store = settings
         .blocking(move || {
             let stores = Stores::fill(SIZE, KEYS)?;
