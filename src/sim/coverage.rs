@@ -155,6 +155,8 @@ marks! {
     LateWrite: Probe "late unknown write seen",
     /// Three siblings or more, made one.
     Resolved: Probe "three siblings made and resolved",
+    /// An operation that found its record in the cache.
+    Cached: Probe "operation on a cached record",
     /// An operation that waited for the disk.
     Parked: Probe "operation parked for a cold read",
     /// A put that was handed to a primary.

@@ -100,6 +100,7 @@ impl RecordCache {
         }
         for (_, op) in batch.ops().filter(|(family, _)| *family == Family::Objects) {
             match op {
+                Op::Put { .. } if mutant!(CacheFallsBehind) => {}
                 Op::Put { key, value } => self.keep(key, Some(value)),
                 // Whether the engine says that there is nothing, or that it cannot tell, it is asked.
                 Op::Delete { key } => self.forget(key),
