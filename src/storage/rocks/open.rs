@@ -6,9 +6,9 @@ use std::path::Path;
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, Options, WriteOptions};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use tracing::debug;
+use tracing::{debug, warn};
 
-use super::yielding::lower_background;
+use super::yielding::lower_compactions;
 use super::{RocksConfig, classify};
 use crate::storage::engine::Family;
 use crate::storage::error::StorageError;
@@ -59,9 +59,10 @@ pub(super) fn open(dir: &Path, config: &RocksConfig, cache: &Cache) -> Result<DB
     // sync is seen, and stops them, without RocksDB's help.
     options.set_paranoid_checks(false);
     let db = DB::open_cf_descriptors(&options, dir, families(true)).map_err(failed)?;
-    match lower_background() {
-        Ok(threads) => debug!(threads, "flushes and compactions yield to requests"),
-        Err(error) => debug!(%error, "flushes and compactions do not yield to requests"),
+    match lower_compactions() {
+        Ok(0) => warn!("compactions do not yield to requests: no thread has RocksDB's name for them"),
+        Ok(threads) => debug!(threads, "compactions yield to requests"),
+        Err(error) => warn!(%error, "compactions do not yield to requests"),
     }
     Ok(db)
 }
