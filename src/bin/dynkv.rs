@@ -40,7 +40,7 @@ struct Cli {
 }
 
 /// Where the configuration comes from.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct SourceArgs {
     /// The configuration file.
     #[arg(long, env = "DYNKV_CONFIG", value_name = "FILE", global = true)]

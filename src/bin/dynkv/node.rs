@@ -64,12 +64,16 @@ fn watch_signals(sources: SourceArgs, levels: LogLevels) -> Result<mpsc::Receive
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 _ = hang_up.recv() => {
-                    match read(&sources) {
-                        Ok(loaded) => levels.set(loaded.config.log.level),
-                        Err(err) => error!(err = format!("{err:#}"), "the old log level stays"),
-                    }
-                    // full: a reload is waiting already
-                    let _ = sender.try_send(Signal::Reload);
+                    let (sources, levels, sender) = (sources.clone(), levels.clone(), sender.clone());
+                    // Not here: there may be no other thread for the network than this one.
+                    tokio::task::spawn_blocking(move || {
+                        match read(&sources) {
+                            Ok(loaded) => levels.set(loaded.config.log.level),
+                            Err(err) => error!(err = format!("{err:#}"), "the old log level stays"),
+                        }
+                        // full: a reload is waiting already
+                        let _ = sender.try_send(Signal::Reload);
+                    });
                     continue;
                 }
             }
