@@ -118,8 +118,8 @@ impl LaneQueue {
                 return next;
             }
             self.filled.notified().await;
-            // What has woken this task is the first frame of many: a task that is woken runs next, before those that bring the others. After them, all go
-            // in one packet.
+            // The first frame of many has woken this task, often in the midst of those who bring the others: it waits until the thread
+            // has nothing else to do, or has done a few dozen things, so that all go in one packet.
             tokio::task::yield_now().await;
         }
     }

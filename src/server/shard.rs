@@ -228,11 +228,11 @@ impl ShardThread {
     pub fn run(mut self) {
         let mut inputs = Vec::with_capacity(MAX_DRAIN + 1);
         loop {
+            // Whoever is about to bring more, or to take what went out, goes first where threads share cores: a drain that finds little
+            // costs nearly as much as one that finds much. Even where much waits already this pays, by a tenth.
+            std::thread::yield_now();
             let due = self.core.poll_timeout().into_iter().chain(self.repair.due()).min();
             let timeout = due.map(|due| due.since(self.clock.time()));
-            // Whoever is about to bring more goes first where threads share cores: a drain that finds little costs nearly as
-            // much as one that finds much.
-            std::thread::yield_now();
             let open = self.shard.inbox.take(&mut inputs, MAX_DRAIN, timeout);
             let now = self.clock.now();
             if self.core.poll_timeout().is_some_and(|due| due <= now.time) {

@@ -85,7 +85,8 @@ impl Own {
         Own { lane: OnceLock::new(), refused: AtomicBool::new(false) }
     }
 
-    /// The lane. Whoever starts it makes it known before it does anything else.
+    /// The lane. Whoever starts it makes it known before it does anything else, and awaits nothing in between: the thread that would wait
+    /// here may be the only one.
     fn lane(&self) -> &Lane {
         self.lane.wait()
     }
