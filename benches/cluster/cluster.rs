@@ -26,7 +26,7 @@ pub struct Cluster {
 /// A load, and what it cost.
 pub struct Measured {
     pub report: LoadReport,
-    /// CPU microseconds of all processes an operation.
+    /// CPU microseconds of all processes an operation; of writes with all that they have left to be done.
     pub cpu_us: f64,
 }
 
@@ -64,6 +64,7 @@ impl Cluster {
     pub async fn filled(count: usize, sync: &str, keys: u64, size: usize) -> Result<Cluster> {
         let cluster = Cluster::start(count, sync).await?;
         cluster.fill(keys, size).await?;
+        cpu::settle(&cluster.nodes.pids());
         Ok(cluster)
     }
 
@@ -96,6 +97,9 @@ impl Cluster {
         let pids = self.nodes.pids();
         let before = cpu::used(&pids);
         let report = load::run(client, spec).await;
+        if spec.reads_percent < 100 {
+            cpu::settle(&pids);
+        }
         let used = cpu::used(&pids) - before;
         let LoadReport { ops, errors, missing, last_error, .. } = &report;
         ensure!(*errors == 0, "{errors} of {ops} requests failed: {}", last_error.clone().unwrap_or_default());

@@ -5,6 +5,11 @@ use std::time::Duration;
 /// Clock ticks a second in `/proc/PID/stat`; Linux has had 100 on every architecture that this runs on.
 const TICKS: u64 = 100;
 
+/// How long processes are given to come to rest, between two looks, and what they may use in that time: a few idle nodes do.
+const SETTLES: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(500);
+const IDLE: Duration = Duration::from_millis(60);
+
 /// User plus system time that a process has used so far.
 ///
 /// # Panics
@@ -20,6 +25,19 @@ pub fn used_by(pid: u32) -> Duration {
 /// What this process and `others` have used so far.
 pub fn used(others: &[u32]) -> Duration {
     others.iter().map(|pid| used_by(*pid)).sum::<Duration>() + used_by(std::process::id())
+}
+
+/// Waits until these processes and this one have next to nothing more to do: what puts have left to be flushed and compacted is theirs to bear,
+/// and not of what comes next.
+pub fn settle(others: &[u32]) {
+    for _ in 0..SETTLES.as_millis() / LOOK.as_millis() {
+        let before = used(others);
+        std::thread::sleep(LOOK);
+        if used(others) - before < IDLE {
+            return;
+        }
+    }
+    println!("  (not settled after {SETTLES:?})");
 }
 
 /// Bytes that a process has in memory; zero if it is gone.

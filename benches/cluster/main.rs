@@ -133,11 +133,10 @@ fn main() -> Result<()> {
 }
 
 fn runtime() -> Result<Runtime> {
-    Ok(Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
+    // As the daemon has them.
+    let threads = std::thread::available_parallelism()?.get().div_ceil(2);
+    Ok(Builder::new_multi_thread().worker_threads(threads).enable_all().build()?)
 }
-
-/// After puts: what they have left to be flushed and compacted is no part of what comes next.
-const SETTLES: Duration = Duration::from_secs(3);
 
 /// A figure and its bound, the most or the least that it should be.
 fn verdict(what: &str, figure: f64, bound: f64, is_most: bool) {

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::cluster::{Cluster, spec};
 use crate::floor;
-use crate::{KEYS, SETTLES, Settings, verdict};
+use crate::{KEYS, Settings, verdict};
 
 const SIZE: usize = 100;
 const IN_FLIGHT: usize = 512;
@@ -22,7 +22,6 @@ pub async fn keys(settings: &Settings) -> Result<()> {
         let floor = settings.blocking(move || floor::measure(SIZE, keys)).await?;
         let cluster = Cluster::filled(3, "os", keys, SIZE).await?;
         let put = cluster.run(&spec(false, keys, SIZE, IN_FLIGHT, settings.span)).await?.cpu_us;
-        tokio::time::sleep(SETTLES).await;
         let get = cluster.run(&spec(true, keys, SIZE, IN_FLIGHT, settings.span)).await?.cpu_us;
         cluster.close().await;
         let [of_put, of_get] = [put / floor.put(), get / floor.get()];
@@ -43,7 +42,6 @@ pub async fn nodes(settings: &Settings) -> Result<()> {
         let cluster = Cluster::filled(nodes, "os", KEYS, SIZE).await?;
         let in_flight = IN_FLIGHT / 3 * nodes;
         let put = cluster.run(&spec(false, KEYS, SIZE, in_flight, settings.span)).await?;
-        tokio::time::sleep(SETTLES).await;
         let get = cluster.run(&spec(true, KEYS, SIZE, in_flight, settings.span)).await?;
         cluster.close().await;
         println!("{nodes} nodes  put {:.1}  get {:.1}", put.cpu_us, get.cpu_us);

@@ -6,7 +6,7 @@ use crate::cluster::{Cluster, spec};
 use crate::floor::{self, Floor};
 use crate::plot::{Chart, Scale, Series};
 use crate::trees::{self, Upkeep};
-use crate::{KEYS, SETTLES, Settings, verdict};
+use crate::{KEYS, Settings, verdict};
 
 const IN_FLIGHT: [usize; 5] = [1, 8, 64, 256, 512];
 const SIZES: [usize; 2] = [100, 1024];
@@ -32,9 +32,6 @@ pub async fn run(settings: &Settings) -> Result<()> {
         for sync in ["os", "always"] {
             let cluster = Cluster::filled(3, sync, KEYS, size).await?;
             for reads in [false, true] {
-                if reads {
-                    tokio::time::sleep(SETTLES).await;
-                }
                 let least = if reads { floor.get() } else { floor.put() };
                 let rows = rows(settings, &cluster, (reads, sync, size), least).await?;
                 if sync == "os" {

@@ -59,9 +59,7 @@ impl Floor {
 /// Measures the parts for values of `size` bytes under `keys` keys.
 pub fn measure(size: usize, keys: u64) -> Result<Floor> {
     let stores = Stores::fill(size, keys)?;
-    let rewrite = stores.rewrite(SPAN)?;
-    std::thread::sleep(crate::SETTLES);
-    let read = stores.read(SPAN)?;
+    let (rewrite, read) = (stores.rewrite(SPAN)?, stores.read(SPAN)?);
     drop(stores);
     let runtime = crate::runtime()?;
     let send = runtime.block_on(Echo { ask: size, answer: SHORT }.closed(SPAN))?;

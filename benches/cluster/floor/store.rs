@@ -28,6 +28,7 @@ impl Stores {
         let open = |_| RawStore::open(size, keys);
         let stores = Stores { stores: (0..REPLICAS).map(open).collect::<Result<_>>()? };
         stores.on_each(RawStore::fill)?;
+        cpu::settle(&[]);
         Ok(stores)
     }
 
@@ -67,7 +68,9 @@ impl Stores {
             }
             Ok(done)
         })?;
-        Ok(Cost::of(done.iter().sum(), start.elapsed(), cpu::used(&[]) - before))
+        let elapsed = start.elapsed();
+        cpu::settle(&[]);
+        Ok(Cost::of(done.iter().sum(), elapsed, cpu::used(&[]) - before))
     }
 
     fn on_each<T: Send>(&self, work: impl Fn(&RawStore) -> Result<T> + Sync) -> Result<Vec<T>> {
