@@ -43,7 +43,6 @@ const ACTORS: &str = "actor bound";
 const ACKS: &str = "ack honesty";
 const CONVERGENCE: &str = "convergence";
 const SESSIONS: &str = "sessions";
-const TREES: &str = "trees are of the data";
 const BURIED: &str = "the dead are convicted";
 
 catalogue! {
@@ -74,7 +73,7 @@ catalogue! {
     /// Operations overtake those that wait for a slow read of the same key, which is applied when it comes.
     StaleReadApplied = "stale-read-applied", caught by [DOTS, LOST];
     /// A write leaves the key's cached record as it was.
-    CacheFallsBehind = "cache-falls-behind", caught by [ACKS, DOTS, LOST, TREES];
+    CacheFallsBehind = "cache-falls-behind", caught by [ACKS, DOTS, LOST];
     /// The context of a put's receipt covers siblings that the writer was never shown.
     ContextCoversUnseen = "context-covers-unseen", caught by [LOST];
     /// A replica that answers twice counts as two.
