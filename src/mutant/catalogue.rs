@@ -74,6 +74,8 @@ catalogue! {
     StaleReadApplied = "stale-read-applied", caught by [DOTS, LOST];
     /// A write leaves the key's cached record as it was.
     CacheFallsBehind = "cache-falls-behind", caught by [ACKS, DOTS, LOST];
+    /// What the cache keeps of a long record, all but its values, is taken for the record by whoever writes it anew.
+    HollowForWhole = "hollow-for-whole", caught by [PHANTOM];
     /// The context of a put's receipt covers siblings that the writer was never shown.
     ContextCoversUnseen = "context-covers-unseen", caught by [LOST];
     /// A replica that answers twice counts as two.

@@ -157,6 +157,8 @@ marks! {
     Resolved: Probe "three siblings made and resolved",
     /// An operation that found its record in the cache.
     Cached: Probe "operation on a cached record",
+    /// An operation that needed no value of the record, and found all else in the cache.
+    Hollow: Probe "values replaced unread",
     /// An operation that waited for the disk.
     Parked: Probe "operation parked for a cold read",
     /// A put that was handed to a primary.

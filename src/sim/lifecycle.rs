@@ -68,6 +68,7 @@ impl<D: Disk> World<D> {
         let counters: Vec<_> = process.cores().map(Core::counters).collect();
         for counters in counters {
             self.coverage.add(Mark::Cached, counters.found.hits);
+            self.coverage.add(Mark::Hollow, counters.found.hollow);
             self.coverage.add(Mark::Forwarded, counters.puts_forwarded);
             self.coverage.add(Mark::LeftAlone, counters.breaker_openings);
             self.coverage.add(Mark::Unowned, counters.puts_unowned);

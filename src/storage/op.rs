@@ -119,6 +119,16 @@ impl Op {
         !matches!(self, Op::Read | Op::ReadHint { .. } | Op::Inspect { .. } | Op::Mint(_))
     }
 
+    /// Whether it writes a record in which no value of this one's is left: whoever runs it need not know them.
+    pub(super) fn replaces_all_of(&self, old: &Object) -> bool {
+        match self {
+            Op::Update(update) if update.last_write_wins => true,
+            Op::Update(update) => old.siblings().iter().all(|sibling| update.client.contains(sibling.dot)),
+            Op::Merge { object, .. } => old.merges_away(object),
+            _ => false,
+        }
+    }
+
     /// The round that the store is to have met before it is applied.
     pub(super) fn raises_to(&self) -> Option<Round> {
         match self {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::cache::RecordCache;
+use self::cache::{Kept, RecordCache};
 use super::hint::reindex;
 use super::keys::partition_of;
 use super::merkle::{TreeShape, Trees};
@@ -89,6 +89,8 @@ pub struct Found {
     pub cached_bytes: u64,
     /// Operations that found their record there.
     pub hits: u64,
+    /// Of these, those that were to replace all its values, and found it without them.
+    pub hollow: u64,
     /// Operations for whose record the engine was asked.
     pub misses: u64,
 }
@@ -107,6 +109,8 @@ pub struct Store<E: ?Sized, P> {
     /// The engine's damage when what is cached was found sound.
     damage: u64,
     hits: u64,
+    /// Of these, on records without their values.
+    hollow: u64,
     misses: u64,
     /// What this drain has wiped, `[start, end)` each: whatever the engine still says of these keys, nothing stands there.
     voided: BTreeMap<Bytes, Bytes>,
@@ -131,6 +135,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             damage: engine.damage(),
             engine,
             hits: 0,
+            hollow: 0,
             misses: 0,
             voided: BTreeMap::new(),
             batch: Batch::default(),
@@ -193,7 +198,7 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
 
     /// Where it has found records, since it was made.
     pub fn found(&self) -> Found {
-        Found { cached_bytes: self.cache.bytes(), hits: self.hits, misses: self.misses }
+        Found { cached_bytes: self.cache.bytes(), hits: self.hits, hollow: self.hollow, misses: self.misses }
     }
 
     /// Operations that wait for the disk.
@@ -370,15 +375,14 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         if self.overlay.contains_key(&task.key) || voids(&self.voided, &task.key) {
             return None;
         }
-        match &task.op {
-            Op::Read | Op::Update(_) => self.cached(&task.key),
-            Op::Merge { object, .. } => {
-                let brings =
-                    |record: &Option<Record>| record.as_ref().is_none_or(|old| !old.object.merges_to_self(object));
-                self.cached(&task.key).filter(brings)
-            }
-            _ => None,
-        }
+        let record = match &task.op {
+            Op::Read | Op::Update(_) => self.cached(&task.key, &task.op)?,
+            Op::Merge { object, .. } => self
+                .cached(&task.key, &task.op)
+                .filter(|record| record.as_ref().is_none_or(|old| !old.object.merges_to_self(object)))?,
+            _ => return None,
+        };
+        Some(record)
     }
 
     /// Runs an operation on a cached record. What it leaves as it was is not taken for what the engine has by others.
@@ -396,15 +400,26 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         done
     }
 
-    /// The record that the engine has, if the cache knows; not once the engine has learnt of damage. What memory has spoilt there, the engine still
-    /// has.
-    fn cached(&mut self, key: &[u8]) -> Option<Option<Record>> {
+    /// The record that the engine has, if the cache knows, without its values where `op` replaces them all; not once the engine has learnt of
+    /// damage. What memory has spoilt there, the engine still has.
+    fn cached(&mut self, key: &[u8], op: &Op) -> Option<Option<Record>> {
         let damage = self.engine.damage();
         if damage != self.damage {
             self.damage = damage;
             self.cache.clear();
         }
-        let record = self.cache.get(key)?.map(Record::decode_copied).transpose().ok()?;
+        let record = match self.cache.get(key)? {
+            Kept::Absent => None,
+            Kept::Whole(bytes) => Some(Record::decode_copied(bytes).ok()?),
+            Kept::Hollow(bytes) => {
+                let hollow = Record::decode_copied(bytes).ok()?;
+                if !op.replaces_all_of(&hollow.object) && !(op.is_write() && mutant!(HollowForWhole)) {
+                    return None;
+                }
+                self.hollow += 1;
+                Some(hollow)
+            }
+        };
         self.hits += 1;
         Some(record)
     }

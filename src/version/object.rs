@@ -163,6 +163,12 @@ impl Object {
         absorbs(&self.context, siblings, &other.context, |dot| other.sibling(dot).is_some())
     }
 
+    /// Whether merging `other` in would leave none of these siblings.
+    pub fn merges_away(&self, other: &Object) -> bool {
+        let goes = |known: &Sibling| other.context.contains(known.dot) && other.sibling(known.dot).is_none();
+        self.siblings.iter().all(goes)
+    }
+
     fn sibling(&self, dot: Dot) -> Option<&Sibling> {
         self.siblings.binary_search_by_key(&dot, |sibling| sibling.dot).ok().map(|at| &self.siblings[at])
     }
@@ -236,6 +242,14 @@ impl Object {
     /// As [`decode`](Object::decode).
     pub fn decode_copied(bytes: &[u8]) -> Result<Object, DecodeError> {
         Object::decode_with(bytes, Bytes::copy_from_slice)
+    }
+
+    /// The same, with an empty value in place of each.
+    ///
+    /// # Errors
+    /// As [`decode`](Object::decode).
+    pub fn decode_hollow(bytes: &[u8]) -> Result<Object, DecodeError> {
+        Object::decode_with(bytes, |_| Bytes::new())
     }
 
     fn decode_with(mut input: &[u8], own: impl Fn(&[u8]) -> Bytes) -> Result<Object, DecodeError> {

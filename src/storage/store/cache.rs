@@ -2,7 +2,8 @@
 //! here without a search of the engine's memtables and blocks.
 //!
 //! An entry is one allocation, key and bytes, because what is kept long lies far apart in memory, and each piece of it costs the processor
-//! a wait: decoded records are six. That there is no record is kept as well.
+//! a wait: decoded records are six. That there is no record is kept as well, and a long one without its values: that is enough for a write
+//! that replaces them all.
 //!
 //! The cache follows the batches: it is never newer than the engine, nor older. What a drain has changed is in the store's overlay until then.
 //! It is for whoever wants to know a record, or writes it anew, and no witness of what is on the disk. Damage there it may hide until somebody
@@ -18,13 +19,16 @@ use quick_cache::{OptionsBuilder, Weighter};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::storage::batch::Op;
-use crate::storage::{Batch, Family};
+use crate::storage::{Batch, Family, Record};
 
 /// What an entry is expected to take, by which room is reserved for the table; it is not touched before it is used.
 const EXPECTED_ENTRY: usize = 512;
 
-/// Longer records are not kept: what they cost is their bytes, which are copied here too.
+/// Longer records are kept without their values: what they cost is their bytes, which are copied here too.
 const LONGEST: usize = 64 << 10;
+
+/// Of the cache, at most such a part is for one record.
+const SHARE: usize = 64;
 
 type Entries = Cache<u64, Entry, Weight, BuildHasherDefault<HashedAlready>>;
 
@@ -32,30 +36,53 @@ type Entries = Cache<u64, Entry, Weight, BuildHasherDefault<HashedAlready>>;
 pub(super) struct RecordCache {
     /// By the keys' hashes; of two keys with the same one, the last to come is kept. `None`: nothing is kept.
     entries: Option<Entries>,
+    /// Longer records are kept without their values.
+    longest: usize,
 }
 
-/// A key and what stands under it: `key length u32 | key | record`, the record empty where there is none.
+/// What is known of a key's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept<'a> {
+    /// There is none.
+    Absent,
+    /// Its bytes.
+    Whole(&'a [u8]),
+    /// The bytes of what is left of it when all its values are taken for empty ones.
+    Hollow(&'a [u8]),
+}
+
+/// A key and what is known of its record: `key length u32 | kind u8 | key | record`.
 #[derive(Debug)]
 struct Entry(Box<[u8]>);
 
 impl Entry {
-    const PREFIX: usize = 4;
+    const PREFIX: usize = 5;
 
-    fn new(key: &[u8], record: Option<&[u8]>) -> Entry {
-        let record = record.unwrap_or_default();
+    fn new(key: &[u8], kept: Kept<'_>) -> Entry {
+        let (kind, record) = match kept {
+            Kept::Absent => (0, &[][..]),
+            Kept::Whole(record) => (1, record),
+            Kept::Hollow(record) => (2, record),
+        };
         let key_len = u32::try_from(key.len()).expect("a key has a few kilobytes at most");
         let mut bytes = Vec::with_capacity(Entry::PREFIX + key.len() + record.len());
         bytes.extend_from_slice(&key_len.to_be_bytes());
+        bytes.push(kind);
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(record);
         Entry(bytes.into_boxed_slice())
     }
 
     /// What stands under this key, if it is the entry's.
-    fn of(&self, key: &[u8]) -> Option<Option<&[u8]>> {
-        let (key_len, rest) = self.0.split_first_chunk::<{ Entry::PREFIX }>()?;
+    fn of(&self, key: &[u8]) -> Option<Kept<'_>> {
+        let ([key_len @ .., kind], rest) = self.0.split_first_chunk::<{ Entry::PREFIX }>()?;
         let (own, record) = rest.split_at_checked(u32::from_be_bytes(*key_len) as usize)?;
-        (own == key).then(|| Some(record).filter(|record| !record.is_empty()))
+        let kept = match kind {
+            0 => Kept::Absent,
+            1 => Kept::Whole(record),
+            _ => Kept::Hollow(record),
+        };
+        (own == key).then_some(kept)
     }
 }
 
@@ -75,21 +102,29 @@ impl RecordCache {
             entries.reserve(expected);
             entries
         };
-        RecordCache { entries: (bytes > 0).then(new) }
+        RecordCache { entries: (bytes > 0).then(new), longest: LONGEST.min(bytes / SHARE) }
     }
 
-    /// What the engine has under the key: the record's bytes, or nothing. It counts as used. `None`: only the engine knows.
-    pub fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+    /// What the engine has under the key; it counts as used. `None`: only the engine knows.
+    pub fn get(&self, key: &[u8]) -> Option<Kept<'_>> {
         self.entries.as_ref()?.get(&xxh3_64(key))?.of(key)
     }
 
-    /// The engine has this under the key.
+    /// The engine has this under the key; a record is one that its checksum was compared with, or made for.
     pub fn keep(&mut self, key: &[u8], record: Option<&[u8]>) {
         let Some(entries) = &mut self.entries else { return };
-        if record.is_some_and(|record| record.len() > LONGEST) {
-            entries.remove(&xxh3_64(key));
-        } else {
-            entries.insert(xxh3_64(key), Entry::new(key, record));
+        let mut hollow = Vec::new();
+        let kept = match record {
+            None => Some(Kept::Absent),
+            Some(record) if record.len() <= self.longest => Some(Kept::Whole(record)),
+            Some(record) => Record::without_values(record).map(|record| {
+                record.encode_into(&mut hollow);
+                Kept::Hollow(&hollow)
+            }),
+        };
+        match kept {
+            Some(kept) => entries.insert(xxh3_64(key), Entry::new(key, kept)),
+            None => drop(entries.remove(&xxh3_64(key))),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Entry, LONGEST};
+use super::{Entry, Kept, LONGEST};
 use crate::storage::merkle::{Forest, ItemHasher, Leaves, TreeShape, Trees, count_leaves};
 use crate::storage::{
     Batch, Engine, Family, Fault, Healing, MemoryConfig, MemoryEngine, NewHint, Op, OpFailure, Outcome, Rounds,
@@ -16,8 +16,10 @@ use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
 
 const PARTITION: PartitionId = PartitionId(0);
 const LARGE: usize = 1 << 20;
-/// For three or four of the records here.
+/// For three or four of the records here, without their values.
 const SMALL: usize = 900;
+/// All of them are kept, the longer ones without their values.
+const MIDDLE: usize = 8_000;
 
 fn key(nth: u8) -> Bytes {
     let token = Token(u64::from(nth) << 56);
@@ -71,6 +73,11 @@ impl Node {
             self.run(nth, merge(nth.into(), "v")).unwrap();
         }
         self.store.commit().unwrap();
+    }
+
+    fn root(&self) -> Option<u128> {
+        let trees = self.store.trees();
+        trees.root(trees.shape()?.trees().next()?)
     }
 
     fn scrub(&mut self) -> Scrubbed {
@@ -128,24 +135,81 @@ fn so_many_bytes_are_kept_and_no_more() {
     assert_eq!(grown, 4000, "3,999 bytes more, and one for the length");
 }
 
+/// A value that is longer than what is kept whole.
+fn long() -> Body {
+    Body::Value(vec![7; LONGEST].into())
+}
+
 #[test]
-fn a_long_record_is_not_kept_and_neither_is_what_it_replaces() {
+fn a_long_record_is_kept_without_its_values_and_what_it_replaces_is_not() {
     let mut node = Node::new(LARGE);
     node.fill(0..1);
-    let value = Body::Value(vec![7; LONGEST].into());
-    node.run(0, Op::Merge { round: Round::default(), object: object(77, value), hints: Vec::new() }).unwrap();
+    node.run(0, Op::Merge { round: Round::default(), object: object(77, long()), hints: Vec::new() }).unwrap();
     node.store.commit().unwrap();
-    assert_eq!(node.store.found().cached_bytes, 0);
-    assert_eq!(node.asked(0), (0, 1));
-    assert_eq!(node.read(0).unwrap().siblings().len(), 2);
+    assert!((1..500).contains(&node.store.found().cached_bytes));
+    assert_eq!(node.asked(0), (0, 1), "whoever reads it is given all of it");
+    let read = node.read(0).unwrap();
+    assert_eq!(
+        read.siblings().iter().map(|sibling| &sibling.body).collect::<Vec<_>>(),
+        [&Body::Value("v".into()), &long()]
+    );
+}
+
+/// Hits, of these on records without their values, and misses.
+const WHOLE: (u64, u64, u64) = (1, 0, 0);
+const HOLLOW: (u64, u64, u64) = (1, 1, 0);
+const ENGINE: (u64, u64, u64) = (0, 0, 1);
+
+#[test]
+fn a_write_that_replaces_all_values_needs_none_of_them() {
+    let (mut node, mut plain) = (Node::new(LARGE), Node::new(0));
+    let mut check = |op: Op, expected| {
+        let before = node.store.found();
+        for node in [&mut node, &mut plain] {
+            node.run(0, op.clone()).unwrap();
+            node.store.commit().unwrap();
+        }
+        let after = node.store.found();
+        let found = (after.hits - before.hits, after.hollow - before.hollow, after.misses - before.misses);
+        assert_eq!(found, expected);
+        for family in [Family::Objects, Family::Tombstones, Family::Hints] {
+            assert_eq!(node.engine.survey(family), plain.engine.survey(family));
+        }
+        assert_eq!(node.root(), plain.root());
+        plain.read(0).unwrap()
+    };
+    let update = |serial, client: &CausalContext, body, last_write_wins| {
+        Op::Update(Box::new(Update { client: client.clone(), body, last_write_wins, ..Update::nth(serial) }))
+    };
+    let merge = |object, hints| Op::Merge { round: Round::default(), object, hints };
+    let hint = || vec![NewHint::counted(NodeId(7), 1)];
+    let after = |stands: &Object, serial| {
+        let dot = Dot { actor: Actor(serial), counter: 1 };
+        let sibling = Sibling { dot, write_id: WriteId(serial.into()), node: NodeId(9), wall_ms: serial, body: long() };
+        Arc::new(Object::update(Some(stands), stands.context(), sibling))
+    };
+    let first = check(update(1, &CausalContext::default(), long(), false), ENGINE);
+    let second = check(update(2, first.context(), long(), false), HOLLOW);
+    let third = check(update(3, first.context(), long(), false), ENGINE);
+    assert_eq!(third.siblings().len(), 2, "what the writer was not shown stays, and so does its value");
+    check(merge(after(&second, 31), Vec::new()), ENGINE);
+    let stands = check(update(4, &CausalContext::default(), long(), true), HOLLOW);
+    let stands = check(merge(after(&stands, 41), Vec::new()), HOLLOW);
+    check(merge(stands.clone(), Vec::new()), ENGINE);
+    let deleted = check(update(5, stands.context(), Body::Tombstone, false), HOLLOW);
+    let stands = check(update(6, deleted.context(), long(), false), WHOLE);
+    // A record with hints is not among those that are kept so: its hints say how long it is.
+    let hinted = check(merge(after(&stands, 61), hint()), HOLLOW);
+    check(update(7, hinted.context(), long(), false), ENGINE);
 }
 
 #[test]
 fn an_entry_is_of_one_key_only() {
-    let entry = Entry::new(b"key", Some(b"record"));
-    assert_eq!(entry.of(b"key"), Some(Some(&b"record"[..])));
-    assert_eq!([&b"kez"[..], b"ke", b"keyr", b""].map(|other| entry.of(other)), [None; 4]);
-    assert_eq!(Entry::new(b"key", None).of(b"key"), Some(None));
+    for kept in [Kept::Whole(b"record"), Kept::Hollow(b"record"), Kept::Absent] {
+        let entry = Entry::new(b"key", kept);
+        assert_eq!(entry.of(b"key"), Some(kept));
+        assert_eq!([&b"kez"[..], b"ke", b"keyr", b""].map(|other| entry.of(other)), [None; 4]);
+    }
 }
 
 #[test]
@@ -298,11 +362,12 @@ fn outcomes(cached: usize, acts: &[Act]) -> (Outcomes, Vec<(Bytes, Bytes)>) {
 }
 
 proptest! {
-    /// However much of it there is: outcomes and disk are those without it.
+    /// However much of it there is, and whatever of a record: outcomes and disk are those without it.
     #[test]
     fn a_cache_changes_nothing_but_who_is_asked(acts in acts()) {
         let without = outcomes(0, &acts);
         prop_assert_eq!(&outcomes(SMALL, &acts), &without);
+        prop_assert_eq!(&outcomes(MIDDLE, &acts), &without);
         prop_assert_eq!(&outcomes(LARGE, &acts), &without);
     }
 }
