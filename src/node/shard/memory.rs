@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::types::{Round, Time, WriteId};
 use crate::version::{Body, Dot, Object};
@@ -25,10 +25,7 @@ pub struct Remembered {
 
 /// A value's or tombstone's hash, to tell one body from another.
 pub fn body_hash(value: Option<&Bytes>) -> u64 {
-    let mut hash = Xxh3Default::new();
-    hash.update(&[u8::from(value.is_some())]);
-    hash.update(value.map_or(&[], |value| value));
-    hash.digest()
+    value.map_or(0, |value| xxh3_64(value))
 }
 
 /// As many writes as there are in ten seconds, of which one is sought for every write at every replica: a tree would be searched far apart
