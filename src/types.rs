@@ -234,7 +234,22 @@ impl FromStr for Bucket {
 
 impl<'de> Deserialize<'de> for Bucket {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Bucket, D::Error> {
-        Bucket::new(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        /// Takes the name where it stands: a `String` would be one allocation more for each request.
+        struct Name;
+
+        impl serde::de::Visitor<'_> for Name {
+            type Value = Bucket;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a bucket's name")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Bucket, E> {
+                Bucket::new(name).map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Name)
     }
 }
 

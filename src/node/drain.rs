@@ -15,7 +15,7 @@ use super::shard::{Rebuilt, Shard, ShardConfig, ShardCounters, Step};
 use crate::antientropy::{HintBacklog, healing, tree_shape};
 use crate::api::RepairStatus;
 use crate::storage::merkle::{Forest, ItemHasher, ItemSpec, TreeId, Trees};
-use crate::storage::{Done, Engine, OpFailure, Page, Rounds, Scrubbed, StorageError, Store, StoreLimits, Task};
+use crate::storage::{Done, Engine, OpFailure, Page, Rounds, Scrubbed, StorageError, Store, StoreLimits};
 use crate::types::{BatchNumber, NodeId, Now, Time};
 use crate::version::Object;
 
@@ -311,8 +311,7 @@ impl<E: Engine> Core<E> {
             for index_key in self.effects.unindex.drain(..) {
                 self.store.unindex(&index_key);
             }
-            let tasks: Vec<Task<Purpose>> = std::mem::take(&mut self.effects.tasks);
-            for task in tasks {
+            for task in self.effects.tasks.drain(..) {
                 if let Some(key) = self.store.submit(task, &mut self.done) {
                     host.read(ColdRead::Record { key });
                 }
@@ -334,7 +333,7 @@ impl<E: Engine> Core<E> {
             if !hinted.is_empty() {
                 self.shard.on_feedback(now, Feedback::Hinted(hinted), &mut self.effects);
             }
-            for done in std::mem::take(&mut self.done) {
+            for done in self.done.drain(..) {
                 self.shard.trace_done(&done);
                 self.shard.on_feedback(now, Feedback::Done(done), &mut self.effects);
             }
