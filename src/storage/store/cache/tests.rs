@@ -333,7 +333,8 @@ fn outcomes(cached: usize, acts: &[Act]) -> (Outcomes, Vec<(Bytes, Bytes)>) {
     for (at, act) in acts.iter().enumerate() {
         outcomes.push(match act.clone() {
             Act::Write { nth, sees, deletes } => {
-                let stands = node.read(nth).filter(|_| sees);
+                // A record that was read is in the overlay.
+                let stands = if sees { node.read(nth) } else { None };
                 let client = stands.map(|object| object.context().clone()).unwrap_or_default();
                 let body = if deletes { Body::Tombstone } else { Body::Value(vec![nth; at].into()) };
                 node.run(nth, Op::Update(Box::new(Update { client, body, ..Update::nth(100 + at as u64) })))
