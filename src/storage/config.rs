@@ -18,8 +18,9 @@ pub struct StorageConfig {
     /// the read pool; high: starves memtables and the page cache.
     pub block_cache: SizeOrPercent,
     /// Memory for records that were lately read or written, as a share of the host's or in bytes, split among shards. A record in it takes about
-    /// 200 bytes besides its key and value, and is found without asking the engine. Low: each request searches memtables and blocks; high:
-    /// starves the block cache, which holds more records in as many bytes.
+    /// 200 bytes besides its key and value, and is found without asking the engine; one that is longer than 64 KiB, or than a 64th of a shard's
+    /// part, is kept without its values, for writes that replace them all. Low: each request searches memtables and blocks; high: starves the
+    /// block cache, which holds more records in as many bytes.
     pub record_cache: SizeOrPercent,
     /// Of data blocks on disk.
     pub compression: Compression,

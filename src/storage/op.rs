@@ -124,7 +124,7 @@ impl Op {
         match self {
             Op::Update(update) if update.last_write_wins => true,
             Op::Update(update) => old.siblings().iter().all(|sibling| update.client.contains(sibling.dot)),
-            Op::Merge { object, .. } => old.merges_away(object),
+            Op::Merge { object, .. } => old.is_replaced_by(object),
             _ => false,
         }
     }

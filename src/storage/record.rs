@@ -92,12 +92,10 @@ impl Record {
         Record::decode_with(bytes, Object::decode_copied)
     }
 
-    /// What is left of a record when all its values are taken for empty ones: for whoever is to write it anew without them. The checksum, which is
-    /// over all of the bytes, is not looked at. `None` for a record with hints, which say how long it is, and for what is none.
-    pub(super) fn without_values(bytes: &[u8]) -> Option<Record> {
-        let (covered, _) = bytes.split_last_chunk::<CHECKSUM>()?;
-        let record = Record::decode_covered(covered, Object::decode_hollow).ok()?;
-        record.hints.is_empty().then_some(record)
+    /// What is left of it when all its values are taken for empty ones. `None` for one with hints, which say how long it is.
+    pub(super) fn without_values(&self) -> Option<Record> {
+        let object = || Arc::new(self.object.without_values());
+        self.hints.is_empty().then(|| Record { object: object(), hints: Vec::new(), ..*self })
     }
 
     fn decode_with(
@@ -111,15 +109,7 @@ impl Record {
         if xxh3_64(covered) != word(sum) {
             return Err(corrupt("a record's checksum does not match"));
         }
-        Record::decode_covered(covered, decode_object)
-    }
-
-    /// All but the checksum.
-    fn decode_covered(
-        covered: &[u8],
-        decode_object: impl FnOnce(&[u8]) -> Result<Object, DecodeError>,
-    ) -> Result<Record, StorageError> {
-        let Some(&[format, flags]) = covered.first_chunk() else { return Err(corrupt("a record without a header")) };
+        let (format, flags) = (covered[0], covered[1]);
         if format != FORMAT || flags & !(HAS_OWN | HAS_HINTS | STANDS_IN) != 0 {
             return Err(newer(format!("a record of format {format}, flags {flags:#x}")));
         }

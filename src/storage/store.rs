@@ -109,7 +109,6 @@ pub struct Store<E: ?Sized, P> {
     /// The engine's damage when what is cached was found sound.
     damage: u64,
     hits: u64,
-    /// Of these, on records without their values.
     hollow: u64,
     misses: u64,
     /// What this drain has wiped, `[start, end)` each: whatever the engine still says of these keys, nothing stands there.
@@ -326,13 +325,13 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
     /// # Errors
     /// The batch may or may not surface after a restart. Nothing of it is shown until then, and nothing more is written.
     pub fn commit(&mut self) -> Result<Option<BatchNumber>, StorageError> {
+        self.trees.write_into(&mut self.batch);
+        self.cache.follow(&self.batch, |key| self.overlay.get(key)?.as_ref());
         self.overlay.clear();
         self.voided.clear();
-        self.trees.write_into(&mut self.batch);
         if self.batch.is_empty() {
             return Ok(None);
         }
-        self.cache.follow(&self.batch);
         let result = self.engine.commit(&mut self.batch);
         if result.is_err() {
             self.stopped = true;
@@ -375,14 +374,10 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         if self.overlay.contains_key(&task.key) || voids(&self.voided, &task.key) {
             return None;
         }
-        let record = match &task.op {
-            Op::Read | Op::Update(_) => self.cached(&task.key, &task.op)?,
-            Op::Merge { object, .. } => self
-                .cached(&task.key, &task.op)
-                .filter(|record| record.as_ref().is_none_or(|old| !old.object.merges_to_self(object)))?,
-            _ => return None,
-        };
-        Some(record)
+        match task.op {
+            Op::Read | Op::Update(_) | Op::Merge { .. } => self.cached(&task.key, &task.op),
+            _ => None,
+        }
     }
 
     /// Runs an operation on a cached record. What it leaves as it was is not taken for what the engine has by others.
@@ -420,6 +415,11 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
                 Some(hollow)
             }
         };
+        if let (Op::Merge { object, .. }, Some(old)) = (op, &record)
+            && old.object.merges_to_self(object)
+        {
+            return None;
+        }
         self.hits += 1;
         Some(record)
     }

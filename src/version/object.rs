@@ -164,9 +164,21 @@ impl Object {
     }
 
     /// Whether merging `other` in would leave none of these siblings.
-    pub fn merges_away(&self, other: &Object) -> bool {
+    pub fn is_replaced_by(&self, other: &Object) -> bool {
         let goes = |known: &Sibling| other.context.contains(known.dot) && other.sibling(known.dot).is_none();
-        self.siblings.iter().all(goes)
+        !mutant!(ReplacedReturns) && self.siblings.iter().all(goes)
+    }
+
+    /// The same with an empty value in place of each: nothing to be shown or kept, and all that a write has to know which replaces them.
+    pub(crate) fn without_values(&self) -> Object {
+        let emptied = |sibling: &Sibling| Sibling {
+            body: match sibling.body {
+                Body::Value(_) => Body::Value(Bytes::new()),
+                Body::Tombstone => Body::Tombstone,
+            },
+            ..*sibling
+        };
+        Object { context: self.context.clone(), siblings: self.siblings.iter().map(emptied).collect() }
     }
 
     fn sibling(&self, dot: Dot) -> Option<&Sibling> {
@@ -242,14 +254,6 @@ impl Object {
     /// As [`decode`](Object::decode).
     pub fn decode_copied(bytes: &[u8]) -> Result<Object, DecodeError> {
         Object::decode_with(bytes, Bytes::copy_from_slice)
-    }
-
-    /// The same, with an empty value in place of each.
-    ///
-    /// # Errors
-    /// As [`decode`](Object::decode).
-    pub fn decode_hollow(bytes: &[u8]) -> Result<Object, DecodeError> {
-        Object::decode_with(bytes, |_| Bytes::new())
     }
 
     fn decode_with(mut input: &[u8], own: impl Fn(&[u8]) -> Bytes) -> Result<Object, DecodeError> {

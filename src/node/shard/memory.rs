@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::types::{Round, Time, WriteId};
-use crate::version::{Body, Dot, Object};
+use crate::version::{Dot, Object};
 
 /// What is remembered of a write.
 #[derive(Clone, Debug)]
@@ -23,7 +23,8 @@ pub struct Remembered {
     pub object: Option<(Arc<Object>, Round)>,
 }
 
-/// A value's or tombstone's hash, to tell one body from another.
+/// A value's or tombstone's hash, to tell one body from another. A value has the tombstone's, 0, by a chance of one in 2^64, or because whoever
+/// chose the write's id wanted that.
 pub fn body_hash(value: Option<&Bytes>) -> u64 {
     value.map_or(0, |value| xxh3_64(value))
 }
@@ -109,10 +110,7 @@ impl WriteMemory {
             if self.writes.contains_key(&sibling.write_id) {
                 continue;
             }
-            let hash = match &sibling.body {
-                Body::Value(value) => body_hash(Some(value)),
-                Body::Tombstone => body_hash(None),
-            };
+            let hash = body_hash(sibling.body.value());
             self.insert(now, sibling.write_id, Remembered { dot: sibling.dot, hash, object: None });
         }
     }

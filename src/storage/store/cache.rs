@@ -27,8 +27,11 @@ const EXPECTED_ENTRY: usize = 512;
 /// Longer records are kept without their values: what they cost is their bytes, which are copied here too.
 const LONGEST: usize = 64 << 10;
 
-/// Of the cache, at most such a part is for one record.
-const SHARE: usize = 64;
+/// So are those that would take more than one part in so many of the cache.
+const PARTS: usize = 64;
+
+/// What is still longer without its values is not kept: so many versions are seldom replaced at once.
+const LONGEST_HOLLOW: usize = 1 << 10;
 
 type Entries = Cache<u64, Entry, Weight, BuildHasherDefault<HashedAlready>>;
 
@@ -55,14 +58,18 @@ pub(super) enum Kept<'a> {
 #[derive(Debug)]
 struct Entry(Box<[u8]>);
 
+const ABSENT: u8 = 0;
+const WHOLE: u8 = 1;
+const HOLLOW: u8 = 2;
+
 impl Entry {
     const PREFIX: usize = 5;
 
     fn new(key: &[u8], kept: Kept<'_>) -> Entry {
         let (kind, record) = match kept {
-            Kept::Absent => (0, &[][..]),
-            Kept::Whole(record) => (1, record),
-            Kept::Hollow(record) => (2, record),
+            Kept::Absent => (ABSENT, &[][..]),
+            Kept::Whole(record) => (WHOLE, record),
+            Kept::Hollow(record) => (HOLLOW, record),
         };
         let key_len = u32::try_from(key.len()).expect("a key has a few kilobytes at most");
         let mut bytes = Vec::with_capacity(Entry::PREFIX + key.len() + record.len());
@@ -77,10 +84,11 @@ impl Entry {
     fn of(&self, key: &[u8]) -> Option<Kept<'_>> {
         let ([key_len @ .., kind], rest) = self.0.split_first_chunk::<{ Entry::PREFIX }>()?;
         let (own, record) = rest.split_at_checked(u32::from_be_bytes(*key_len) as usize)?;
-        let kept = match kind {
-            0 => Kept::Absent,
-            1 => Kept::Whole(record),
-            _ => Kept::Hollow(record),
+        let kept = match *kind {
+            ABSENT => Kept::Absent,
+            WHOLE => Kept::Whole(record),
+            HOLLOW => Kept::Hollow(record),
+            _ => return None,
         };
         (own == key).then_some(kept)
     }
@@ -102,7 +110,7 @@ impl RecordCache {
             entries.reserve(expected);
             entries
         };
-        RecordCache { entries: (bytes > 0).then(new), longest: LONGEST.min(bytes / SHARE) }
+        RecordCache { entries: (bytes > 0).then(new), longest: LONGEST.min(bytes / PARTS) }
     }
 
     /// What the engine has under the key; it counts as used. `None`: only the engine knows.
@@ -110,38 +118,50 @@ impl RecordCache {
         self.entries.as_ref()?.get(&xxh3_64(key))?.of(key)
     }
 
-    /// The engine has this under the key; a record is one that its checksum was compared with, or made for.
+    /// The engine has this under the key. A long record leaves what is kept of it as it is: to read it is no reason to expect that it is replaced.
     pub fn keep(&mut self, key: &[u8], record: Option<&[u8]>) {
-        let Some(entries) = &mut self.entries else { return };
-        let mut hollow = Vec::new();
-        let kept = match record {
-            None => Some(Kept::Absent),
-            Some(record) if record.len() <= self.longest => Some(Kept::Whole(record)),
-            Some(record) => Record::without_values(record).map(|record| {
-                record.encode_into(&mut hollow);
-                Kept::Hollow(&hollow)
-            }),
-        };
-        match kept {
-            Some(kept) => entries.insert(xxh3_64(key), Entry::new(key, kept)),
-            None => drop(entries.remove(&xxh3_64(key))),
+        match record {
+            None => self.insert(key, Kept::Absent),
+            Some(record) if record.len() <= self.longest => self.insert(key, Kept::Whole(record)),
+            Some(_) => {}
         }
     }
 
-    /// The engine has this from now on, if it takes the batch.
-    pub fn follow(&mut self, batch: &Batch) {
+    /// The engine has this from now on, if it takes the batch. `left` tells the record that the batch leaves under a key.
+    pub fn follow<'a>(&mut self, batch: &Batch, left: impl Fn(&[u8]) -> Option<&'a Record>) {
         if self.entries.is_none() {
             return;
         }
         for (_, op) in batch.ops().filter(|(family, _)| *family == Family::Objects) {
             match op {
                 Op::Put { .. } if mutant!(CacheFallsBehind) => {}
-                Op::Put { key, value } => self.keep(key, Some(value)),
+                Op::Put { key, value } if value.len() <= self.longest => self.keep(key, Some(value)),
+                Op::Put { key, .. } => self.keep_hollow(key, left(key)),
                 // Whether the engine says that there is nothing, or that it cannot tell, it is asked.
                 Op::Delete { key } => self.forget(key),
                 // All of it, for few keys: ranges go as seldom as files rot.
                 Op::DeleteRange { .. } => self.clear(),
             }
+        }
+    }
+
+    /// Keeps a record without its values, if that is worth it. It is made from the record, not from its bytes: what memory has spoilt in these
+    /// would get a checksum that is right.
+    fn keep_hollow(&mut self, key: &[u8], record: Option<&Record>) {
+        let mut hollow = Vec::new();
+        if let Some(record) = record.and_then(Record::without_values) {
+            record.encode_into(&mut hollow);
+        }
+        if hollow.is_empty() || hollow.len() > LONGEST_HOLLOW {
+            self.forget(key);
+        } else {
+            self.insert(key, Kept::Hollow(&hollow));
+        }
+    }
+
+    fn insert(&mut self, key: &[u8], kept: Kept<'_>) {
+        if let Some(entries) = &mut self.entries {
+            entries.insert(xxh3_64(key), Entry::new(key, kept));
         }
     }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::history::{World, actions};
 use super::{CausalContext, Dot, context, sibling};
-use crate::version::{Actor, Object, Versions};
+use crate::version::{Actor, Object, Sibling, Versions};
 
 /// What a last-write-wins bucket goes through without contexts: writes by each of three replicas' own actor, at clocks
 /// that disagree, and merges.
@@ -74,6 +74,8 @@ proptest! {
                 prop_assert_eq!(&both, &b.merge(a));
                 prop_assert_eq!(&both.merge(a), &both);
                 prop_assert_eq!(a.merges_to_self(b), &both == a);
+                let stays = |sibling: &Sibling| both.siblings().iter().any(|kept| kept.dot == sibling.dot);
+                prop_assert_eq!(a.is_replaced_by(b), !a.siblings().iter().any(stays));
                 prop_assert!(both.context().covers(a.context()));
                 for c in &objects {
                     prop_assert_eq!(both.merge(c), a.merge(&b.merge(c)));

@@ -1,5 +1,6 @@
 //! A store with a cache does what one without it does, asks the engine less, and hides no damage from those who look for it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,8 +13,10 @@ use crate::storage::{
     Scrubbed, Store, StoreLimits, Task, Update, object_key,
 };
 use crate::types::{Bucket, Key, NodeId, PartitionId, Round, Token, WriteId};
-use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
+use crate::version::{Actor, Body, CausalContext, Digest, Dot, Object, Sibling};
 
+/// What tells of objects.
+const SURVEYED: [Family; 3] = [Family::Objects, Family::Tombstones, Family::Hints];
 const PARTITION: PartitionId = PartitionId(0);
 const LARGE: usize = 1 << 20;
 /// For three or four of the records here, without their values.
@@ -26,10 +29,18 @@ fn key(nth: u8) -> Bytes {
     object_key(PARTITION, token, &Bucket::default(), &Key::new(vec![b'k', nth]).unwrap()).into()
 }
 
-fn object(serial: u64, body: Body) -> Arc<Object> {
+fn sibling(serial: u64, body: Body) -> Sibling {
     let dot = Dot { actor: Actor(serial), counter: 1 };
-    let sibling = Sibling { dot, write_id: WriteId(serial.into()), node: NodeId(9), wall_ms: serial, body };
-    Arc::new(Object::update(None, &CausalContext::default(), sibling))
+    Sibling { dot, write_id: WriteId(serial.into()), node: NodeId(9), wall_ms: serial, body }
+}
+
+fn object(serial: u64, body: Body) -> Arc<Object> {
+    Arc::new(Object::update(None, &CausalContext::default(), sibling(serial, body)))
+}
+
+/// What replaces all of an object.
+fn after(stands: &Object, serial: u64, body: Body) -> Arc<Object> {
+    Arc::new(Object::update(Some(stands), stands.context(), sibling(serial, body)))
 }
 
 fn merge(serial: u64, value: &'static str) -> Op {
@@ -155,6 +166,18 @@ fn a_long_record_is_kept_without_its_values_and_what_it_replaces_is_not() {
     );
 }
 
+#[test]
+fn a_record_that_is_long_without_its_values_is_not_kept() {
+    let mut node = Node::new(LARGE);
+    node.fill(0..1);
+    for serial in 1..40 {
+        let object = object(serial, Body::Value(vec![7; 2000].into()));
+        node.run(0, Op::Merge { round: Round::default(), object, hints: Vec::new() }).unwrap();
+    }
+    node.store.commit().unwrap();
+    assert_eq!((node.store.found().cached_bytes, node.read(0).unwrap().siblings().len()), (0, 40));
+}
+
 /// Hits, of these on records without their values, and misses.
 const WHOLE: (u64, u64, u64) = (1, 0, 0);
 const HOLLOW: (u64, u64, u64) = (1, 1, 0);
@@ -163,7 +186,9 @@ const ENGINE: (u64, u64, u64) = (0, 0, 1);
 #[test]
 fn a_write_that_replaces_all_values_needs_none_of_them() {
     let (mut node, mut plain) = (Node::new(LARGE), Node::new(0));
+    let mut nth = 0;
     let mut check = |op: Op, expected| {
+        nth += 1;
         let before = node.store.found();
         for node in [&mut node, &mut plain] {
             node.run(0, op.clone()).unwrap();
@@ -171,8 +196,8 @@ fn a_write_that_replaces_all_values_needs_none_of_them() {
         }
         let after = node.store.found();
         let found = (after.hits - before.hits, after.hollow - before.hollow, after.misses - before.misses);
-        assert_eq!(found, expected);
-        for family in [Family::Objects, Family::Tombstones, Family::Hints] {
+        assert_eq!(found, expected, "operation {nth}");
+        for family in SURVEYED {
             assert_eq!(node.engine.survey(family), plain.engine.survey(family));
         }
         assert_eq!(node.root(), plain.root());
@@ -183,11 +208,7 @@ fn a_write_that_replaces_all_values_needs_none_of_them() {
     };
     let merge = |object, hints| Op::Merge { round: Round::default(), object, hints };
     let hint = || vec![NewHint::counted(NodeId(7), 1)];
-    let after = |stands: &Object, serial| {
-        let dot = Dot { actor: Actor(serial), counter: 1 };
-        let sibling = Sibling { dot, write_id: WriteId(serial.into()), node: NodeId(9), wall_ms: serial, body: long() };
-        Arc::new(Object::update(Some(stands), stands.context(), sibling))
-    };
+    let after = |stands: &Object, serial| after(stands, serial, long());
     let first = check(update(1, &CausalContext::default(), long(), false), ENGINE);
     let second = check(update(2, first.context(), long(), false), HOLLOW);
     let third = check(update(3, first.context(), long(), false), ENGINE);
@@ -201,6 +222,20 @@ fn a_write_that_replaces_all_values_needs_none_of_them() {
     // A record with hints is not among those that are kept so: its hints say how long it is.
     let hinted = check(merge(after(&stands, 61), hint()), HOLLOW);
     check(update(7, hinted.context(), long(), false), ENGINE);
+}
+
+#[test]
+fn a_fenced_write_leaves_no_record_without_its_values() {
+    let mut node = Node::new(LARGE);
+    let stood = object(1, long());
+    node.run(0, Op::Merge { round: Round::default(), object: stood.clone(), hints: Vec::new() }).unwrap();
+    node.store.commit().unwrap();
+    node.run(1, Op::Adopt { round: Round(1) }).unwrap();
+    node.store.commit().unwrap();
+    let fenced =
+        node.run(0, Op::Merge { round: Round::default(), object: after(&stood, 2, long()), hints: Vec::new() });
+    assert_eq!((fenced, node.store.found().hollow), (Ok(Outcome::Fenced { round: Round(1) }), 1));
+    assert_eq!(node.read(0), Some(stood), "in the same drain");
 }
 
 #[test]
@@ -305,8 +340,9 @@ fn what_stands_for_others_is_told_by_the_disk() {
 
 #[derive(Clone, Debug)]
 enum Act {
-    Write { nth: u8, sees: bool, deletes: bool },
+    Write { nth: u8, sees: bool, deletes: bool, last_wins: bool },
     Merge { nth: u8, serial: u64, hinted: bool },
+    MergeAfter { nth: u8, hinted: bool },
     DropHint { nth: u8 },
     Reap { nth: u8 },
     Read { nth: u8 },
@@ -314,52 +350,70 @@ enum Act {
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let act = (0..8u8, any::<[bool; 2]>(), 0..6u64, 0..10u8).prop_map(|(nth, [one, two], serial, act)| match act {
-        0..3 => Act::Write { nth, sees: one, deletes: two },
-        3..5 => Act::Merge { nth, serial, hinted: one },
-        5 => Act::DropHint { nth },
-        6 => Act::Reap { nth },
-        7 => Act::Read { nth },
-        _ => Act::Commit,
-    });
+    let act =
+        (0..8u8, any::<[bool; 3]>(), 0..6u64, 0..12u8).prop_map(|(nth, [one, two, three], serial, act)| match act {
+            0..3 => Act::Write { nth, sees: one, deletes: two, last_wins: three },
+            3..5 => Act::Merge { nth, serial, hinted: one },
+            10..12 => Act::MergeAfter { nth, hinted: one && two },
+            5 => Act::DropHint { nth },
+            6 => Act::Reap { nth },
+            7 => Act::Read { nth },
+            _ => Act::Commit,
+        });
     proptest::collection::vec(act, 1..80)
 }
 
 type Outcomes = Vec<Result<Outcome, OpFailure>>;
 
-/// What all of it brings about, and what the disk has then.
-fn outcomes(cached: usize, acts: &[Act]) -> (Outcomes, Vec<(Bytes, Bytes)>) {
+/// The families that tell of objects, and the tree over them.
+type Disk = (Vec<Vec<(Bytes, Bytes)>>, Option<u128>);
+
+/// What all of it brings about, and what the disk has then. Writers know what they were last told, which no drain has read for them.
+fn outcomes(cached: usize, acts: &[Act]) -> (Outcomes, Disk) {
     let (mut node, mut outcomes) = (Node::new(cached), Vec::new());
-    for (at, act) in acts.iter().enumerate() {
-        outcomes.push(match act.clone() {
-            Act::Write { nth, sees, deletes } => {
-                // A record that was read is in the overlay.
-                let stands = if sees { node.read(nth) } else { None };
-                let client = stands.map(|object| object.context().clone()).unwrap_or_default();
-                let body = if deletes { Body::Tombstone } else { Body::Value(vec![nth; at].into()) };
-                node.run(nth, Op::Update(Box::new(Update { client, body, ..Update::nth(100 + at as u64) })))
+    let mut told: BTreeMap<u8, Arc<Object>> = BTreeMap::new();
+    for (at, act) in (100..).zip(acts) {
+        let (nth, op) = match act.clone() {
+            Act::Write { nth, sees, deletes, last_wins: last_write_wins } => {
+                let client = told.get(&nth).filter(|_| sees).map(|object| object.context().clone()).unwrap_or_default();
+                let body = if deletes { Body::Tombstone } else { Body::Value(vec![nth; at as usize - 100].into()) };
+                (nth, Op::Update(Box::new(Update { client, body, last_write_wins, ..Update::nth(at) })))
             }
-            Act::Merge { nth, serial, hinted } => {
-                let hints = hinted.then(|| NewHint::counted(NodeId(7), 1)).into_iter().collect();
-                let object = object(serial, Body::Value("other".into()));
-                node.run(nth, Op::Merge { round: Round::default(), object, hints })
+            Act::Merge { nth, serial, hinted } => (nth, merge_for(object(serial, Body::Value("other".into())), hinted)),
+            Act::MergeAfter { nth, hinted } => {
+                let Some(stands) = told.get(&nth) else { continue };
+                (nth, merge_for(after(stands, at, Body::Value(vec![nth; 90].into())), hinted))
             }
             Act::DropHint { nth } => {
-                node.run(nth, Op::DiscardHint { target: NodeId(7), counted_too: true, keep_object: false })
+                (nth, Op::DiscardHint { target: NodeId(7), counted_too: true, keep_object: false })
             }
             Act::Reap { nth } => {
-                let digest = node.read(nth).map_or(crate::version::Digest([0; 16]), |object| object.digest());
-                node.run(nth, Op::Reap { round: Round(at as u64), digest })
+                let digest = told.get(&nth).map_or(Digest([0; 16]), |object| object.digest());
+                (nth, Op::Reap { round: Round(at), digest })
             }
-            Act::Read { nth } => node.run(nth, Op::Read),
+            Act::Read { nth } => (nth, Op::Read),
             Act::Commit => {
                 node.store.commit().unwrap();
                 continue;
             }
-        });
+        };
+        let outcome = node.run(nth, op);
+        match &outcome {
+            Ok(Outcome::Updated { object, .. } | Outcome::Read { object: Some(object), .. }) => {
+                told.insert(nth, object.clone());
+            }
+            Ok(Outcome::Read { object: None, .. }) => drop(told.remove(&nth)),
+            _ => {}
+        }
+        outcomes.push(outcome);
     }
     node.store.commit().unwrap();
-    (outcomes, node.engine.survey(Family::Objects))
+    (outcomes, (SURVEYED.map(|family| node.engine.survey(family)).to_vec(), node.root()))
+}
+
+fn merge_for(object: Arc<Object>, hinted: bool) -> Op {
+    let hints = hinted.then(|| NewHint::counted(NodeId(7), 1)).into_iter().collect();
+    Op::Merge { round: Round::default(), object, hints }
 }
 
 proptest! {
