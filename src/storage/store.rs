@@ -408,7 +408,8 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
             Kept::Whole(bytes) => Some(Record::decode_copied(bytes).ok()?),
             Kept::Hollow(bytes) => {
                 let hollow = Record::decode_copied(bytes).ok()?;
-                if !op.replaces_all_of(&hollow.object) && !(op.is_write() && mutant!(HollowForWhole)) {
+                let is_enough = op.replaces_all_of(&hollow.object) || (op.is_write() && mutant!(HollowForWhole));
+                if !is_enough {
                     return None;
                 }
                 self.hollow += 1;
