@@ -64,7 +64,7 @@ impl Cluster {
     pub async fn filled(count: usize, sync: &str, keys: u64, size: usize) -> Result<Cluster> {
         let cluster = Cluster::start(count, sync).await?;
         cluster.fill(keys, size).await?;
-        cpu::settle(&cluster.nodes.pids());
+        cluster.settle().await?;
         Ok(cluster)
     }
 
@@ -98,7 +98,7 @@ impl Cluster {
         let before = cpu::used(&pids);
         let report = load::run(client, spec).await;
         if spec.reads_percent < 100 {
-            cpu::settle(&pids);
+            self.settle().await?;
         }
         let used = cpu::used(&pids) - before;
         let LoadReport { ops, errors, missing, last_error, .. } = &report;
@@ -106,6 +106,11 @@ impl Cluster {
         ensure!(*missing == 0, "{missing} of {ops} reads found nothing");
         let cpu_us = used.as_secs_f64() * 1e6 / (*ops).max(1) as f64;
         Ok(Measured { report, cpu_us })
+    }
+
+    async fn settle(&self) -> Result<()> {
+        let pids = self.nodes.pids();
+        Ok(tokio::task::spawn_blocking(move || cpu::settle(&pids)).await?)
     }
 
     pub async fn close(self) {

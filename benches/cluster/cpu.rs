@@ -28,7 +28,7 @@ pub fn used(others: &[u32]) -> Duration {
 }
 
 /// Waits until these processes and this one have next to nothing more to do: what puts have left to be flushed and compacted is theirs to bear,
-/// and not of what comes next.
+/// and not of what comes next. Blocks: nothing tells when a process rests, so its CPU time is looked at.
 pub fn settle(others: &[u32]) {
     for _ in 0..SETTLES.as_millis() / LOOK.as_millis() {
         let before = used(others);

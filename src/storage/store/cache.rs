@@ -135,7 +135,7 @@ impl RecordCache {
         for (_, op) in batch.ops().filter(|(family, _)| *family == Family::Objects) {
             match op {
                 Op::Put { .. } if mutant!(CacheFallsBehind) => {}
-                Op::Put { key, value } if value.len() <= self.longest => self.keep(key, Some(value)),
+                Op::Put { key, value } if value.len() <= self.longest => self.insert(key, Kept::Whole(value)),
                 Op::Put { key, .. } => self.keep_hollow(key, left(key)),
                 // Whether the engine says that there is nothing, or that it cannot tell, it is asked.
                 Op::Delete { key } => self.forget(key),
@@ -148,14 +148,15 @@ impl RecordCache {
     /// Keeps a record without its values, if that is worth it. It is made from the record, not from its bytes: what memory has spoilt in these
     /// would get a checksum that is right.
     fn keep_hollow(&mut self, key: &[u8], record: Option<&Record>) {
-        let mut hollow = Vec::new();
-        if let Some(record) = record.and_then(Record::without_values) {
-            record.encode_into(&mut hollow);
-        }
-        if hollow.is_empty() || hollow.len() > LONGEST_HOLLOW {
-            self.forget(key);
-        } else {
-            self.insert(key, Kept::Hollow(&hollow));
+        let encode = |record: Record| {
+            let mut bytes = Vec::new();
+            record.encode_into(&mut bytes);
+            bytes
+        };
+        let hollow = record.and_then(Record::without_values).map(encode);
+        match hollow.filter(|bytes| bytes.len() <= LONGEST_HOLLOW) {
+            Some(bytes) => self.insert(key, Kept::Hollow(&bytes)),
+            None => self.forget(key),
         }
     }
 

@@ -44,7 +44,12 @@ fn after(stands: &Object, serial: u64, body: Body) -> Arc<Object> {
 }
 
 fn merge(serial: u64, value: &'static str) -> Op {
-    Op::Merge { round: Round::default(), object: object(serial, Body::Value(value.into())), hints: Vec::new() }
+    merge_of(object(serial, Body::Value(value.into())), false)
+}
+
+fn merge_of(object: Arc<Object>, hinted: bool) -> Op {
+    let hints = hinted.then(|| NewHint::counted(NodeId(7), 1)).into_iter().collect();
+    Op::Merge { round: Round::default(), object, hints }
 }
 
 struct Node {
@@ -140,7 +145,7 @@ fn so_many_bytes_are_kept_and_no_more() {
     large.fill(0..1);
     let empty = large.store.found().cached_bytes;
     let value = Body::Value(vec![7; 4000].into());
-    large.run(1, Op::Merge { round: Round::default(), object: object(1, value), hints: Vec::new() }).unwrap();
+    large.run(1, merge_of(object(1, value), false)).unwrap();
     large.store.commit().unwrap();
     let grown = large.store.found().cached_bytes - 2 * empty;
     assert_eq!(grown, 4000, "3,999 bytes more, and one for the length");
@@ -155,7 +160,7 @@ fn long() -> Body {
 fn a_long_record_is_kept_without_its_values_and_what_it_replaces_is_not() {
     let mut node = Node::new(LARGE);
     node.fill(0..1);
-    node.run(0, Op::Merge { round: Round::default(), object: object(77, long()), hints: Vec::new() }).unwrap();
+    node.run(0, merge_of(object(77, long()), false)).unwrap();
     node.store.commit().unwrap();
     assert!((1..500).contains(&node.store.found().cached_bytes));
     assert_eq!(node.asked(0), (0, 1), "whoever reads it is given all of it");
@@ -172,7 +177,7 @@ fn a_record_that_is_long_without_its_values_is_not_kept() {
     node.fill(0..1);
     for serial in 1..40 {
         let object = object(serial, Body::Value(vec![7; 2000].into()));
-        node.run(0, Op::Merge { round: Round::default(), object, hints: Vec::new() }).unwrap();
+        node.run(0, merge_of(object, false)).unwrap();
     }
     node.store.commit().unwrap();
     assert_eq!((node.store.found().cached_bytes, node.read(0).unwrap().siblings().len()), (0, 40));
@@ -206,21 +211,19 @@ fn a_write_that_replaces_all_values_needs_none_of_them() {
     let update = |serial, client: &CausalContext, body, last_write_wins| {
         Op::Update(Box::new(Update { client: client.clone(), body, last_write_wins, ..Update::nth(serial) }))
     };
-    let merge = |object, hints| Op::Merge { round: Round::default(), object, hints };
-    let hint = || vec![NewHint::counted(NodeId(7), 1)];
     let after = |stands: &Object, serial| after(stands, serial, long());
     let first = check(update(1, &CausalContext::default(), long(), false), ENGINE);
     let second = check(update(2, first.context(), long(), false), HOLLOW);
     let third = check(update(3, first.context(), long(), false), ENGINE);
     assert_eq!(third.siblings().len(), 2, "what the writer was not shown stays, and so does its value");
-    check(merge(after(&second, 31), Vec::new()), ENGINE);
+    check(merge_of(after(&second, 31), false), ENGINE);
     let stands = check(update(4, &CausalContext::default(), long(), true), HOLLOW);
-    let stands = check(merge(after(&stands, 41), Vec::new()), HOLLOW);
-    check(merge(stands.clone(), Vec::new()), ENGINE);
+    let stands = check(merge_of(after(&stands, 41), false), HOLLOW);
+    check(merge_of(stands.clone(), false), ENGINE);
     let deleted = check(update(5, stands.context(), Body::Tombstone, false), HOLLOW);
     let stands = check(update(6, deleted.context(), long(), false), WHOLE);
     // A record with hints is not among those that are kept so: its hints say how long it is.
-    let hinted = check(merge(after(&stands, 61), hint()), HOLLOW);
+    let hinted = check(merge_of(after(&stands, 61), true), HOLLOW);
     check(update(7, hinted.context(), long(), false), ENGINE);
 }
 
@@ -228,12 +231,11 @@ fn a_write_that_replaces_all_values_needs_none_of_them() {
 fn a_fenced_write_leaves_no_record_without_its_values() {
     let mut node = Node::new(LARGE);
     let stood = object(1, long());
-    node.run(0, Op::Merge { round: Round::default(), object: stood.clone(), hints: Vec::new() }).unwrap();
+    node.run(0, merge_of(stood.clone(), false)).unwrap();
     node.store.commit().unwrap();
     node.run(1, Op::Adopt { round: Round(1) }).unwrap();
     node.store.commit().unwrap();
-    let fenced =
-        node.run(0, Op::Merge { round: Round::default(), object: after(&stood, 2, long()), hints: Vec::new() });
+    let fenced = node.run(0, merge_of(after(&stood, 2, long()), false));
     assert_eq!((fenced, node.store.found().hollow), (Ok(Outcome::Fenced { round: Round(1) }), 1));
     assert_eq!(node.read(0), Some(stood), "in the same drain");
 }
@@ -354,10 +356,10 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         (0..8u8, any::<[bool; 3]>(), 0..6u64, 0..12u8).prop_map(|(nth, [one, two, three], serial, act)| match act {
             0..3 => Act::Write { nth, sees: one, deletes: two, last_wins: three },
             3..5 => Act::Merge { nth, serial, hinted: one },
-            10..12 => Act::MergeAfter { nth, hinted: one && two },
-            5 => Act::DropHint { nth },
-            6 => Act::Reap { nth },
-            7 => Act::Read { nth },
+            5..7 => Act::MergeAfter { nth, hinted: one && two },
+            7 => Act::DropHint { nth },
+            8 => Act::Reap { nth },
+            9 => Act::Read { nth },
             _ => Act::Commit,
         });
     proptest::collection::vec(act, 1..80)
@@ -379,10 +381,10 @@ fn outcomes(cached: usize, acts: &[Act]) -> (Outcomes, Disk) {
                 let body = if deletes { Body::Tombstone } else { Body::Value(vec![nth; at as usize - 100].into()) };
                 (nth, Op::Update(Box::new(Update { client, body, last_write_wins, ..Update::nth(at) })))
             }
-            Act::Merge { nth, serial, hinted } => (nth, merge_for(object(serial, Body::Value("other".into())), hinted)),
+            Act::Merge { nth, serial, hinted } => (nth, merge_of(object(serial, Body::Value("other".into())), hinted)),
             Act::MergeAfter { nth, hinted } => {
                 let Some(stands) = told.get(&nth) else { continue };
-                (nth, merge_for(after(stands, at, Body::Value(vec![nth; 90].into())), hinted))
+                (nth, merge_of(after(stands, at, Body::Value(vec![nth; 90].into())), hinted))
             }
             Act::DropHint { nth } => {
                 (nth, Op::DiscardHint { target: NodeId(7), counted_too: true, keep_object: false })
@@ -409,11 +411,6 @@ fn outcomes(cached: usize, acts: &[Act]) -> (Outcomes, Disk) {
     }
     node.store.commit().unwrap();
     (outcomes, (SURVEYED.map(|family| node.engine.survey(family)).to_vec(), node.root()))
-}
-
-fn merge_for(object: Arc<Object>, hinted: bool) -> Op {
-    let hints = hinted.then(|| NewHint::counted(NodeId(7), 1)).into_iter().collect();
-    Op::Merge { round: Round::default(), object, hints }
 }
 
 proptest! {
