@@ -52,6 +52,9 @@ pub trait Host {
 /// Operations that may wait for the disk, for each request that may wait for an answer.
 const PARKED_PER_INFLIGHT: usize = 4;
 
+/// Operations that are gathered before they are run: what they need of the record cache comes from memory at the same time.
+const GATHERED: usize = 64;
+
 /// A shard with its store.
 pub struct Core<E> {
     shard: Shard,
@@ -88,6 +91,12 @@ impl<E: Engine> Core<E> {
     /// What it has done.
     pub fn counters(&self) -> ShardCounters {
         ShardCounters { parked: self.store.waiting() as u64, found: self.store.found(), ..self.shard.counters() }
+    }
+
+    /// What it runs.
+    #[cfg(test)]
+    pub(super) fn shard(&self) -> &Shard {
+        &self.shard
     }
 
     /// What is kept for other nodes, by node.
@@ -148,6 +157,10 @@ impl<E: Engine> Core<E> {
     /// Handles the inputs and everything that follows from them.
     pub fn drain(&mut self, now: Now, inputs: &mut Vec<ShardInput>, host: &mut impl Host) {
         for input in inputs.drain(..) {
+            let is_gathered = self.shard.gathers(&input);
+            if !is_gathered && !self.effects.tasks.is_empty() {
+                self.run_tasks(now, host);
+            }
             if let ShardInput::Ring(view) = &input {
                 self.store.set_shape(Arc::new(tree_shape(view.layout())));
             }
@@ -172,8 +185,11 @@ impl<E: Engine> Core<E> {
             if concerns_ring && let Some((view, node)) = self.shard.place_in_ring() {
                 self.store.set_healing(healing(view, node));
             }
-            self.run_tasks(now, host);
+            if !is_gathered || !self.effects.has_only_tasks() || self.effects.tasks.len() >= GATHERED {
+                self.run_tasks(now, host);
+            }
         }
+        self.run_tasks(now, host);
         self.shard.on_feedback(now, Feedback::Gathered, &mut self.effects);
         self.run_tasks(now, host);
         self.trace(Step::Stored, host);
@@ -311,6 +327,7 @@ impl<E: Engine> Core<E> {
             for index_key in self.effects.unindex.drain(..) {
                 self.store.unindex(&index_key);
             }
+            self.store.warm(&self.effects.tasks);
             for task in self.effects.tasks.drain(..) {
                 if let Some(key) = self.store.submit(task, &mut self.done) {
                     host.read(ColdRead::Record { key });

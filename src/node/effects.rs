@@ -1,172 +1,22 @@
 //! What goes into a shard and what comes out, with the order of its release in the types.
 
+mod input;
 mod revoke;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::input::{ClientRef, PeerRef, ShardInput, Standing};
 pub(super) use self::revoke::read_failed;
 use crate::antientropy::{JobId, Step, Ticket};
-use crate::api::{HintOrder, RepairOrder, Request, Response, TombstoneOrder};
+use crate::api::Response;
 use crate::message::{PeerAnswer, PeerRequest};
-use crate::ring::{RingView, Slot};
-use crate::storage::merkle::{Counted, ItemPage, Leaves, Place, SumsSpec, TreeId};
-use crate::storage::{
-    Done, HintChange, HintPage, HintSpec, OpFailure, Page, PageSpec, Task, TombstonePage, TombstoneSpec, Wiped,
-};
-use crate::types::{Generation, NodeId, NodeRun, PartitionId, Round, Time};
-use crate::version::{Digest, Object, Trust};
-
-/// A client's request on one of its lanes: what its answer is sent back by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ClientRef {
-    /// The lane, as the driver numbers it.
-    pub lane: u64,
-    /// The client's id of the request.
-    pub id: u64,
-}
-
-/// A peer's request on one of its lanes: what its answer is sent back by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PeerRef {
-    /// Who asks.
-    pub node: NodeId,
-    /// The lane, as the driver numbers it.
-    pub lane: u64,
-    /// The peer's id of the request.
-    pub id: u64,
-}
-
-/// What happens to a shard.
-#[derive(Clone, Debug)]
-pub enum ShardInput {
-    /// A client asks; `arrived` is when the frame was taken from the network.
-    Client {
-        /// Who.
-        from: ClientRef,
-        /// When.
-        arrived: Time,
-        /// What.
-        request: Request,
-    },
-    /// A peer asks.
-    Peer {
-        /// Who.
-        from: PeerRef,
-        /// Which run of it.
-        generation: Generation,
-        /// When the frame was taken from the network, if the request is traced.
-        arrived: Option<Time>,
-        /// What.
-        request: PeerRequest,
-    },
-    /// A peer answers a request of this shard.
-    Answer {
-        /// Who.
-        from: NodeRun,
-        /// This shard's id of the request.
-        id: u64,
-        /// What.
-        answer: PeerAnswer,
-    },
-    /// This node has durably granted this run of a node: what earlier ones say is not heard any more.
-    Met(NodeRun),
-    /// A peer can be reached now, or no longer.
-    Link {
-        /// Who.
-        node: NodeId,
-        /// Whether it can.
-        up: bool,
-    },
-    /// A member is held for dead from now on, or no longer: this node's own opinion.
-    Verdict {
-        /// Who.
-        node: NodeId,
-        /// Whether it is.
-        convicted: bool,
-    },
-    /// A new ring.
-    Ring(Arc<RingView>),
-    /// How far this node trusts its own records, and whether it lost its disk.
-    Standing(Standing),
-    /// The disk takes no writes (why), or takes them again.
-    ReadOnly(Option<String>),
-    /// The node is about to stop: take no new requests.
-    Drain,
-    /// Time has passed: the moment that `poll_timeout` named.
-    Timer,
-    /// A record has been read from the disk for a parked key.
-    Fetched {
-        /// The object's key.
-        key: Bytes,
-        /// The record, if there is one.
-        read: Result<Option<Bytes>, OpFailure>,
-    },
-    /// A page has been read from the disk.
-    Paged {
-        /// Who wanted it.
-        purpose: Purpose,
-        /// Of which partition.
-        partition: PartitionId,
-        /// The page.
-        page: Result<Page, OpFailure>,
-    },
-    /// A page of the index of hints has been read from the disk.
-    HintsRead {
-        /// Which one it is.
-        ticket: Ticket,
-        /// The page.
-        page: Result<HintPage, OpFailure>,
-    },
-    /// Keys of leaves have been read from the disk.
-    ItemsRead {
-        /// What for.
-        purpose: ItemPurpose,
-        /// Of which partition.
-        partition: PartitionId,
-        /// The keys.
-        page: Result<ItemPage, OpFailure>,
-    },
-    /// A page of the index of tombstones has been read from the disk.
-    TombstonesRead {
-        /// What for.
-        purpose: TombstonePurpose,
-        /// Of which partition.
-        partition: PartitionId,
-        /// The page.
-        page: Result<TombstonePage, OpFailure>,
-    },
-    /// Leaves have been counted from the disk.
-    Counted {
-        /// Of the scrub.
-        step: Step,
-        /// What lies in them.
-        counted: Result<Box<Counted>, OpFailure>,
-    },
-    /// An operator's order.
-    Hints(HintOrder),
-    /// An operator's order.
-    Repair(RepairOrder),
-    /// An operator's order to all shards, which each answer with their part of [`Reply::Tombstones`], never with an error.
-    Tombstones {
-        /// To whom all parts go.
-        from: ClientRef,
-        /// What.
-        order: TombstoneOrder,
-    },
-}
-
-/// What Control tells the shards about this node's own records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// Which ring slot this node holds: a node with a new disk learns it at its first contact.
-    pub node: NodeId,
-    /// Which of its actors it may continue.
-    pub trust: Trust,
-    /// It has a new disk: what it does not find, it may have lost.
-    pub rebuilding: bool,
-}
+use crate::ring::Slot;
+use crate::storage::merkle::{Leaves, Place, SumsSpec, TreeId};
+use crate::storage::{Done, HintChange, HintSpec, PageSpec, Task, TombstoneSpec, Wiped};
+use crate::types::{NodeId, PartitionId, Round};
+use crate::version::{Digest, Object};
 
 /// What an operation on the store is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -471,6 +321,17 @@ pub struct Effects {
     pub sync: bool,
     /// May leave only once the batch is synced.
     pub after_durable: Vec<Output>,
+}
+
+impl Effects {
+    /// Whether nothing but operations is to be done before the next input is handled.
+    pub fn has_only_tasks(&self) -> bool {
+        let Effects {
+            pages, hint_pages, tree_queries, round_tasks, item_reads, tombstone_reads, healed, unindex, ..
+        } = self;
+        let reads = pages.len() + hint_pages.len() + item_reads.len() + tombstone_reads.len();
+        reads + tree_queries.len() + round_tasks.len() + healed.len() + unindex.len() == 0
+    }
 }
 
 /// What the drain reports back to the shard, apart from its inputs.

@@ -210,6 +210,11 @@ impl<E: Engine + ?Sized, P> Store<E, P> {
         std::mem::take(&mut self.hint_changes)
     }
 
+    /// These are to be submitted next.
+    pub fn warm(&self, tasks: &[Task<P>]) {
+        self.cache.warm(tasks.iter().map(|task| &task.key[..]));
+    }
+
     /// Runs an operation. Its outcome goes to `done`, now or when its key's record has come; in the latter case, and if
     /// nobody reads that key yet, the key is returned: have it read and call [`Store::resume`].
     pub fn submit(&mut self, task: Task<P>, done: &mut Vec<Done<P>>) -> Option<Bytes> {

@@ -64,7 +64,7 @@ pub use self::trace::Step;
 use self::trace::Tracer;
 use super::effects::{Effects, Feedback, Output, PeerRef, Purpose, ShardInput, Standing, TombstonePurpose};
 use crate::antientropy::{Exchange, Handoff, MAX_WINDOW, Reaper, ReaperSettings, Scrub, ScrubSettings, Settings};
-use crate::api::TombstoneOrder;
+use crate::api::{Request, TombstoneOrder};
 use crate::message::{PeerAnswer, PeerRequest, Refusal};
 use crate::quorum::ReplyTimes;
 use crate::ring::{RingView, Slot};
@@ -321,6 +321,24 @@ impl Shard {
             }
         }
         fx.tasks.append(&mut self.to_hint);
+    }
+
+    /// Whether operations of inputs before it may wait, to be run together with those that it leads to: it changes nothing by which their
+    /// outcomes are judged. What may be the end of an exchange does: leaves lack nothing more from then on, and an operation would be taken to
+    /// have met them so.
+    pub fn gathers(&self, input: &ShardInput) -> bool {
+        match input {
+            ShardInput::Client { request, .. } => matches!(request, Request::Get(_) | Request::Put(_)),
+            ShardInput::Peer { request, .. } => {
+                matches!(request, PeerRequest::Coordinate(_) | PeerRequest::Replicate(_) | PeerRequest::Fetch(_))
+            }
+            ShardInput::Answer { answer: PeerAnswer::Fetched(_) | PeerAnswer::Coordinated(_), .. } => true,
+            ShardInput::Answer { id, answer: PeerAnswer::Replicated(_), .. } => {
+                let work = self.entries.get(&(id >> 8)).map(|entry| &entry.work);
+                matches!(work, Some(Work::Put(_) | Work::Get(_)))
+            }
+            _ => false,
+        }
     }
 
     /// Takes what the drain reports.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::antientropy::config::{ExchangeConfig, HintsConfig};
 use crate::api::{self, Deadline, Put, PutHeader, Request, Response, Trace};
 use crate::message::{
-    Address, Fetch, Fetched, Found, Held, PeerAnswer, PeerRequest, Reaping, ReapingStep, Reason, Refusal, Replicate,
+    Address, Fetched, Found, Held, PeerAnswer, PeerRequest, Reaping, ReapingStep, Reason, Refusal, Replicate,
     Replicated, TreeKey,
 };
 use crate::node::{ClientRef, ColdRead, Core, Host, Output, ShardConfig, ShardCounters, ShardInput, Standing};
@@ -143,8 +143,7 @@ impl Bench {
 
     /// Whether the node has lost its disk.
     pub fn stand(&mut self, rebuilding: bool) -> Vec<String> {
-        let trust = Trust { generation: Generation(1), trusted_since: Generation(1), granted: true };
-        self.input(ShardInput::Standing(Standing { node: ME, trust, rebuilding }))
+        self.input(standing(rebuilding))
     }
 
     pub fn node(&self, name: &str) -> NodeId {
@@ -288,12 +287,6 @@ impl Bench {
         }))
     }
 
-    /// A peer asks what this node holds.
-    pub fn fetches(&mut self) -> String {
-        let of = self.to.clone();
-        self.peer(PeerRequest::Fetch(Fetch { of, known: None, stand_in: false, hedge: false, trace: false })).join(", ")
-    }
-
     /// The round of what a peer was sent last.
     pub fn sent(&self, name: &str) -> Round {
         match &self.asked[&self.node(name)].1 {
@@ -434,6 +427,12 @@ impl Ask for api::Where {
 
 pub fn within(ms: u64) -> Deadline {
     Deadline::after(Duration::from_millis(ms), 0)
+}
+
+/// What the node is told of its own disk.
+pub fn standing(rebuilding: bool) -> ShardInput {
+    let trust = Trust { generation: Generation(1), trusted_since: Generation(1), granted: true };
+    ShardInput::Standing(Standing { node: ME, trust, rebuilding })
 }
 
 pub fn held(found: Found) -> Held {

@@ -4,6 +4,7 @@ mod bench;
 mod compared;
 mod fences;
 mod forwarding;
+mod gathering;
 mod puts;
 mod reads;
 mod reaping;

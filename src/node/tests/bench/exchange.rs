@@ -6,14 +6,15 @@ use bytes::Bytes;
 
 use super::{Ask, Bench};
 use crate::message::{
-    Address, ExchangeRequest, Items, PeerAnswer, PeerRequest, Reason, Refusal, Replicate, Replicated, TreeKey, Want,
+    Address, ExchangeRequest, Fetch, Items, PeerAnswer, PeerRequest, Reason, Refusal, Replicate, Replicated, TreeKey,
+    Want,
 };
 use crate::node::{PeerRef, ShardInput};
 use crate::ring::{Partitions, token_of};
 use crate::storage::merkle::{Leaves, TreeId};
 use crate::storage::object_key;
 use crate::types::{Generation, Key, NodeId, NodeRun, RingVersion, Round, WriteId};
-use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling};
+use crate::version::{Actor, Body, CausalContext, Digest, Dot, Object, Sibling};
 
 impl Bench {
     /// A peer asks.
@@ -22,9 +23,39 @@ impl Bench {
     }
 
     fn peer_is(&mut self, node: NodeId, request: PeerRequest) -> Vec<String> {
+        let input = self.peer_asks(node, request);
+        self.input(input)
+    }
+
+    /// What a peer asks.
+    pub fn peer_asks(&mut self, node: NodeId, request: PeerRequest) -> ShardInput {
         self.next += 1;
         let from = PeerRef { node, lane: 2, id: self.next };
-        self.input(ShardInput::Peer { from, generation: Generation(1), arrived: None, request })
+        ShardInput::Peer { from, generation: Generation(1), arrived: None, request }
+    }
+
+    /// A peer asks what this node holds.
+    pub fn fetches(&mut self) -> String {
+        let request = self.fetch();
+        self.peer(request).join(", ")
+    }
+
+    pub fn fetch(&self) -> PeerRequest {
+        let of = self.to.clone();
+        PeerRequest::Fetch(Fetch { of, known: None, stand_in: false, hedge: false, trace: false })
+    }
+
+    /// Which version a peer was told, with its last fetch, that this node has.
+    pub fn known_to_have(&self, name: &str) -> Option<Digest> {
+        match &self.asked[&self.node(name)].1 {
+            PeerRequest::Fetch(fetch) => fetch.known,
+            other => panic!("{name} was sent {other:?}"),
+        }
+    }
+
+    /// Whether operations of inputs before it may wait for those of this one.
+    pub fn gathers(&self, input: &ShardInput) -> bool {
+        self.core.shard().gathers(input)
     }
 
     /// The tree of the key, and of all that lie beside it.

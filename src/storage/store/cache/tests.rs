@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Entry, Kept, LONGEST};
+use super::{Entry, Kept, LONGEST, RecordCache};
 use crate::storage::merkle::{Forest, ItemHasher, Leaves, TreeShape, Trees, count_leaves};
 use crate::storage::{
     Batch, Engine, Family, Fault, Healing, MemoryConfig, MemoryEngine, NewHint, Op, OpFailure, Outcome, Rounds,
@@ -238,6 +238,21 @@ fn a_fenced_write_leaves_no_record_without_its_values() {
     let fenced = node.run(0, merge_of(after(&stood, 2, long()), false));
     assert_eq!((fenced, node.store.found().hollow), (Ok(Outcome::Fenced { round: Round(1) }), 1));
     assert_eq!(node.read(0), Some(stood), "in the same drain");
+}
+
+#[test]
+fn to_fetch_what_is_kept_is_not_to_use_it() {
+    let mut caches = [RecordCache::new(SMALL), RecordCache::new(SMALL)];
+    let stays = |cache: &RecordCache| (0..100).filter(|nth| cache.get(&key(*nth)).is_some()).collect::<Vec<_>>();
+    for nth in 0..100 {
+        let record = (nth % 3 > 0).then_some(&[1; 10][..usize::from(nth % 3) * 5]);
+        caches.iter_mut().for_each(|cache| cache.keep(&key(nth), record));
+        let keys = [key(nth), key(nth / 2), key(200)];
+        caches[0].warm(keys.iter().map(|key| &key[..]));
+    }
+    let [fetched, left] = caches.map(|cache| stays(&cache));
+    assert_eq!(fetched, left);
+    assert!((2..100).contains(&left.len()), "{left:?}");
 }
 
 #[test]
