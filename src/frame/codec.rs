@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::last_object::LastObject;
 use super::kind::Kind;
@@ -49,9 +49,10 @@ pub enum DecodeError {
     },
 }
 
+/// `A` is an [`Address`].
 #[derive(Serialize, Deserialize)]
-struct ReplicateHeader {
-    to: Address,
+struct ReplicateHeader<A> {
+    to: A,
     reason: Reason,
     hint_for: Option<NodeId>,
     sync: bool,
@@ -59,11 +60,12 @@ struct ReplicateHeader {
     trace: bool,
 }
 
+/// `P` is a [`PutHeader`].
 #[derive(Serialize, Deserialize)]
-struct CoordinateHeader {
+struct CoordinateHeader<P> {
     ring: RingVersion,
     partition: PartitionId,
-    put: PutHeader,
+    put: P,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,12 +93,24 @@ struct PageHeader {
     rebuilding: bool,
 }
 
+/// `R` is a [`Response::result`], `L` the lengths of its values, and `T` its trace.
 #[derive(Serialize, Deserialize)]
-struct ResponseHeader {
+struct ResponseHeader<R, L, T> {
     tick: u64,
-    result: Result<Reply, ApiError>,
-    lengths: Vec<u32>,
-    trace: Option<Box<Trace>>,
+    result: R,
+    lengths: L,
+    trace: T,
+}
+
+/// Of these values.
+struct Lengths<'a>(&'a [Bytes]);
+
+impl Serialize for Lengths<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let len = |value: &Bytes| u32::try_from(value.len());
+        let len = |value| len(value).expect("a value is shorter than a frame, which has a u32 length");
+        serializer.collect_seq(self.0.iter().map(len))
+    }
 }
 
 /// The frame that opens a shard's lane: which of the dialer's shards, for logs.
@@ -232,12 +246,12 @@ pub fn encode_request(id: u64, request: &PeerRequest) -> RawFrame {
 pub fn encode_request_after(id: u64, request: &PeerRequest, last: &mut LastObject) -> RawFrame {
     match request {
         PeerRequest::Coordinate(Coordinate { ring, partition, put }) => {
-            let head = CoordinateHeader { ring: *ring, partition: *partition, put: put.header.clone() };
+            let head = CoordinateHeader { ring: *ring, partition: *partition, put: &put.header };
             frame(id, Kind::Coordinate, header(&head), put.value.clone().unwrap_or_default())
         }
         PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, trace, object }) => {
             let (reason, hint_for, sync, round, trace) = (*reason, *hint_for, *sync, *round, *trace);
-            let head = ReplicateHeader { to: to.clone(), reason, hint_for, sync, round, trace };
+            let head = ReplicateHeader { to, reason, hint_for, sync, round, trace };
             frame(id, Kind::Replicate, header(&head), last.encode(object))
         }
         PeerRequest::Fetch(fetch) => frame(id, Kind::Fetch, header(fetch), Bytes::new()),
@@ -255,11 +269,11 @@ pub fn encode_request_after(id: u64, request: &PeerRequest, last: &mut LastObjec
 pub fn decode_request(frame: RawFrame) -> Result<PeerRequest, DecodeError> {
     match Kind::of(frame.kind) {
         Some(Kind::Coordinate) => {
-            let CoordinateHeader { ring, partition, put } = parse(&frame)?;
+            let CoordinateHeader::<PutHeader> { ring, partition, put } = parse(&frame)?;
             Ok(PeerRequest::Coordinate(Coordinate { ring, partition, put: put_of(put, frame.body)? }))
         }
         Some(Kind::Replicate) => {
-            let ReplicateHeader { to, reason, hint_for, sync, round, trace } = parse(&frame)?;
+            let ReplicateHeader::<Address> { to, reason, hint_for, sync, round, trace } = parse(&frame)?;
             let object = Arc::new(object(frame.body)?);
             Ok(PeerRequest::Replicate(Replicate { to, reason, hint_for, sync, round, trace, object }))
         }
@@ -447,14 +461,9 @@ pub fn decode_client_request(frame: RawFrame) -> Result<Request, DecodeError> {
 
 /// The answer to a client, with the server's tick (microseconds of its monotonic clock).
 pub fn encode_response(id: u64, tick: u64, response: &Response) -> RawFrame {
-    let lengths = response
-        .values
-        .iter()
-        .map(|value| u32::try_from(value.len()).expect("a value is shorter than a frame, which has a u32 length"))
-        .collect();
-    let (result, trace) = (response.result.clone(), response.trace.clone());
-    let head = header(&ResponseHeader { tick, result, lengths, trace });
-    let body = match response.values.as_slice() {
+    let Response { result, values, trace } = response;
+    let head = header(&ResponseHeader { tick, result, lengths: Lengths(values), trace });
+    let body = match values.as_slice() {
         [] => Bytes::new(),
         [value] => value.clone(),
         values => {
@@ -474,7 +483,8 @@ pub fn decode_response(frame: RawFrame) -> Result<(u64, Response), DecodeError> 
     if Kind::of(frame.kind) != Some(Kind::Response) {
         return Err(unexpected(&frame));
     }
-    let ResponseHeader { tick, result, lengths, trace } = parse(&frame)?;
+    type Header = ResponseHeader<Result<Reply, ApiError>, Vec<u32>, Option<Box<Trace>>>;
+    let Header { tick, result, lengths, trace } = parse(&frame)?;
     let mut body = frame.body;
     let values = lengths.into_iter().map(|len| split(&mut body, len)).collect::<Result<Vec<_>, _>>()?;
     nothing_left(&body)?;

@@ -210,7 +210,11 @@ impl Get {
 
     /// Merges a reply; its digest.
     fn merge(&mut self, object: Arc<Object>, round: Round) -> Digest {
-        let digest = object.digest();
+        let digest = match &self.merged {
+            // To compare costs less than to hash.
+            Some(merged) if merged.object == object => merged.digest,
+            _ => object.digest(),
+        };
         let merged = match self.merged.take() {
             Some(merged) if merged.digest == digest || merged.object.merges_to_self(&object) => merged,
             Some(merged) if !object.merges_to_self(&merged.object) => {
