@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rand::{Rng, RngExt};
+
 use super::memory::{check_engine, host_memory};
 use super::{ServerError, sizes};
 use crate::config::Config;
@@ -30,9 +32,10 @@ fn rocks_config(config: &Config) -> Result<RocksConfig, ServerError> {
     let (host, cap) = (host_memory(), sizes::memory(config));
     let cache = config.storage.block_cache.bytes_of(host);
     let buffer = (cap / MEMTABLE_SHARE).clamp(MEMTABLE_LEAST, RocksConfig::default().write_buffer_bytes as u64);
+    let size = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
     let rocks = RocksConfig {
-        block_cache_bytes: usize::try_from(cache).unwrap_or(usize::MAX),
-        write_buffer_bytes: usize::try_from(buffer).unwrap_or(usize::MAX),
+        block_cache_bytes: size(cache),
+        write_buffer_bytes: size(buffer),
         compression: config.storage.compression,
         background_jobs: i32::from(config.node.shards.clamp(2, 16)),
         ..RocksConfig::default()
@@ -40,5 +43,30 @@ fn rocks_config(config: &Config) -> Result<RocksConfig, ServerError> {
     let records = config.storage.record_cache.bytes_of(host);
     check_engine(cap, cache, records, rocks.memtable_bytes())
         .map_err(|reason| ServerError::Config { key: "limits.memory", reason })?;
-    Ok(rocks)
+    Ok(RocksConfig { write_buffer_bytes: size(staggered(buffer, &mut rand::rng())), ..rocks })
+}
+
+/// A memtable's size, from three fifths of the greatest on. Replicas take the same writes: memtables of one size are full at the same time at
+/// all of them, and no quorum can do without those that flush.
+fn staggered(greatest: u64, rng: &mut impl Rng) -> u64 {
+    rng.random_range(greatest * 3 / 5..=greatest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn memtables_of_different_nodes_are_full_at_different_times() {
+        let sizes: BTreeSet<u64> =
+            (0..100).map(|seed| staggered(32 << 20, &mut StdRng::seed_from_u64(seed)) >> 20).collect();
+        let (least, greatest) = (*sizes.first().unwrap(), *sizes.last().unwrap());
+        assert!((19..=21).contains(&least) && (30..=32).contains(&greatest), "{sizes:?} MiB");
+        assert!(sizes.len() > 10, "{sizes:?} MiB");
+    }
 }

@@ -15,8 +15,8 @@ pub struct RocksConfig {
     /// How tables are compressed.
     pub compression: Compression,
     /// Bytes of one memtable of objects; the other families' are a quarter. Up to three of a family exist while two
-    /// are being flushed, so six times this is the most that they take. Larger ones mean fewer compactions and
-    /// a longer replay at start.
+    /// are being flushed, so six times this is the most that they take. Larger ones mean fewer compactions, longer
+    /// flushes, which hold requests up, and a longer replay at start.
     pub write_buffer_bytes: usize,
     /// Threads for flushes and compactions, at least 2. Too few, and writes stall.
     pub background_jobs: i32,
@@ -34,7 +34,7 @@ impl Default for RocksConfig {
         RocksConfig {
             block_cache_bytes: 256 << 20,
             compression: Compression::Lz4,
-            write_buffer_bytes: 64 << 20,
+            write_buffer_bytes: 32 << 20,
             background_jobs: 2,
             max_log_bytes: 512 << 20,
             write_back_bytes: 1 << 20,
