@@ -19,8 +19,8 @@ pub struct HintsConfig {
     /// reads repair it; long: more to keep. Counted from the first write that its target missed.
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
-    /// Bytes of objects with such hints on this node, beyond which no more are given. Small: a long outage leaves its node
-    /// behind; large: disk space. 0 gives none.
+    /// Bytes of objects with such hints on this node, beyond which no more are given but by writes that are handled at the same time. Small: a
+    /// long outage leaves its node behind; large: disk space. 0 gives none.
     pub max_bytes: ByteSize,
     /// Bytes a second that this node sends to all nodes that are back. Low: they stay behind for longer; high: their
     /// clients notice.

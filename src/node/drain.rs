@@ -15,8 +15,8 @@ use super::shard::{Rebuilt, Shard, ShardConfig, ShardCounters, Step};
 use crate::antientropy::{HintBacklog, healing, tree_shape};
 use crate::api::RepairStatus;
 use crate::storage::merkle::{Forest, ItemHasher, ItemSpec, TreeId, Trees};
-use crate::storage::{Done, Engine, OpFailure, Page, Rounds, Scrubbed, StorageError, Store, StoreLimits};
-use crate::types::{BatchNumber, NodeId, Now, Time};
+use crate::storage::{Done, Engine, Op, OpFailure, Page, Rounds, Scrubbed, StorageError, Store, StoreLimits};
+use crate::types::{BatchNumber, NodeId, Now, Time, WriteId};
 use crate::version::Object;
 
 /// What a drain needs of whoever runs it.
@@ -61,6 +61,8 @@ pub struct Core<E> {
     store: Store<E, Purpose>,
     effects: Effects,
     done: Vec<Done<Purpose>>,
+    /// Writes that operations still to be run bring in.
+    arriving: Vec<WriteId>,
 }
 
 impl<E: Engine> Core<E> {
@@ -80,7 +82,7 @@ impl<E: Engine> Core<E> {
         let mut shard = Shard::new(config, node, seed);
         shard.restore(trees.lacking(), trees.uncounted(), rounds.partitions());
         let store = Store::new(engine, limits, trees, rounds.clone());
-        Core { shard, store, effects: Effects::default(), done: Vec::new() }
+        Core { shard, store, effects: Effects::default(), done: Vec::new(), arriving: Vec::new() }
     }
 
     /// When [`ShardInput::Timer`] is due.
@@ -157,8 +159,9 @@ impl<E: Engine> Core<E> {
     /// Handles the inputs and everything that follows from them.
     pub fn drain(&mut self, now: Now, inputs: &mut Vec<ShardInput>, host: &mut impl Host) {
         for input in inputs.drain(..) {
-            let is_gathered = self.shard.gathers(&input);
-            if !is_gathered && !self.effects.tasks.is_empty() {
+            let is_gathered = self.gathers(&input);
+            let tasks = self.effects.tasks.len();
+            if !is_gathered && tasks > 0 {
                 self.run_tasks(now, host);
             }
             if let ShardInput::Ring(view) = &input {
@@ -187,6 +190,8 @@ impl<E: Engine> Core<E> {
             }
             if !is_gathered || !self.effects.has_only_tasks() || self.effects.tasks.len() >= GATHERED {
                 self.run_tasks(now, host);
+            } else {
+                self.note_arriving(tasks);
             }
         }
         self.run_tasks(now, host);
@@ -204,6 +209,21 @@ impl<E: Engine> Core<E> {
             host.too_long(&std::mem::take(&mut self.effects.too_long));
         }
         debug_assert!(self.effects.tasks.is_empty() && self.effects.after_durable.is_empty());
+    }
+
+    /// Whether operations of earlier inputs need not be run before this one is handled. A retry of a write that one of them brings in has to
+    /// find it known, or would mint it once more.
+    fn gathers(&self, input: &ShardInput) -> bool {
+        self.shard.gathers(input) && input.write_id().is_none_or(|id| !self.arriving.contains(&id))
+    }
+
+    /// Notes what operations from this one on bring in.
+    fn note_arriving(&mut self, from: usize) {
+        for task in &self.effects.tasks[from..] {
+            if let Op::Merge { object, .. } = &task.op {
+                self.arriving.extend(object.siblings().iter().map(|sibling| sibling.write_id));
+            }
+        }
     }
 
     /// Writes what the tasks have changed, and releases what waited for that.
@@ -328,6 +348,7 @@ impl<E: Engine> Core<E> {
                 self.store.unindex(&index_key);
             }
             self.store.warm(&self.effects.tasks);
+            self.arriving.clear();
             for task in self.effects.tasks.drain(..) {
                 if let Some(key) = self.store.submit(task, &mut self.done) {
                     host.read(ColdRead::Record { key });

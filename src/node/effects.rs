@@ -289,7 +289,7 @@ pub enum Output {
 /// the order is what "durable before acknowledged" rests on.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// To be run on the store, at once.
+    /// To be run on the store, in this order.
     pub tasks: Vec<Task<Purpose>>,
     /// To be read from the disk, by a pool.
     pub pages: Vec<(Purpose, PageSpec)>,
@@ -324,10 +324,25 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Whether nothing but operations is to be done before the next input is handled.
+    /// Whether nothing but operations is to be done before the next input is handled. What leaves waits for the end of the drain, and so does a count.
     pub fn has_only_tasks(&self) -> bool {
         let Effects {
-            pages, hint_pages, tree_queries, round_tasks, item_reads, tombstone_reads, healed, unindex, ..
+            tasks: _,
+            pages,
+            hint_pages,
+            tree_queries,
+            round_tasks,
+            item_reads,
+            tombstone_reads,
+            counts: _,
+            reaped: _,
+            healed,
+            unindex,
+            too_long: _,
+            unbound: _,
+            after_written: _,
+            sync: _,
+            after_durable: _,
         } = self;
         let reads = pages.len() + hint_pages.len() + item_reads.len() + tombstone_reads.len();
         reads + tree_queries.len() + round_tasks.len() + healed.len() + unindex.len() == 0

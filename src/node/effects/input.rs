@@ -11,7 +11,7 @@ use crate::message::{PeerAnswer, PeerRequest};
 use crate::ring::RingView;
 use crate::storage::merkle::{Counted, ItemPage};
 use crate::storage::{HintPage, OpFailure, Page, TombstonePage};
-use crate::types::{Generation, NodeId, NodeRun, PartitionId, Time};
+use crate::types::{Generation, NodeId, NodeRun, PartitionId, Time, WriteId};
 use crate::version::Trust;
 
 /// A client's request on one of its lanes: what its answer is sent back by.
@@ -151,6 +151,19 @@ pub enum ShardInput {
         /// What.
         order: TombstoneOrder,
     },
+}
+
+impl ShardInput {
+    /// Of the put that it asks for.
+    pub fn write_id(&self) -> Option<WriteId> {
+        match self {
+            ShardInput::Client { request: Request::Put(put), .. } => Some(put.header.write_id),
+            ShardInput::Peer { request: PeerRequest::Coordinate(coordinate), .. } => {
+                Some(coordinate.put.header.write_id)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What Control tells the shards about this node's own records.

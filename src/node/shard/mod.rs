@@ -323,15 +323,20 @@ impl Shard {
         fx.tasks.append(&mut self.to_hint);
     }
 
-    /// Whether operations of inputs before it may wait, to be run together with those that it leads to: it changes nothing by which their
-    /// outcomes are judged. What may be the end of an exchange does: leaves lack nothing more from then on, and an operation would be taken to
-    /// have met them so.
+    /// Whether operations of earlier inputs may wait, to be run together with those that this one leads to.
+    ///
+    /// It changes nothing by which their outcomes are judged. What may be the end of an exchange does: leaves lack nothing more from then on,
+    /// and an operation would be taken to have met them so. And they change nothing by which it is handled, but what the drain knows of
+    /// ([`ShardInput::write_id`]): there is room for it whether they end or not.
     pub fn gathers(&self, input: &ShardInput) -> bool {
+        let has_room = self.waiting < self.config.max_inflight;
         match input {
-            ShardInput::Client { request, .. } => matches!(request, Request::Get(_) | Request::Put(_)),
-            ShardInput::Peer { request, .. } => {
-                matches!(request, PeerRequest::Coordinate(_) | PeerRequest::Replicate(_) | PeerRequest::Fetch(_))
-            }
+            ShardInput::Client { request, .. } => has_room && matches!(request, Request::Get(_) | Request::Put(_)),
+            ShardInput::Peer { request, .. } => match request {
+                PeerRequest::Coordinate(_) => has_room,
+                PeerRequest::Replicate(_) | PeerRequest::Fetch(_) => true,
+                _ => false,
+            },
             ShardInput::Answer { answer: PeerAnswer::Fetched(_) | PeerAnswer::Coordinated(_), .. } => true,
             ShardInput::Answer { id, answer: PeerAnswer::Replicated(_), .. } => {
                 let work = self.entries.get(&(id >> 8)).map(|entry| &entry.work);

@@ -12,8 +12,7 @@ use std::time::Duration;
 use crate::antientropy::config::{ExchangeConfig, HintsConfig};
 use crate::api::{self, Deadline, Put, PutHeader, Request, Response, Trace};
 use crate::message::{
-    Address, Fetched, Found, Held, PeerAnswer, PeerRequest, Reaping, ReapingStep, Reason, Refusal, Replicate,
-    Replicated, TreeKey,
+    Address, Fetched, Found, Held, PeerAnswer, PeerRequest, Reaping, ReapingStep, Refusal, Replicated, TreeKey,
 };
 use crate::node::{ClientRef, ColdRead, Core, Host, Output, ShardConfig, ShardCounters, ShardInput, Standing};
 use crate::quorum::{HedgeAfter, Level};
@@ -272,19 +271,6 @@ impl Bench {
         let whole = object_key(*partition, token, bucket, key).into();
         let (tree, candidates) = (TreeId { partition: *partition, n: 3 }, vec![(TreeKey::of(&whole), dead.digest())]);
         self.peer(PeerRequest::Reaping(Reaping { ring: *ring, tree, step, candidates }))
-    }
-
-    /// A peer sends what it has read in that round.
-    pub fn sends(&mut self, object: &Arc<Object>, round: u64) -> Vec<String> {
-        self.peer(PeerRequest::Replicate(Replicate {
-            to: self.to.clone(),
-            reason: Reason::Write,
-            hint_for: self.list.slot_of(ME).is_none().then(|| self.node("p0")),
-            sync: true,
-            round: Round(round),
-            trace: false,
-            object: object.clone(),
-        }))
     }
 
     /// The round of what a peer was sent last.

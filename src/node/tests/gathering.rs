@@ -30,6 +30,35 @@ fn each_request_meets_all_before_it() {
     assert_eq!(met, (1..=40).collect::<Vec<_>>(), "blind writes are siblings: one more each");
 }
 
+/// Else it would be written twice, side by side.
+#[test]
+fn a_retry_finds_the_write_that_comes_in_just_before_it() {
+    let inputs = |bench: &mut Bench| {
+        let (write, retry) = (bench.replicate(&object("v", 7), 0), bench.put("v", 7, 1));
+        [bench.peer_asks(PEER, write), bench.client(retry)]
+    };
+    let (mut together, mut apart) = (Bench::new(), Bench::new());
+    let drained = inputs(&mut together).into();
+    let mut told = together.drain(drained);
+    let mut expected: Vec<String> = inputs(&mut apart).map(|input| apart.input(input)).concat();
+    told.sort();
+    expected.sort();
+    assert_eq!(told, expected);
+    together.ask(together.get(1));
+    assert_eq!(together.told().values.len(), 1);
+}
+
+#[test]
+fn who_is_answered_at_once_takes_no_room() {
+    let mut bench = Bench::with(true, |config| config.max_inflight = 4);
+    let inputs = (0..20).map(|_| {
+        let get = bench.get(1);
+        bench.client(get)
+    });
+    let inputs = inputs.collect();
+    assert_eq!(bench.drain(inputs), ["got [] of me"; 20]);
+}
+
 /// Of a drain's last inputs too: a replica that holds the same need not send it.
 #[test]
 fn others_are_told_what_this_node_has_found() {

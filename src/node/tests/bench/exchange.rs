@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Ask, Bench};
+use super::{Ask, Bench, ME};
 use crate::message::{
     Address, ExchangeRequest, Fetch, Items, PeerAnswer, PeerRequest, Reason, Refusal, Replicate, Replicated, TreeKey,
     Want,
@@ -32,6 +32,24 @@ impl Bench {
         self.next += 1;
         let from = PeerRef { node, lane: 2, id: self.next };
         ShardInput::Peer { from, generation: Generation(1), arrived: None, request }
+    }
+
+    /// A peer sends what it has read in that round.
+    pub fn sends(&mut self, object: &Arc<Object>, round: u64) -> Vec<String> {
+        let request = self.replicate(object, round);
+        self.peer(request)
+    }
+
+    pub fn replicate(&self, object: &Arc<Object>, round: u64) -> PeerRequest {
+        PeerRequest::Replicate(Replicate {
+            to: self.to.clone(),
+            reason: Reason::Write,
+            hint_for: self.list.slot_of(ME).is_none().then(|| self.node("p0")),
+            sync: true,
+            round: Round(round),
+            trace: false,
+            object: object.clone(),
+        })
     }
 
     /// A peer asks what this node holds.
