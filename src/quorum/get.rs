@@ -211,8 +211,7 @@ impl Get {
     /// Merges a reply; its digest.
     fn merge(&mut self, object: Arc<Object>, round: Round) -> Digest {
         let digest = match &self.merged {
-            // To compare costs less than to hash.
-            Some(merged) if merged.object == object => merged.digest,
+            Some(merged) if merged.object.is_same_version_as(&object) => merged.digest,
             _ => object.digest(),
         };
         let merged = match self.merged.take() {

@@ -212,6 +212,11 @@ impl Object {
         Digest::of(&versions)
     }
 
+    /// Whether both have the same [`digest`](Object::digest), without a look at the values.
+    pub fn is_same_version_as(&self, other: &Object) -> bool {
+        self.context == other.context && self.siblings.iter().map(|s| s.dot).eq(other.siblings.iter().map(|s| s.dot))
+    }
+
     /// Appends the canonical context, then the siblings' count and dots: what [`digest`](Object::digest) hashes, and
     /// all in which two copies of a key can differ.
     pub fn encode_versions_into(&self, out: &mut Vec<u8>) {

@@ -108,6 +108,7 @@ proptest! {
         for a in &objects {
             for b in &objects {
                 prop_assert_eq!(a.digest() == b.digest(), a == b);
+                prop_assert_eq!(a.is_same_version_as(b), a == b);
             }
         }
     }
