@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
+use tracing::info;
 
 use super::memory::{check_engine, host_memory};
 use super::{ServerError, sizes};
@@ -24,7 +25,9 @@ const MEMTABLE_LEAST: u64 = 1 << 20;
 pub fn open_engine(config: &Config) -> Result<Arc<dyn Engine>, ServerError> {
     let dir = config.node.data_dir.join(DATABASE);
     let failed = |source| ServerError::DataDir { dir: config.node.data_dir.clone(), source };
-    let engine = RocksEngine::open(&dir, &rocks_config(config)?).map_err(failed)?;
+    let rocks = rocks_config(config)?;
+    info!(memtable_bytes = rocks.write_buffer_bytes, "opening the database");
+    let engine = RocksEngine::open(&dir, &rocks).map_err(failed)?;
     Ok(Arc::new(engine))
 }
 
@@ -46,10 +49,10 @@ fn rocks_config(config: &Config) -> Result<RocksConfig, ServerError> {
     Ok(RocksConfig { write_buffer_bytes: size(staggered(buffer, &mut rand::rng())), ..rocks })
 }
 
-/// A memtable's size, from three fifths of the greatest on. Replicas take the same writes: memtables of one size are full at the same time at
+/// A memtable's size: no less than three fifths of the greatest. Replicas take the same writes: memtables of one size are full at the same time at
 /// all of them, and no quorum can do without those that flush.
 fn staggered(greatest: u64, rng: &mut impl Rng) -> u64 {
-    rng.random_range(greatest * 3 / 5..=greatest)
+    rng.random_range((greatest * 3 / 5).max(MEMTABLE_LEAST)..=greatest)
 }
 
 #[cfg(test)]
@@ -68,5 +71,6 @@ mod tests {
         let (least, greatest) = (*sizes.first().unwrap(), *sizes.last().unwrap());
         assert!((19..=21).contains(&least) && (30..=32).contains(&greatest), "{sizes:?} MiB");
         assert!(sizes.len() > 10, "{sizes:?} MiB");
+        assert_eq!(staggered(MEMTABLE_LEAST, &mut rand::rng()), MEMTABLE_LEAST);
     }
 }
