@@ -144,3 +144,19 @@ fn the_encoding_and_the_digest_are_what_they_were() {
     assert_eq!(object.encode(), Bytes::from(expected.concat()));
     assert_eq!(object.digest().to_string(), "d5d86c7ff5586b7296aa34325bfea091");
 }
+
+/// What the digest hashes, and nothing else: a dot names one write.
+#[test]
+fn a_version_is_its_context_and_its_dots() {
+    let write = |known: &[_], value| Object::update(None, &context(known.iter().copied()), sibling(dot(1, 3), value));
+    let object = write(&[dot(1, 1)], "hi");
+    for (other, same) in [
+        (write(&[dot(1, 1)], "another"), true),
+        (write(&[dot(1, 1), dot(2, 3)], "hi"), false),
+        (write(&[], "hi"), false),
+        (Object::update(None, &context([dot(1, 1)]), sibling(dot(2, 3), "hi")), false),
+    ] {
+        assert_eq!(object.is_same_version_as(&other), same, "{other:?}");
+        assert_eq!(object.digest() == other.digest(), same, "{other:?}");
+    }
+}
