@@ -214,7 +214,9 @@ impl<D: Disk> Node<D> {
         self.trust_lost = start.stored > Generation(0) && start.run.trusted_since == start.run.generation;
         let lane = |shard| {
             let config = ShardConfig { shard, shards: self.config.shards, ..self.config.shard.clone() };
-            let inbox = InputQueue::new(InboxLimits::of(config.max_inflight, INBOX_BYTES));
+            let limits = InboxLimits::of(config.max_inflight, INBOX_BYTES);
+            // Half of what the daemon takes: few schedules ever fill that.
+            let inbox = InputQueue::new(InboxLimits { answers: limits.requests, ..limits });
             let core = Core::new(config, start.identity.node, engine.clone(), &forest, &rounds, rng.random());
             Lane { core, inbox, woken: false, timer: None, busy: Time::ZERO }
         };
