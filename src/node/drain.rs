@@ -95,7 +95,7 @@ impl<E: Engine> Core<E> {
         ShardCounters { parked: self.store.waiting() as u64, found: self.store.found(), ..self.shard.counters() }
     }
 
-    /// What it runs.
+    /// The shard, without its store.
     #[cfg(test)]
     pub(super) fn shard(&self) -> &Shard {
         &self.shard
@@ -160,8 +160,8 @@ impl<E: Engine> Core<E> {
     pub fn drain(&mut self, now: Now, inputs: &mut Vec<ShardInput>, host: &mut impl Host) {
         for input in inputs.drain(..) {
             let is_gathered = self.gathers(&input);
-            let tasks = self.effects.tasks.len();
-            if !is_gathered && tasks > 0 {
+            let gathered = self.effects.tasks.len();
+            if !is_gathered && gathered > 0 {
                 self.run_tasks(now, host);
             }
             if let ShardInput::Ring(view) = &input {
@@ -191,7 +191,7 @@ impl<E: Engine> Core<E> {
             if !is_gathered || !self.effects.has_only_tasks() || self.effects.tasks.len() >= GATHERED {
                 self.run_tasks(now, host);
             } else {
-                self.note_arriving(tasks);
+                self.note_arriving(gathered);
             }
         }
         self.run_tasks(now, host);

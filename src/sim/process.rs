@@ -215,7 +215,7 @@ impl<D: Disk> Node<D> {
         let lane = |shard| {
             let config = ShardConfig { shard, shards: self.config.shards, ..self.config.shard.clone() };
             let limits = InboxLimits::of(config.max_inflight, INBOX_BYTES);
-            // Half of what the daemon takes: few schedules ever fill that.
+            // Half of the answers that the daemon's takes, which few schedules fill: that answers are dropped has to be met.
             let inbox = InputQueue::new(InboxLimits { answers: limits.requests, ..limits });
             let core = Core::new(config, start.identity.node, engine.clone(), &forest, &rounds, rng.random());
             Lane { core, inbox, woken: false, timer: None, busy: Time::ZERO }

@@ -122,7 +122,7 @@ impl RecordCache {
     /// Has the processor fetch what is kept under these keys. A search waits for memory several times, and each of those waits rests on the one
     /// before; those of different keys do not, and pass together.
     pub fn warm<'k>(&self, keys: impl ExactSizeIterator<Item = &'k [u8]>) {
-        /// A cache line.
+        /// Bytes of a cache line.
         const LINE: usize = 64;
         /// What is longer is fetched as it is copied.
         const LINES: usize = 8;
