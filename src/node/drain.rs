@@ -238,7 +238,10 @@ impl<E: Engine> Core<E> {
                 }
                 self.trace(Step::Written { syncs: self.effects.sync }, host);
                 if self.sync_rounds(now, host) {
-                    self.release(now, host);
+                    if self.effects.sync {
+                        // Meanwhile, not after it: peers write while this node's disk does. Without a sync all leaves together.
+                        self.release(now, host);
+                    }
                     self.settle(now, host);
                 }
             }
@@ -294,10 +297,10 @@ impl<E: Engine> Core<E> {
     /// The batch is written, and on the disk if anything asked for that: releases what waited for it.
     fn confirm(&mut self, now: Now, host: &mut impl Host) {
         let synced = std::mem::take(&mut self.effects.sync);
+        let Effects { unbound, after_written, after_durable, .. } = &mut self.effects;
+        unbound.append(after_written);
+        unbound.append(after_durable);
         self.shard.on_feedback(now, Feedback::Committed { synced }, &mut self.effects);
-        let mut durable = std::mem::take(&mut self.effects.after_durable);
-        self.let_go(&mut durable, host);
-        self.effects.after_durable = durable;
         self.release(now, host);
     }
 
@@ -305,13 +308,7 @@ impl<E: Engine> Core<E> {
     fn release(&mut self, now: Now, host: &mut impl Host) {
         self.effects.unbound.append(&mut self.effects.after_written);
         self.shard.on_leaving(now, &mut self.effects.unbound);
-        let mut outputs = std::mem::take(&mut self.effects.unbound);
-        self.let_go(&mut outputs, host);
-        self.effects.unbound = outputs;
-    }
-
-    /// These leave; what belongs to a trace is dated.
-    fn let_go(&mut self, outputs: &mut Vec<Output>, host: &mut impl Host) {
+        let outputs = &mut self.effects.unbound;
         if self.shard.is_tracing() && !outputs.is_empty() {
             self.shard.trace_leaving(host.time(), outputs);
         }
@@ -326,10 +323,9 @@ impl<E: Engine> Core<E> {
 
     /// Takes back what rests on a batch that could not be written, or not be synced.
     fn revoke(&mut self, now: Now, host: &mut impl Host) {
-        let mut honest = self.effects.revoke();
+        self.effects.revoke();
         self.trace(Step::Failed, host);
         self.shard.on_feedback(now, Feedback::WriteFailed, &mut self.effects);
-        self.let_go(&mut honest, host);
         self.release(now, host);
     }
 

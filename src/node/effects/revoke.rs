@@ -6,13 +6,10 @@ use crate::message::{Fetched, PeerAnswer, Ranged, Refusal, Replicated};
 
 impl Effects {
     /// Takes back all that rests on a batch that could not be written: what is left to be released claims nothing.
-    pub fn revoke(&mut self) -> Vec<Output> {
+    pub fn revoke(&mut self) {
         self.sync = false;
-        let outputs =
-            std::mem::take(&mut self.after_written).into_iter().chain(std::mem::take(&mut self.after_durable));
-        let mut honest = std::mem::take(&mut self.unbound);
-        honest.extend(outputs.filter_map(revoked));
-        honest
+        let outputs = self.after_written.drain(..).chain(self.after_durable.drain(..));
+        self.unbound.extend(outputs.filter_map(revoked));
     }
 }
 
