@@ -155,26 +155,8 @@ impl GossipWorld {
     pub fn start(&mut self, node: usize) {
         assert!(self.nodes[node].control.is_none(), "{} runs", name_of(node));
         let run = self.nodes[node].run;
-        let (id, disk, name) = (id_of(node), DiskId(node as u64 + 1), name_of(node));
-        let last = Run { generation: Generation(run + 1), nonce: Nonce(0), trusted_since: Generation(1) };
-        let identity =
-            Identity { node: id, disk, name: name.clone(), rebuilding: false, refused: None, took_over: Generation(0) };
-        let layout = Some(self.layout.clone());
-        let stored = Stored { identity: Some(identity), run: Some(last), layout, ..Stored::default() };
-        let draws = Draws { node: id, disk, nonce: Nonce(self.rng.random()) };
-        let (start, _) = Start::begin(stored, &name, draws, BatchNumber(run), None).expect("the directory is its own");
-        let config = ControlConfig {
-            zone: "default".into(),
-            weight: 1000,
-            address: address_of(node),
-            seeds: Vec::new(),
-            expect: 1,
-            terms: Terms { cluster: "gossip".into(), partitions: self.layout.partitions(), buckets: BTreeMap::new() },
-            gossip: self.config.clone(),
-        };
-        let seed = self.rng.random();
-        self.nodes[node] =
-            Node { control: Some(Control::new(config, start, seed)), run: run + 1, paused_until: Time::ZERO };
+        let control = self.machine(node, Some(self.layout.clone()));
+        self.nodes[node] = Node { control: Some(control), run: run + 1, paused_until: Time::ZERO };
         let interval = u64::try_from(self.config.interval.as_micros()).expect("an interval is short");
         let phase = self.rng.random_range(0..interval);
         self.schedule(phase, Event::Timer { node, run: run + 1 });
@@ -186,6 +168,28 @@ impl GossipWorld {
                 }
             }
         }
+    }
+
+    /// A node's Control at the start of its next run.
+    fn machine(&mut self, node: usize, layout: Option<Layout>) -> Control {
+        let run = self.nodes[node].run;
+        let (id, disk, name) = (id_of(node), DiskId(node as u64 + 1), name_of(node));
+        let last = Run { generation: Generation(run + 1), nonce: Nonce(0), trusted_since: Generation(1) };
+        let identity =
+            Identity { node: id, disk, name: name.clone(), rebuilding: false, refused: None, took_over: Generation(0) };
+        let stored = Stored { identity: Some(identity), run: Some(last), layout, ..Stored::default() };
+        let draws = Draws { node: id, disk, nonce: Nonce(self.rng.random()) };
+        let (start, _) = Start::begin(stored, &name, draws, BatchNumber(run), None).expect("the directory is its own");
+        let config = ControlConfig {
+            zone: "default".into(),
+            weight: 1000,
+            address: address_of(node),
+            seeds: Vec::new(),
+            expect: 2,
+            terms: Terms { cluster: "gossip".into(), partitions: self.layout.partitions(), buckets: BTreeMap::new() },
+            gossip: self.config.clone(),
+        };
+        Control::new(config, start, self.rng.random())
     }
 
     /// The machine is gone: its peers notice when its links have been silent for too long.

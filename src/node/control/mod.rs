@@ -229,7 +229,9 @@ impl Control {
             ControlMessage::Hello(hello) if known.dialed.is_none() && known.peer.is_none() => {
                 self.on_hello(link, id, &hello, fx);
             }
-            ControlMessage::HelloAnswer(answer) if known.dialed.is_some() => self.on_hello_answer(link, answer, fx),
+            ControlMessage::HelloAnswer(answer) if known.dialed.is_some() && known.peer.is_none() => {
+                self.on_hello_answer(link, answer, fx);
+            }
             _ if known.peer.is_none() => fx.close.push((link, "a message before the hello".into())),
             ControlMessage::GossipSyn(syn) => self.on_syn(link, id, &syn, fx),
             ControlMessage::GossipAck(ack) => self.on_ack(link, ack, fx),

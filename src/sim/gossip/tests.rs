@@ -207,6 +207,24 @@ fn links_with_earlier_runs_are_closed_and_none_are_made() {
     assert_eq!(closed, [903], "the old process answers where it was");
 }
 
+/// Before there is a ring a certificate binds no id. The shards would be told of two peers on one link, and of the end of one.
+#[test]
+fn a_second_welcome_on_a_link_is_not_heard() {
+    let mut world = GossipWorld::new(5, 3, GossipConfig::default());
+    let (now, link) = (Now { time: world.now, wall_ms: 0 }, LinkId(1));
+    let mut control = world.machine(0, None);
+    let up = ControlInput::LinkUp { link, dialed: Some(address_of(1)), certified: name_of(1) };
+    control.handle(now, up, &mut ControlEffects::default());
+    let said = [1, 2].map(|node| {
+        let (node, name, disk, generation) = (id_of(node), name_of(1), DiskId(2), Generation(1));
+        let welcome = HelloAnswer::Welcome { node, name, disk, generation, rebuilding: false };
+        let (message, mut fx) = (ControlMessage::HelloAnswer(welcome), ControlEffects::default());
+        control.handle(now, ControlInput::Message { link, id: 0, message }, &mut fx);
+        (fx.routes.len(), fx.close.len())
+    });
+    assert_eq!(said, [(1, 0), (0, 1)]);
+}
+
 /// The first node dials somebody who refuses it: whether it ends, and how many strangers it has met.
 fn refused(world: &mut GossipWorld, by: &str, number: u64) -> (bool, u64) {
     let now = Now { time: world.now, wall_ms: 0 };
