@@ -6,6 +6,12 @@ use rustix::process::{Resource, getrlimit};
 use crate::storage::config::Compression;
 use crate::storage::engine::Family;
 
+/// Tables of the first level at which it is compacted; at which writes are slowed down, and stopped. Twice RocksDB's own, which are meant for
+/// memtables of twice the size.
+const COMPACTED_TABLES: i32 = 8;
+const SLOWING_TABLES: i32 = 40;
+const STOPPING_TABLES: i32 = 72;
+
 /// How the engine uses memory, disk and threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RocksConfig {
@@ -50,6 +56,11 @@ impl RocksConfig {
         (self.write_buffer_bytes as u64).saturating_mul(6)
     }
 
+    /// Bytes that may be flushed while no compaction runs: writes are not held back for them when it does again.
+    pub(super) fn uncompacted_bytes(&self) -> u64 {
+        u64::from((SLOWING_TABLES - COMPACTED_TABLES).unsigned_abs()).saturating_mul(self.write_buffer_bytes as u64)
+    }
+
     /// Options of the database as a whole.
     pub(super) fn database(&self) -> Options {
         let mut options = Options::default();
@@ -84,6 +95,9 @@ impl RocksConfig {
         let mut options = Options::default();
         options.set_block_based_table_factory(&table);
         options.set_level_compaction_dynamic_level_bytes(true);
+        options.set_level_zero_file_num_compaction_trigger(COMPACTED_TABLES);
+        options.set_level_zero_slowdown_writes_trigger(SLOWING_TABLES);
+        options.set_level_zero_stop_writes_trigger(STOPPING_TABLES);
         options.set_max_write_buffer_number(3);
         options.set_write_buffer_size(match family {
             Family::Objects => self.write_buffer_bytes,
