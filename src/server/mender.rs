@@ -21,7 +21,10 @@ use crate::types::{NodeId, PartitionId};
 const FAILURES: u64 = 600;
 /// More partitions than this are read in one order.
 const SINGLY: usize = 32;
-/// Of what the file system has free, no more than this part may be written anew for one table to go.
+/// Bytes of the tables whose range is written anew for one of them to go. They are flushed a memtable at a time while no compaction runs: with the
+/// least that nodes draw where memory is not capped, as 53 tables of the first level, or more of what compresses well. At 40 RocksDB slows writes down, at 72 it stops them.
+const MOST_REWRITTEN: u64 = 1 << 30;
+/// And of what the file system has free, no more than this part.
 const PART_OF_FREE: u64 = 4;
 /// What the scrub does not read.
 const SMALL: [Family; 3] = [Family::Hints, Family::Merkle, Family::Meta];
@@ -60,7 +63,7 @@ impl Mender {
     fn mend(&self, ring: &RingView, stopping: &dyn Fn() -> bool) {
         let node = self.board.node();
         let mut sync = || self.disk.sync_all();
-        let most_rewritten = self.disk.stats().free_bytes / PART_OF_FREE;
+        let most_rewritten = MOST_REWRITTEN.min(self.disk.stats().free_bytes / PART_OF_FREE);
         let may_go = |start: &[u8], end: &[u8]| may_go(ring, node, start, end);
         let mut with = MendWith { may_go: &may_go, sync: &mut sync, most_rewritten, stopping };
         let mending = match self.disk.engine().mend(&mut with) {

@@ -54,8 +54,6 @@ pub struct RocksEngine {
     damage: AtomicU64,
     /// What was in tables that could not be read.
     quarantine: Quarantine,
-    /// Bytes that may be written anew for one table to go.
-    most_rewritten: u64,
     /// Held while that is given up.
     giving_up: Mutex<()>,
     /// The first failed commit or sync; set once.
@@ -89,7 +87,6 @@ impl RocksEngine {
             suspects: Mutex::default(),
             damage: AtomicU64::new(0),
             quarantine: Quarantine::default(),
-            most_rewritten: config.uncompacted_bytes(),
             giving_up: Mutex::default(),
             stopped: OnceLock::new(),
             syncing: Mutex::new(()),

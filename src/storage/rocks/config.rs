@@ -7,7 +7,7 @@ use crate::storage::config::Compression;
 use crate::storage::engine::Family;
 
 /// Tables of the first level at which it is compacted; at which writes are slowed down, and stopped. Twice RocksDB's own, which are meant for
-/// memtables of twice the size.
+/// memtables of twice the size of those of objects.
 const COMPACTED_TABLES: i32 = 8;
 const SLOWING_TABLES: i32 = 40;
 const STOPPING_TABLES: i32 = 72;
@@ -54,11 +54,6 @@ impl RocksConfig {
     pub fn memtable_bytes(&self) -> u64 {
         // three of objects, and three of a quarter for each of the four other families
         (self.write_buffer_bytes as u64).saturating_mul(6)
-    }
-
-    /// Bytes that may be flushed while no compaction runs: writes are not held back for them when it does again.
-    pub(super) fn uncompacted_bytes(&self) -> u64 {
-        u64::from((SLOWING_TABLES - COMPACTED_TABLES).unsigned_abs()).saturating_mul(self.write_buffer_bytes as u64)
     }
 
     /// Options of the database as a whole.

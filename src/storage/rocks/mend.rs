@@ -146,7 +146,7 @@ impl RocksEngine {
             }
             let end = [last, &[0][..]].concat();
             let attempt = Attempt { engine: self, family, table, start, last, end };
-            let can_go = table.level > 0 && overlapping(&live, table) <= with.most_rewritten.min(self.most_rewritten);
+            let can_go = table.level > 0 && overlapping(&live, table) <= with.most_rewritten;
             let tried = if can_go { attempt.expel(mending, with) } else { attempt.hide_all(mending, with) };
             let step = match tried {
                 // Others are tried even so.
