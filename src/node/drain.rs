@@ -297,6 +297,7 @@ impl<E: Engine> Core<E> {
     /// The batch is written, and on the disk if anything asked for that: releases what waited for it.
     fn confirm(&mut self, now: Now, host: &mut impl Host) {
         let synced = std::mem::take(&mut self.effects.sync);
+        // Nothing can fail any more before all of it has left, and requests stand before the responses that follow from the commit.
         let Effects { unbound, after_written, after_durable, .. } = &mut self.effects;
         unbound.append(after_written);
         unbound.append(after_durable);
