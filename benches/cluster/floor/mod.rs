@@ -45,6 +45,15 @@ pub struct Floor {
 const SHORT: usize = 64;
 
 impl Floor {
+    /// Measures the parts for values of `size` bytes, and stores that were filled with such.
+    pub fn of(stores: &Stores, size: usize) -> Result<Floor> {
+        let (rewrite, read) = (stores.rewrite(SPAN)?, stores.read(SPAN)?);
+        let runtime = crate::runtime()?;
+        let send = runtime.block_on(Echo { ask: size, answer: SHORT }.closed(SPAN))?;
+        let fetch = runtime.block_on(Echo { ask: SHORT, answer: size }.closed(SPAN))?;
+        Ok(Floor { rewrite, read, send, fetch })
+    }
+
     /// A put at N=3: three read-merge-writes, and a value over three hops.
     pub fn put(&self) -> f64 {
         3.0 * self.rewrite.cpu_us + 3.0 * self.send.cpu_us
@@ -58,13 +67,7 @@ impl Floor {
 
 /// Measures the parts for values of `size` bytes under `keys` keys.
 pub fn measure(size: usize, keys: u64) -> Result<Floor> {
-    let stores = Stores::fill(size, keys)?;
-    let (rewrite, read) = (stores.rewrite(SPAN)?, stores.read(SPAN)?);
-    drop(stores);
-    let runtime = crate::runtime()?;
-    let send = runtime.block_on(Echo { ask: size, answer: SHORT }.closed(SPAN))?;
-    let fetch = runtime.block_on(Echo { ask: SHORT, answer: size }.closed(SPAN))?;
-    Ok(Floor { rewrite, read, send, fetch })
+    Floor::of(&Stores::fill(size, keys)?, size)
 }
 
 /// Microseconds.
