@@ -42,7 +42,11 @@ pub(super) const KEYS: &[Known] = &[
         "a DNS label (1 to 63 of a-z, 0-9 and '-', not '-' at either end), or \"\" for the host's name",
     ),
     key(&["node", "shards"], Form::Number, "a whole number from 1 to 256, or 0 for one a core"),
-    key(&["node", "network_threads"], Form::Number, "a whole number from 1 to 256, or 0 for one for two cores"),
+    key(
+        &["node", "threads"],
+        Form::Number,
+        "a whole number from 1 to 256, or 0 for one a core, but no more than shards",
+    ),
     key(&["node", "zone"], Form::Text, LABEL),
     key(&["node", "weight"], Form::Number, "a number above 0, at most 1000"),
     key(&["node", "data_dir"], Form::Text, "the path of a directory"),

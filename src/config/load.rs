@@ -127,9 +127,9 @@ impl Loaded {
             node.shards = threads(host.cores);
             self.origins.set(KeyPath::dotted("node.shards"), Origin::Host);
         }
-        if node.network_threads == 0 {
-            node.network_threads = threads(host.cores.div_ceil(2));
-            self.origins.set(KeyPath::dotted("node.network_threads"), Origin::Host);
+        if node.threads == 0 {
+            node.threads = node.shards.min(threads(host.cores));
+            self.origins.set(KeyPath::dotted("node.threads"), Origin::Host);
         }
         Ok(())
     }

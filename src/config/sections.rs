@@ -17,11 +17,12 @@ use crate::types::Bucket;
 pub struct NodeConfig {
     /// Its name in the layout and in its certificate, a DNS label; it never changes. Empty: the host's name up to the first dot.
     pub name: String,
-    /// Shard threads, 1 to 256; 0: one a core. More than cores only adds switching; peers need not agree.
+    /// Parts of the node's keys that are worked on side by side, 1 to 256; 0: one a core. More than threads only makes drains smaller; peers need
+    /// not agree.
     pub shards: u16,
-    /// Threads that carry frames to the shards and back, 1 to 256; 0: one for two cores. Few: frames travel in larger packets and wake
-    /// fewer threads; a thread that never sleeps is one too few.
-    pub network_threads: u16,
+    /// Threads that run the shards and carry their frames, 1 to 256; 0: one a core, but no more than shards. Few: frames travel in larger packets
+    /// and wake fewer threads; a node whose threads never sleep has too few.
+    pub threads: u16,
     /// What fails together (a rack, a data centre), a DNS label. Replicas are spread over distinct zones as far as there are zones.
     pub zone: String,
     /// Share of the partitions relative to the other nodes', above 0 and at most 1000.
@@ -35,7 +36,7 @@ impl Default for NodeConfig {
         NodeConfig {
             name: String::new(),
             shards: 0,
-            network_threads: 0,
+            threads: 0,
             zone: "default".into(),
             weight: 1.0,
             data_dir: "/var/lib/dynkv".into(),

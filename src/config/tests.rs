@@ -101,17 +101,20 @@ fn each_layer_overrides_the_one_before_and_is_remembered() {
     assert_eq!((config.node.name.as_str(), origin("node.name")), ("alpha", Origin::Host));
 }
 
-/// Threads of shards and of the network on a host with so many cores.
+/// Shards and threads on a host with so many cores.
 fn cores(cores: usize) -> (u16, u16) {
     let node = load(&Sources { host: Host { cores, ..bare().host }, ..bare() }).unwrap().config.node;
-    (node.shards, node.network_threads)
+    (node.shards, node.threads)
 }
 
 #[test]
 fn the_host_fills_in_what_nobody_set() {
     let loaded = load(&bare()).unwrap();
     assert_eq!((loaded.config.node.name.as_str(), loaded.config.node.shards), ("alpha", 4));
-    assert_eq!((loaded.config.node.network_threads, cores(1), cores(3), cores(5000)), (2, (1, 1), (3, 2), (256, 256)));
+    assert_eq!((loaded.config.node.threads, cores(1), cores(3), cores(5000)), (4, (1, 1), (3, 3), (256, 256)));
+    let mut one = bare();
+    one.flags.push(("node.shards".into(), Value::Integer(1)));
+    assert_eq!(load(&one).unwrap().config.node.threads, 1, "a thread without a shard would only wake others");
 
     let odd = load(&Sources { host: Host { name: "my_host".into(), cores: 1000 }, ..bare() }).unwrap_err();
     assert_eq!(
@@ -207,8 +210,8 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ),
     ("[node]\nshards = 257", "node.shards = 257 (from F): expected a whole number from 1 to 256, or 0 for one a core"),
     (
-        "[node]\nnetwork_threads = 300",
-        "node.network_threads = 300 (from F): expected a whole number from 1 to 256, or 0 for one for two cores",
+        "[node]\nthreads = 300",
+        "node.threads = 300 (from F): expected a whole number from 1 to 256, or 0 for one a core, but no more than shards",
     ),
     ("[node]\nshards = -1", "node.shards = -1 (from F): expected a whole number from 1 to 256, or 0 for one a core"),
     ("[node]\nweight = nan", "node.weight = NaN (from F): expected a number above 0, at most 1000"),

@@ -64,7 +64,7 @@ impl Config {
         let node = &self.node;
         check.text(check_label("node", &node.name).is_ok(), "node.name", &node.name)?;
         check.that((1..=256).contains(&node.shards), "node.shards", node.shards)?;
-        check.that((1..=256).contains(&node.network_threads), "node.network_threads", node.network_threads)?;
+        check.that((1..=256).contains(&node.threads), "node.threads", node.threads)?;
         check.text(check_label("zone", &node.zone).is_ok(), "node.zone", &node.zone)?;
         check.that(node.weight > 0.0 && node.weight <= 1000.0, "node.weight", node.weight)?;
         check.text(!node.data_dir.as_os_str().is_empty(), "node.data_dir", node.data_dir.display())

@@ -17,7 +17,7 @@ use super::lane_tasks::{read, write};
 use super::link::CloseReason;
 use crate::frame::raw::{FrameError, FrameReader, RawFrame};
 
-/// Takes what arrives on a lane. Called from the lane's reader task, which runs on the network's threads: hand on and return.
+/// Takes what arrives on a lane. Called from the lane's reader task, on a thread that others need too: hand on and return.
 pub trait FrameSink: Send + Sync {
     /// All whole frames that had arrived, in order; at least one. What is left in `frames` is dropped, its memory kept.
     fn on_frames(&self, frames: &mut Vec<RawFrame>);

@@ -231,7 +231,7 @@ impl ControlTask {
                     Ok::<_, StorageError>((forest, Rounds::load(&**disk.engine())?))
                 };
                 let (forest, rounds) = self.supervisor.blocking("Merkle trees", load).await??;
-                start.start(self.control.node(), (&forest, &rounds), &self.supervisor)?;
+                start.start(self.control.node(), (&forest, &rounds), &self.supervisor);
             }
             self.switch.shards.notify(&ShardInput::Ring(ring.clone()));
             told = Some(ring);

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::task::block_in_place;
 use tracing::{error, info, warn};
 
 use super::clock::Clock;
@@ -74,11 +75,15 @@ impl Disk {
     }
 
     /// Returns once everything up to `number` is on the disk: at once if another thread's sync has covered it. A sync
-    /// that fails ends the process.
+    /// that fails ends the process. A runtime's thread has its other work handed to another meanwhile.
     ///
     /// # Errors
     /// [`StorageError::Stopped`]: a write has failed before, and nothing is synced any more.
     pub fn sync_to(&self, number: BatchNumber) -> Result<(), StorageError> {
+        block_in_place(|| self.sync_in_turn(number))
+    }
+
+    fn sync_in_turn(&self, number: BatchNumber) -> Result<(), StorageError> {
         let _alone = self.sync.lock().expect("a panic ends the process before the lock is met again");
         let mut counters = self.sync_counters();
         if self.synced() >= number {
@@ -154,7 +159,7 @@ impl Disk {
         self.failed.load_full()
     }
 
-    /// Asks the engine for its numbers. Not for the network's threads: it may look at the disk.
+    /// Asks the engine for its numbers. Not for a task's thread: it may look at the disk.
     pub fn refresh(&self) {
         self.stats.store(Arc::new(self.engine.stats()));
     }

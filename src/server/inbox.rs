@@ -1,8 +1,10 @@
 //! A shard's inbox: its queue of inputs under one lock, which is held for moves only.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use crate::node::{InboxLimits, InputQueue, Pressure, ShardInput};
 
@@ -19,11 +21,11 @@ pub struct InboxCounters {
     pub bytes: u64,
 }
 
-/// See the module. Filled from any thread, emptied by the shard's.
+/// See the module. Filled from any thread, emptied by the shard's task.
 #[derive(Debug)]
 pub struct Inbox {
     state: Mutex<State>,
-    filled: Condvar,
+    filled: Notify,
     refused: AtomicU64,
     dropped: AtomicU64,
 }
@@ -31,7 +33,7 @@ pub struct Inbox {
 #[derive(Debug)]
 struct State {
     queue: InputQueue,
-    /// The shard's thread waits for `filled`; only then is it worth a system call.
+    /// The shard waits for `filled`; only then is it woken.
     waiting: bool,
     /// The shard has taken something, or has something under way.
     busy: bool,
@@ -44,7 +46,7 @@ impl Inbox {
         let state = State { queue: InputQueue::new(limits), waiting: false, busy: false, closed: false };
         Inbox {
             state: Mutex::new(state),
-            filled: Condvar::new(),
+            filled: Notify::new(),
             refused: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
@@ -76,24 +78,29 @@ impl Inbox {
         self.wake(state);
     }
 
-    /// Moves up to `max` inputs to `into`; waits for the first one, but no longer than `timeout`. False once the inbox is
-    /// closed and empty.
-    pub fn take(&self, into: &mut Vec<ShardInput>, max: usize, timeout: Option<Duration>) -> bool {
-        let mut state = self.lock();
-        if state.queue.is_empty() && !state.closed && timeout != Some(Duration::ZERO) {
-            state.waiting = true;
-            let idle = |state: &mut State| state.queue.is_empty() && !state.closed;
-            state = match timeout {
-                Some(timeout) => {
-                    let waited = self.filled.wait_timeout_while(state, timeout, idle);
-                    waited.expect("a panic ends the process before the lock is met again").0
-                }
-                None => {
-                    self.filled.wait_while(state, idle).expect("a panic ends the process before the lock is met again")
-                }
-            };
-            state.waiting = false;
+    /// Waits until there is something to take, or the inbox is closed, but no longer than `timeout`. It may end for nothing.
+    pub async fn filled(&self, timeout: Option<Duration>) {
+        if timeout == Some(Duration::ZERO) || !self.begins_to_wait() {
+            return;
         }
+        match timeout {
+            // What came meanwhile is seen by whoever takes.
+            Some(timeout) => drop(tokio::time::timeout(timeout, self.filled.notified()).await),
+            None => self.filled.notified().await,
+        }
+    }
+
+    /// Has whoever fills it wake the shard from now on; false if there is no need to wait.
+    fn begins_to_wait(&self) -> bool {
+        let mut state = self.lock();
+        state.waiting = state.queue.is_empty() && !state.closed;
+        state.waiting
+    }
+
+    /// Moves up to `max` inputs to `into`. False once the inbox is closed and empty.
+    pub fn take(&self, into: &mut Vec<ShardInput>, max: usize) -> bool {
+        let mut state = self.lock();
+        state.waiting = false;
         let open = !(state.closed && state.queue.is_empty());
         state.queue.take(into, max);
         state.busy = true;
@@ -128,8 +135,10 @@ impl Inbox {
         state.queue.is_empty() && !state.busy
     }
 
-    fn wake(&self, state: MutexGuard<'_, State>) {
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
         let wake = state.waiting && (state.closed || !state.queue.is_empty());
+        // Once a wait: whatever else comes before the shard takes it would only wake it again for nothing.
+        state.waiting &= !wake;
         drop(state);
         if wake {
             self.filled.notify_one();
@@ -175,10 +184,10 @@ mod tests {
             InboxCounters { refused: 2, dropped: 1, waiting: 2, bytes: inbox.counters().bytes }
         );
         let mut taken = Vec::new();
-        assert!(inbox.take(&mut taken, 4, None));
+        assert!(inbox.take(&mut taken, 4));
         assert_eq!(ids(&taken), [21, 11, 12, 1]);
         taken.clear();
-        assert!(inbox.take(&mut taken, 4, Some(Duration::ZERO)));
+        assert!(inbox.take(&mut taken, 4));
         assert_eq!(ids(&taken), [2]);
     }
 
@@ -191,23 +200,44 @@ mod tests {
         inbox.push_requests(&mut late, Pressure::Low);
         assert_eq!(ids(&late), [2], "a closed inbox takes no requests");
         let mut taken = Vec::new();
-        assert!(inbox.take(&mut taken, 8, None));
+        assert!(inbox.take(&mut taken, 8));
         assert_eq!(ids(&taken), [1]);
-        assert!(!inbox.take(&mut taken, 8, None));
+        assert!(!inbox.take(&mut taken, 8));
     }
 
-    #[test]
-    fn a_waiting_shard_is_woken() {
+    #[tokio::test]
+    async fn a_waiting_shard_is_woken_from_any_thread() {
         let inbox = Inbox::new(InboxLimits { requests: 2, request_bytes: 1 << 20, answers: 2, answer_bytes: 1 << 20 });
-        std::thread::scope(|scope| {
-            let taker = scope.spawn(|| {
-                let mut taken = Vec::new();
-                while inbox.take(&mut taken, 8, None) {}
-                ids(&taken)
-            });
-            inbox.push_requests(&mut links(1..2), Pressure::Low);
-            inbox.close();
-            assert_eq!(taker.join().unwrap(), [1]);
-        });
+        let mut taken = Vec::new();
+        for (node, timeout) in [(1, None), (2, Some(Duration::from_secs(3600)))] {
+            let filled = async {
+                inbox.filled(timeout).await;
+                assert!(inbox.take(&mut taken, 8));
+            };
+            let fill = async {
+                assert!(inbox.lock().waiting, "the shard was asked first, and found nothing");
+                std::thread::scope(|scope| {
+                    scope.spawn(|| inbox.push_requests(&mut links(node..node + 1), Pressure::Low));
+                });
+            };
+            tokio::join!(biased; filled, fill);
+        }
+        assert_eq!(ids(&taken), [1, 2]);
+        inbox.filled(Some(Duration::ZERO)).await;
+        inbox.filled(Some(Duration::from_millis(1))).await;
+        let ended = async { inbox.filled(None).await };
+        tokio::join!(biased; ended, async { inbox.close() });
+        assert!(!inbox.take(&mut taken, 8));
+        inbox.filled(None).await;
+    }
+
+    #[tokio::test]
+    async fn what_comes_between_a_look_and_the_wait_is_not_slept_through() {
+        let inbox = Inbox::new(InboxLimits { requests: 2, request_bytes: 1 << 20, answers: 2, answer_bytes: 1 << 20 });
+        assert!(inbox.begins_to_wait());
+        inbox.push_notice(link(1));
+        inbox.filled.notified().await;
+        inbox.push_notice(link(2));
+        inbox.filled(None).await;
     }
 }

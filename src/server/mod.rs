@@ -7,14 +7,14 @@
 //! | `control.rs`, `dial.rs` | the task around `Control`; the tasks that keep peers dialed |
 //! | `listener.rs`, `sinks.rs` | who may open which lane; where frames go |
 //! | `lanes.rs`, `inbox.rs` | what shards send on; what waits for them |
-//! | `shard.rs`, `host.rs`, `read_pool.rs`, `gather.rs` | the shards' threads, what their drains call, the readers, and answers that all shards give together |
+//! | `shard.rs`, `host.rs`, `read_pool.rs`, `gather.rs` | the shards' tasks, what their drains call, the readers, and answers that all shards give together |
 //! | `disk.rs`, `mark.rs` | one lock for syncs, the verdict on writes; what tells a kill from a power loss |
 //! | `memory.rs`, `stalled.rs` | the cap on memory; clients that do not read |
 //! | `board.rs`, `http.rs`, `metrics.rs`, `latency.rs` | what the node shows of itself |
 //! | `birth_terms.rs`, `sizes.rs`, `own_files.rs`, `shards_start.rs`, `local_ranges.rs`, `repair.rs` | smaller concepts |
 //!
-//! A request's way: lane's reader task, sink, the shard's inbox, the shard's thread, the lane's queue, lane's writer task.
-//! Two hops, each waking at most once for all that has gathered.
+//! A request's way: lane's reader task, sink, the shard's inbox, the shard's task, the lane's queue, lane's writer task. All of them run on the
+//! same few threads, and each runs once for all that has gathered.
 
 mod birth_terms;
 mod board;

@@ -28,7 +28,8 @@ pub fn open_engine(config: &Config) -> Result<Arc<dyn Engine>, ServerError> {
     let rocks = rocks_config(config)?;
     info!(memtable_bytes = rocks.write_buffer_bytes, "opening the database");
     let engine = RocksEngine::open(&dir, &rocks).map_err(failed)?;
-    Ok(Arc::new(engine))
+    // Commits share their threads with the network.
+    Ok(Arc::new(engine.waiting_aside(|wait| tokio::task::block_in_place(wait))))
 }
 
 fn rocks_config(config: &Config) -> Result<RocksConfig, ServerError> {

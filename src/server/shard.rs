@@ -1,4 +1,7 @@
-//! A shard's thread: takes what waits, drains it through the core, waits again.
+//! A shard's task: takes what waits, drains it through the core, waits again.
+//!
+//! It runs on the threads that carry the frames. With a thread of its own each request woke two at every node, and drains found less: a
+//! thread that takes what has arrived, handles all of it and sends all that follows fills packets by itself.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -149,14 +152,14 @@ impl Shards {
         self.shards.iter().map(|shard| shard.inbox.counters().bytes).sum()
     }
 
-    /// Ends their threads, once they have done what waits for them.
+    /// Ends their tasks, once they have done what waits for them.
     pub fn close(&self) {
         self.shards.iter().for_each(|shard| shard.inbox.close());
     }
 }
 
-/// What a shard's thread works with.
-pub struct ShardThread {
+/// What a shard's task works with.
+pub struct ShardTask {
     shard: Arc<Shard>,
     core: Core<AnyEngine>,
     host: ShardHost,
@@ -178,7 +181,7 @@ impl Shown {
     }
 }
 
-/// What all shards' threads share.
+/// What all shards' tasks share.
 #[derive(Clone)]
 pub struct Surroundings {
     /// The clocks.
@@ -195,7 +198,7 @@ pub struct Surroundings {
     pub slow: Duration,
 }
 
-impl ShardThread {
+impl ShardTask {
     /// A shard that has not begun.
     pub fn new(
         shard: Arc<Shard>,
@@ -204,7 +207,7 @@ impl ShardThread {
         with: Surroundings,
         (forest, rounds): (&Forest, &Rounds),
         seed: u64,
-    ) -> ShardThread {
+    ) -> ShardTask {
         let host = ShardHost {
             shard: config.shard,
             clock: with.clock,
@@ -221,19 +224,20 @@ impl ShardThread {
             disk: with.disk.clone(),
         };
         let core = Core::new(config, node, with.disk.engine().clone(), forest, rounds, seed);
-        ShardThread { shard, core, host, clock: with.clock, repair: Shown::default() }
+        ShardTask { shard, core, host, clock: with.clock, repair: Shown::default() }
     }
 
     /// Works until the inbox is closed and empty.
-    pub fn run(mut self) {
+    pub async fn run(mut self) {
         let mut inputs = Vec::with_capacity(MAX_DRAIN + 1);
         loop {
-            // Whoever is about to bring more, or to take what went out, goes first where threads share cores: a drain that finds little
-            // costs nearly as much as one that finds much. Even where much waits already this pays, by a tenth.
-            std::thread::yield_now();
             let due = self.core.poll_timeout().into_iter().chain(self.repair.due()).min();
             let timeout = due.map(|due| due.since(self.clock.time()));
-            let open = self.shard.inbox.take(&mut inputs, MAX_DRAIN, timeout);
+            self.shard.inbox.filled(timeout).await;
+            // Whatever has arrived is brought first, and what went out is sent: a drain that finds little costs nearly as much as one that
+            // finds much.
+            tokio::task::yield_now().await;
+            let open = self.shard.inbox.take(&mut inputs, MAX_DRAIN);
             let now = self.clock.now();
             if self.core.poll_timeout().is_some_and(|due| due <= now.time) {
                 inputs.push(ShardInput::Timer);

@@ -1,10 +1,10 @@
-//! What waits for the ring: the shards' threads, and the check of what was fixed at the cluster's birth.
+//! What waits for the ring: the shards' tasks, and the check of what was fixed at the cluster's birth.
 
 use std::sync::Arc;
 
 use super::ServerError;
 use super::birth_terms::BirthTerms;
-use super::shard::{ShardThread, Shards, Surroundings};
+use super::shard::{ShardTask, Shards, Surroundings};
 use super::supervise::{OnEnd, Supervisor};
 use crate::node::ShardConfig;
 use crate::ring::Layout;
@@ -12,8 +12,8 @@ use crate::storage::Rounds;
 use crate::storage::merkle::Forest;
 use crate::types::NodeId;
 
-/// The name of the shards' threads.
-pub const SHARD_THREAD: &str = "shard";
+/// The name of the shards' tasks.
+pub const SHARD_TASK: &str = "shard";
 
 /// Starts the shards once the node knows its ring, and with it, for good, who it is.
 pub struct ShardsStart {
@@ -21,7 +21,7 @@ pub struct ShardsStart {
     pub shards: Arc<Shards>,
     /// Of the first; the others' differ in the index.
     pub config: ShardConfig,
-    /// What their threads share.
+    /// What they share.
     pub with: Surroundings,
     /// What their random numbers come from.
     pub seed: u64,
@@ -38,22 +38,16 @@ impl ShardsStart {
         self.terms.check(layout)
     }
 
-    /// Starts the threads.
-    ///
-    /// # Errors
-    /// [`ServerError::Ended`] if the system has no thread left.
-    pub fn start(
-        self,
-        node: NodeId,
-        (forest, rounds): (&Forest, &Rounds),
-        supervisor: &Supervisor,
-    ) -> Result<(), ServerError> {
+    /// Starts the tasks.
+    pub fn start(self, node: NodeId, (forest, rounds): (&Forest, &Rounds), supervisor: &Supervisor) {
         for (index, shard) in (0..).zip(self.shards.all()) {
             let config = ShardConfig { shard: index, ..self.config.clone() };
             let seed = self.seed.wrapping_add(u64::from(index));
-            let thread = ShardThread::new(shard.clone(), config, node, self.with.clone(), (forest, rounds), seed);
-            supervisor.thread(SHARD_THREAD, OnEnd::StopNode, move || thread.run())?;
+            let task = ShardTask::new(shard.clone(), config, node, self.with.clone(), (forest, rounds), seed);
+            supervisor.joined_task(SHARD_TASK, OnEnd::StopNode, async move {
+                task.run().await;
+                Ok(())
+            });
         }
-        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::disk::Disk;
-use super::shards_start::SHARD_THREAD;
+use super::shards_start::SHARD_TASK;
 use super::startup::{DISK_WATCH_THREAD, MEMORY_WATCH_THREAD, MENDER_THREAD, READER_THREAD, SYNC_THREAD};
 use super::{Server, ServerError};
 use crate::node::ShardInput;
@@ -43,7 +43,7 @@ impl Server {
         }
         // 3. The shards do what waits for them and end; nothing writes data from here on but the mender, which writes anew what stands there.
         switch.shards.close();
-        let ended = tokio::time::timeout(drain_for, supervisor.join(SHARD_THREAD)).await;
+        let ended = tokio::time::timeout(drain_for, supervisor.join(SHARD_TASK)).await;
         let clean = clean && ended.is_ok();
         if ended.is_err() {
             warn!("a shard does not end, its disk may hang: the stop counts as unclean");

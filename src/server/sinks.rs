@@ -1,4 +1,4 @@
-//! Where the frames of a lane go: decoded on the network's threads and handed to shards or control, a whole wake at a time.
+//! Where the frames of a lane go: decoded where they arrive and handed to shards or control, a whole wake at a time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};

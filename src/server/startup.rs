@@ -355,7 +355,7 @@ fn begin(
     let (mark, survived) = Mark::open(mark_dir, disk_id, last, draws.nonce)?;
     let recovered = engine.latest();
     let (start, mut batch) = Start::begin(stored, &config.node.name, draws, recovered, survived)?;
-    let disk = Arc::new(Disk::new(Arc::new(AnyEngine(engine)), mark, config.storage.min_free, clock));
+    let disk = Arc::new(Disk::new(Arc::new(AnyEngine::new(engine)), mark, config.storage.min_free, clock));
     disk.persist_batch(&mut batch)?;
     let run = start.run;
     info!(

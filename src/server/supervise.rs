@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,15 +22,22 @@ pub enum OnEnd {
     Ignore,
 }
 
-/// Threads by name.
-type Threads = Vec<(&'static str, JoinHandle<()>)>;
+/// What [`Supervisor::join`] waits for.
+#[derive(Debug)]
+enum Joined {
+    Thread(JoinHandle<()>),
+    Task(tokio::task::JoinHandle<()>),
+}
+
+/// Threads and tasks by name.
+type Parts = Vec<(&'static str, Joined)>;
 
 /// Starts the parts of one node and knows when they have ended.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     runtime: Handle,
     tasks: TaskTracker,
-    threads: Arc<Mutex<Threads>>,
+    joined: Arc<Mutex<Parts>>,
     failures: mpsc::Sender<ServerError>,
     stopping: CancellationToken,
     /// Set once the node is about to stop: from then on ends are no failures.
@@ -66,13 +73,15 @@ impl Supervisor {
     /// For one node, on the runtime that this is called from; and where the failures come out that end it.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime, and on one of a single thread: shards hand its work to another while they wait for the disk.
     pub fn new() -> (Supervisor, mpsc::Receiver<ServerError>) {
+        let runtime = Handle::current();
+        assert_eq!(runtime.runtime_flavor(), RuntimeFlavor::MultiThread, "a node needs a multi-thread runtime");
         let (failures, failed) = mpsc::channel(1);
         let supervisor = Supervisor {
-            runtime: Handle::current(),
+            runtime,
             tasks: TaskTracker::new(),
-            threads: Arc::default(),
+            joined: Arc::default(),
             failures,
             stopping: CancellationToken::new(),
             ending: Arc::default(),
@@ -85,12 +94,29 @@ impl Supervisor {
     where
         F: Future<Output = Result<(), ServerError>> + Send + 'static,
     {
+        // It is waited for with all others.
+        drop(self.spawn(name, on_end, task));
+    }
+
+    /// Starts a task. It is waited for by [`join`](Self::join).
+    pub fn joined_task<F>(&self, name: &'static str, on_end: OnEnd, task: F)
+    where
+        F: Future<Output = Result<(), ServerError>> + Send + 'static,
+    {
+        let task = self.spawn(name, on_end, task);
+        self.joined().push((name, Joined::Task(task)));
+    }
+
+    fn spawn<F>(&self, name: &'static str, on_end: OnEnd, task: F) -> tokio::task::JoinHandle<()>
+    where
+        F: Future<Output = Result<(), ServerError>> + Send + 'static,
+    {
         let supervisor = self.clone();
         let work = async move {
             let mut ends = Ends { supervisor: &supervisor, name, on_end, outcome: None };
             ends.outcome = Some(task.await);
         };
-        self.tasks.spawn_on(work.instrument(tracing::debug_span!("task", name)), &self.runtime);
+        self.tasks.spawn_on(work.instrument(tracing::debug_span!("task", name)), &self.runtime)
     }
 
     /// Starts a thread. It is waited for by [`join`](Self::join).
@@ -109,7 +135,7 @@ impl Supervisor {
         };
         let started = Builder::new().name(name.to_owned()).spawn(run);
         let thread = started.map_err(|err| ServerError::Ended { part: name, reason: err.to_string() })?;
-        self.threads().push((name, thread));
+        self.joined().push((name, Joined::Thread(thread)));
         Ok(())
     }
 
@@ -136,17 +162,23 @@ impl Supervisor {
         &self.stopping
     }
 
-    /// Waits for the threads of this name; they must have been told to end.
+    /// Waits for the threads and tasks of this name; they must have been told to end.
     pub async fn join(&self, name: &'static str) {
-        let threads: Vec<_> = {
-            let mut all = self.threads();
+        let these: Vec<_> = {
+            let mut all = self.joined();
             let (these, others) = std::mem::take(&mut *all).into_iter().partition(|(known, _)| *known == name);
             *all = others;
             these
         };
-        let join = move || threads.into_iter().for_each(|(_, thread)| drop(thread.join()));
-        // an error means that the runtime is shutting down and nobody can wait
-        let _ = self.tasks.spawn_blocking_on(join, &self.runtime).await;
+        for (_, part) in these {
+            // An error means that the part has panicked, which its end has told, or that the runtime is shutting down and nobody can wait.
+            match part {
+                Joined::Task(task) => drop(task.await),
+                Joined::Thread(thread) => {
+                    drop(self.tasks.spawn_blocking_on(move || drop(thread.join()), &self.runtime).await);
+                }
+            }
+        }
     }
 
     /// Waits for all tasks; they must have been told to end.
@@ -155,8 +187,8 @@ impl Supervisor {
         self.tasks.wait().await;
     }
 
-    fn threads(&self) -> std::sync::MutexGuard<'_, Threads> {
-        self.threads.lock().expect("nothing panics while it holds this lock")
+    fn joined(&self) -> std::sync::MutexGuard<'_, Parts> {
+        self.joined.lock().expect("nothing panics while it holds this lock")
     }
 }
 
@@ -164,7 +196,7 @@ impl Supervisor {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn an_end_that_nobody_asked_for_is_a_failure_and_one_of_a_bystander_is_not() {
         let (supervisor, mut failed) = Supervisor::new();
         supervisor.task("bystander", OnEnd::Ignore, async { Ok(()) });
@@ -173,7 +205,7 @@ mod tests {
         assert!(matches!(failure, ServerError::Ended { part: "worker", .. }), "{failure}");
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn an_end_that_was_asked_for_is_none() {
         let (supervisor, mut failed) = Supervisor::new();
         let stopping = supervisor.stopping().clone();
@@ -186,5 +218,31 @@ mod tests {
         supervisor.wait_tasks().await;
         drop(supervisor);
         assert!(failed.recv().await.is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn tasks_that_are_joined_have_ended() {
+        let (supervisor, _failed) = Supervisor::new();
+        let ended = Arc::new(AtomicBool::new(false));
+        let (sets, go) = (ended.clone(), Arc::new(tokio::sync::Notify::new()));
+        let told = go.clone();
+        supervisor.expect_ends();
+        supervisor.joined_task("shard", OnEnd::StopNode, async move {
+            told.notified().await;
+            tokio::task::yield_now().await;
+            sets.store(true, Ordering::Release);
+            Ok(())
+        });
+        supervisor.thread("other", OnEnd::StopNode, || {}).unwrap();
+        go.notify_one();
+        supervisor.join("shard").await;
+        assert!(ended.load(Ordering::Acquire));
+        assert_eq!(supervisor.joined().len(), 1, "others are left to those who join them");
+    }
+
+    #[tokio::test]
+    #[should_panic = "multi-thread runtime"]
+    async fn a_runtime_of_one_thread_is_refused_at_once() {
+        drop(Supervisor::new());
     }
 }

@@ -38,6 +38,9 @@ const FULL_PATIENCE: Duration = Duration::from_secs(1);
 /// After which any held-back write is.
 const STALL_PATIENCE: Duration = Duration::from_secs(30);
 
+/// Runs a wait, once, so that the caller's thread can do its other work meanwhile.
+pub type Aside = fn(&mut dyn FnMut());
+
 /// An open database. Dropping it closes the database and then frees the directory; it syncs nothing.
 pub struct RocksEngine {
     db: DB,
@@ -48,6 +51,8 @@ pub struct RocksEngine {
     write: WriteOptions,
     /// Shared by commits; alone while what they might change is written anew.
     commits: RwLock<()>,
+    /// How commits wait, where they must.
+    aside: Aside,
     /// Tables that could not be read.
     suspects: Mutex<Suspects>,
     /// Tables that were found to be damaged, and ranges that were put into quarantine.
@@ -84,6 +89,7 @@ impl RocksEngine {
             disk: ReadOptions::default(),
             write: write_options(),
             commits: RwLock::new(()),
+            aside: |wait| wait(),
             suspects: Mutex::default(),
             damage: AtomicU64::new(0),
             quarantine: Quarantine::default(),
@@ -95,6 +101,18 @@ impl RocksEngine {
         engine.load_quarantine()?;
         engine.load_suspects()?;
         Ok(engine)
+    }
+
+    /// Has commits that must wait do so by `aside`. Without it their threads wait.
+    #[must_use]
+    pub fn waiting_aside(self, aside: Aside) -> RocksEngine {
+        RocksEngine { aside, ..self }
+    }
+
+    fn aside<T>(&self, wait: impl FnOnce() -> T) -> T {
+        let (mut wait, mut done) = (Some(wait), None);
+        (self.aside)(&mut || done = wait.take().map(|wait| wait()));
+        done.expect("an `Aside` runs what it is given")
     }
 
     fn family(&self, family: Family) -> &ColumnFamily {
@@ -147,7 +165,10 @@ impl Engine for RocksEngine {
         if batch.is_empty() {
             return Ok(self.latest());
         }
-        let shared = self.commits.read().expect("nothing panics while it commits");
+        let shared = match self.commits.try_read() {
+            Ok(shared) => shared,
+            Err(_) => self.aside(|| self.commits.read().expect("nothing panics while it commits")),
+        };
         let is_plain = self.quarantine.is_empty();
         let result = if is_plain { self.write(batch) } else { self.write_past_quarantine(batch) };
         drop(shared);
@@ -280,19 +301,28 @@ impl RocksEngine {
     ///
     /// It is asked not to wait by itself: on a full disk the flush that it waits for never comes, and the wait has no end.
     fn write(&self, batch: &Batch) -> Result<(), StorageError> {
+        self.try_write(batch).unwrap_or_else(|| self.aside(|| self.write_later(batch)))
+    }
+
+    /// `None` if RocksDB holds the batch back; the log is as it was then.
+    fn try_write(&self, batch: &Batch) -> Option<Result<(), StorageError>> {
+        match self.db.write_opt(self.write_batch(batch), &self.write) {
+            Ok(()) => Some(Ok(())),
+            Err(error) if error.kind() == ErrorKind::Incomplete => None,
+            Err(error) => Some(Err(classify("commit", &error))),
+        }
+    }
+
+    fn write_later(&self, batch: &Batch) -> Result<(), StorageError> {
         let mut waited = Duration::ZERO;
         loop {
-            match self.db.write_opt(self.write_batch(batch), &self.write) {
-                Ok(()) => return Ok(()),
-                // Refused before the log is touched.
-                Err(error) if error.kind() == ErrorKind::Incomplete => match self.given_up(waited) {
-                    Some(hopeless) => return Err(hopeless),
-                    None => {
-                        std::thread::sleep(STALL_PAUSE);
-                        waited += STALL_PAUSE;
-                    }
-                },
-                Err(error) => return Err(classify("commit", &error)),
+            if let Some(hopeless) = self.given_up(waited) {
+                return Err(hopeless);
+            }
+            std::thread::sleep(STALL_PAUSE);
+            waited += STALL_PAUSE;
+            if let Some(written) = self.try_write(batch) {
+                return written;
             }
         }
     }
@@ -358,5 +388,39 @@ fn classify(action: &'static str, error: &rocksdb::Error) -> StorageError {
         StorageError::Corrupt { detail: format!("{action}: {detail}") }
     } else {
         StorageError::Io { action, detail }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn a_commit_that_has_to_wait_for_the_mender_waits_aside() {
+        static ASIDE: AtomicUsize = AtomicUsize::new(0);
+        let dir = tempfile::tempdir().unwrap();
+        let engine = RocksEngine::open(dir.path(), &RocksConfig::default()).unwrap().waiting_aside(|wait| {
+            ASIDE.fetch_add(1, Ordering::SeqCst);
+            wait();
+        });
+        let commit = || {
+            let mut batch = Batch::new();
+            batch.put(Family::Objects, b"key", b"value");
+            engine.commit(&mut batch).unwrap()
+        };
+        commit();
+        assert_eq!(ASIDE.load(Ordering::SeqCst), 0);
+        let alone = engine.commits.write().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(commit);
+            while ASIDE.load(Ordering::SeqCst) == 0 {
+                assert!(!waiting.is_finished(), "nothing may be committed now");
+                std::thread::yield_now();
+            }
+            drop(alone);
+            assert_eq!(waiting.join().unwrap(), engine.latest());
+        });
     }
 }

@@ -144,7 +144,7 @@ async fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    // As the daemon has them: fewer threads that are awake send larger packets.
+    // One for two cores: fewer threads that are awake send larger packets.
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)

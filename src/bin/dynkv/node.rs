@@ -20,7 +20,7 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 pub fn run(sources: SourceArgs) -> Result<()> {
     let loaded = read(&sources)?;
     let levels = logging::start(&loaded.config.log);
-    let runtime = runtime(loaded.config.node.network_threads)?;
+    let runtime = runtime(loaded.config.node.threads)?;
     let ended = runtime.block_on(serve(sources, loaded, levels));
     if let Err(err) = &ended {
         error!(err = format!("{err:#}"), "ending");
@@ -30,11 +30,11 @@ pub fn run(sources: SourceArgs) -> Result<()> {
     ended
 }
 
-/// Carries frames, and all that is neither a shard's nor the disk's.
+/// Runs the shards, carries their frames, and does all else that does not wait for the disk.
 fn runtime(threads: u16) -> Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(threads.into())
-        .thread_name("network+tasks")
+        .thread_name("shards+network")
         .enable_all()
         .build()
         .context("starting the runtime")

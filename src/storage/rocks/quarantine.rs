@@ -209,6 +209,11 @@ impl RocksEngine {
         if !batch.ops().any(gives_up) {
             return self.write(batch);
         }
+        // It reads the disk, and may wait for another that does.
+        self.aside(|| self.write_given_up(batch))
+    }
+
+    fn write_given_up(&self, batch: &Batch) -> Result<(), StorageError> {
         let _alone = self.giving_up.lock().expect(POISON);
         let before = self.quarantine.ranges();
         let mut after = before.clone();

@@ -1,0 +1,204 @@
+//! Who goes on while the disk does not.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
+
+use super::super::clock::Clock;
+use super::super::disk::Disk;
+use super::super::mark::Mark;
+use super::*;
+use crate::storage::config::SizeOrPercent;
+use crate::storage::{MemoryConfig, MemoryEngine};
+use crate::types::{DiskId, Nonce};
+
+/// Longer than any machine needs to come to another task.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A disk that can be made to hang.
+pub struct Hanging {
+    engine: MemoryEngine,
+    hangs: AtomicBool,
+    /// Somebody waits for it.
+    waited_for: AtomicBool,
+}
+
+impl Hanging {
+    pub fn new() -> Arc<Hanging> {
+        let engine = MemoryEngine::new(MemoryConfig::default());
+        Arc::new(Hanging { engine, hangs: AtomicBool::new(false), waited_for: AtomicBool::new(false) })
+    }
+
+    pub fn hang(&self) {
+        self.hangs.store(true, Ordering::SeqCst);
+    }
+
+    pub fn go_on(&self) {
+        self.hangs.store(false, Ordering::SeqCst);
+    }
+
+    pub fn is_waited_for(&self) -> bool {
+        self.waited_for.load(Ordering::SeqCst)
+    }
+
+    fn pass(&self) {
+        let start = Instant::now();
+        while self.hangs.load(Ordering::SeqCst) {
+            self.waited_for.store(true, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(1));
+            assert!(start.elapsed() < DEADLINE, "whoever ends the wait does not come to it: the thread is held up");
+        }
+        self.waited_for.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Engine for Hanging {
+    fn get(&self, family: Family, key: &[u8], tier: ReadTier) -> Result<Lookup, StorageError> {
+        if tier == ReadTier::Disk {
+            self.pass();
+        }
+        self.engine.get(family, key, tier)
+    }
+
+    fn damage(&self) -> u64 {
+        self.engine.damage()
+    }
+
+    fn commit(&self, batch: &mut Batch) -> Result<BatchNumber, StorageError> {
+        self.pass();
+        self.engine.commit(batch)
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.pass();
+        self.engine.sync()
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        start: &[u8],
+        end: Option<&[u8]>,
+        limit: ScanLimit,
+        visit: &mut Visit<'_>,
+    ) -> Result<Option<Vec<u8>>, StorageError> {
+        self.pass();
+        self.engine.scan(family, start, end, limit, visit)
+    }
+
+    fn salvage(&self, start: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), StorageError> {
+        self.pass();
+        self.engine.salvage(start, end, visit)
+    }
+
+    fn latest(&self) -> BatchNumber {
+        self.engine.latest()
+    }
+
+    fn stats(&self) -> EngineStats {
+        self.engine.stats()
+    }
+}
+
+fn commit(engine: &AnyEngine) {
+    let mut batch = Batch::new();
+    batch.put(Family::Objects, b"key", b"value");
+    engine.commit(&mut batch).unwrap();
+}
+
+/// Does the work in a task of a runtime with one thread, with a disk that hangs until another of its tasks has it go on.
+async fn goes_on_meanwhile(disk: Arc<Hanging>, work: impl FnOnce() + Send + 'static) {
+    disk.hang();
+    let begun = Arc::new(AtomicBool::new(false));
+    let begins = begun.clone();
+    let shard = tokio::spawn(async move {
+        begins.store(true, Ordering::SeqCst);
+        work();
+    });
+    let network = tokio::spawn(async move {
+        while !(begun.load(Ordering::SeqCst) && disk.is_waited_for()) {
+            tokio::task::yield_now().await;
+        }
+        disk.go_on();
+    });
+    shard.await.unwrap();
+    network.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn reads_of_the_disk_hold_up_nobody_else() {
+    let disk = Hanging::new();
+    let engine = Arc::new(AnyEngine::new(disk.clone()));
+    let works: [fn(&AnyEngine); 3] = [
+        |engine| drop(engine.get(Family::Objects, b"key", ReadTier::Disk).unwrap()),
+        |engine| {
+            let all = engine.scan(Family::Objects, b"", None, ScanLimit::NONE, &mut |_, _| ControlFlow::Continue(()));
+            assert_eq!(all, Ok(None));
+        },
+        |engine| engine.salvage(b"a", b"z", &mut |_, _| ControlFlow::Continue(())).unwrap(),
+    ];
+    for work in works {
+        let engine = engine.clone();
+        goes_on_meanwhile(disk.clone(), move || work(&engine)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_slow_commit_holds_up_none_after_it() {
+    let disk = Hanging::new();
+    let engine = Arc::new(AnyEngine::new(disk.clone()));
+    assert!(!engine.is_slow(Instant::now()));
+    engine.note(SLOW);
+    for _ in 1..AFTER_SLOW {
+        commit(&engine);
+    }
+    let last = engine.clone();
+    goes_on_meanwhile(disk.clone(), move || commit(&last)).await;
+    // that one was slow in turn, if the machine was quick or not
+    engine.note(SLOW);
+    for _ in 0..AFTER_SLOW {
+        assert!(engine.is_slow(Instant::now()));
+        engine.note(Duration::ZERO);
+    }
+    assert!(!engine.is_slow(Instant::now()), "a disk that was quick again is quick");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_commit_beside_another_or_beside_a_slow_sync_holds_up_nobody_else() {
+    for begun in [commit, |engine: &AnyEngine| engine.sync().unwrap()] {
+        let disk = Hanging::new();
+        let engine = Arc::new(AnyEngine::new(disk.clone()));
+        disk.hang();
+        let (first, second) = (engine.clone(), engine.clone());
+        let first = std::thread::spawn(move || begun(&first));
+        while !disk.is_waited_for() {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(SLOW).await;
+        goes_on_meanwhile(disk.clone(), move || commit(&second)).await;
+        first.join().unwrap();
+        assert_eq!(engine.committing.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_sync_holds_up_nobody_else_be_it_at_the_disk_or_behind_another() {
+    let (hanging, dir) = (Hanging::new(), tempfile::tempdir().unwrap());
+    let engine = Arc::new(AnyEngine::new(hanging.clone()));
+    let (mark, _) = Mark::open(dir.path(), DiskId(1), None, Nonce(1)).unwrap();
+    let disk = Arc::new(Disk::new(engine.clone(), mark, SizeOrPercent::Percent(0), Clock::start()));
+    commit(&engine);
+    let syncs = disk.clone();
+    goes_on_meanwhile(hanging.clone(), move || syncs.sync_to(BatchNumber(1)).unwrap()).await;
+    assert_eq!((disk.synced(), disk.sync_counters().syncs), (BatchNumber(1), 1));
+
+    commit(&engine);
+    hanging.hang();
+    let (first, second) = (disk.clone(), disk.clone());
+    let first = std::thread::spawn(move || first.sync_to(BatchNumber(2)).unwrap());
+    while !hanging.is_waited_for() {
+        tokio::task::yield_now().await;
+    }
+    goes_on_meanwhile(hanging, move || second.sync_to(BatchNumber(2)).unwrap()).await;
+    first.join().unwrap();
+    assert_eq!((disk.sync_counters().syncs, disk.sync_counters().covered), (2, 1));
+}
