@@ -18,10 +18,11 @@ const AFTER_SLOW: u32 = 32;
 
 /// An engine whose kind is known at run time only, so that one server serves RocksDB and, in tests, memory.
 ///
-/// Shards run on the threads that carry frames. What may wait for the disk hands the thread's other work to another thread first
-/// ([`block_in_place`]): syncs ([`Disk`](super::disk::Disk)) and reads of the disk always do. A commit is a copy into memory, of the log's pages too, and handing over costs more
-/// than that; so it does while the disk is known to be slow (a commit was, lately, or a sync is), or while another shard commits, lest all threads wait
-/// in one. What remains: a disk that begins to hang in the midst of a commit holds up one thread until it goes on.
+/// Shards run on the threads that carry frames. What may wait for the disk hands the thread's other work to another thread
+/// first ([`block_in_place`]): syncs ([`Disk`](super::disk::Disk)) and reads of the disk always do. A commit is a copy into
+/// memory, of the log's pages too, and handing over costs more than that; so it does while the disk is known to be slow (a
+/// commit was, lately, or a sync is), or while another shard commits, lest all threads wait in one. What remains: a disk that
+/// begins to hang in the midst of a commit holds up that thread, and what only it can do, until the disk goes on.
 pub struct AnyEngine {
     engine: Arc<dyn Engine>,
     opened: Instant,
@@ -29,7 +30,8 @@ pub struct AnyEngine {
     committing: AtomicU32,
     /// Commits that are to be handed over yet.
     handed_over: AtomicU32,
-    /// When the sync that is under way has begun, microseconds since `opened`; [`NO_SYNC`] if none is.
+    /// When the sync that is under way has begun, microseconds since `opened`; [`NO_SYNC`] if none is. There is one at a
+    /// time: `Disk` has a lock.
     sync_began: AtomicU64,
 }
 
@@ -60,10 +62,20 @@ impl AnyEngine {
     /// Learns from a commit how many of the next are to be handed over.
     fn note(&self, took: Duration) {
         let before = self.handed_over.load(Ordering::Relaxed);
-        let after = if took >= SLOW { AFTER_SLOW } else { before.saturating_sub(1) };
-        if after != before {
-            self.handed_over.store(after, Ordering::Relaxed);
+        if took >= SLOW {
+            self.handed_over.store(AFTER_SLOW, Ordering::Relaxed);
+        } else if before > 0 {
+            // If another commit has changed it meanwhile, that one was slow, or has counted it down.
+            let _ = self.handed_over.compare_exchange(before, before - 1, Ordering::Relaxed, Ordering::Relaxed);
         }
+    }
+
+    /// Its time is that of the engine alone: to hand over takes a while too where all cores are busy.
+    fn commit_timed(&self, batch: &mut Batch) -> Result<BatchNumber, StorageError> {
+        let start = Instant::now();
+        let committed = self.engine.commit(batch);
+        self.note(start.elapsed());
+        committed
     }
 }
 
@@ -80,15 +92,13 @@ impl Engine for AnyEngine {
     }
 
     fn commit(&self, batch: &mut Batch) -> Result<BatchNumber, StorageError> {
-        let start = Instant::now();
         let is_alone = self.committing.fetch_add(1, Ordering::Relaxed) == 0;
-        let committed = if is_alone && !self.is_slow(start) {
-            self.engine.commit(batch)
+        let committed = if is_alone && !self.is_slow(Instant::now()) {
+            self.commit_timed(batch)
         } else {
-            block_in_place(|| self.engine.commit(batch))
+            block_in_place(|| self.commit_timed(batch))
         };
         self.committing.fetch_sub(1, Ordering::Relaxed);
-        self.note(start.elapsed());
         committed
     }
 

@@ -205,13 +205,19 @@ mod tests {
         assert!(!inbox.take(&mut taken, 8));
     }
 
+    /// Fails if it waits in vain.
+    async fn filled(inbox: &Inbox, timeout: Option<Duration>) {
+        let soon = tokio::time::timeout(Duration::from_secs(10), inbox.filled(timeout));
+        soon.await.expect("it ends once there is something to take");
+    }
+
     #[tokio::test]
     async fn a_waiting_shard_is_woken_from_any_thread() {
         let inbox = Inbox::new(InboxLimits { requests: 2, request_bytes: 1 << 20, answers: 2, answer_bytes: 1 << 20 });
         let mut taken = Vec::new();
         for (node, timeout) in [(1, None), (2, Some(Duration::from_secs(3600)))] {
-            let filled = async {
-                inbox.filled(timeout).await;
+            let take = async {
+                filled(&inbox, timeout).await;
                 assert!(inbox.take(&mut taken, 8));
             };
             let fill = async {
@@ -220,24 +226,38 @@ mod tests {
                     scope.spawn(|| inbox.push_requests(&mut links(node..node + 1), Pressure::Low));
                 });
             };
-            tokio::join!(biased; filled, fill);
+            tokio::join!(biased; take, fill);
         }
         assert_eq!(ids(&taken), [1, 2]);
-        inbox.filled(Some(Duration::ZERO)).await;
-        inbox.filled(Some(Duration::from_millis(1))).await;
-        let ended = async { inbox.filled(None).await };
-        tokio::join!(biased; ended, async { inbox.close() });
+        tokio::join!(biased; filled(&inbox, None), async { inbox.close() });
         assert!(!inbox.take(&mut taken, 8));
-        inbox.filled(None).await;
+        filled(&inbox, None).await;
     }
 
     #[tokio::test]
-    async fn what_comes_between_a_look_and_the_wait_is_not_slept_through() {
+    async fn a_wait_ends_at_its_time_and_no_time_is_no_wait() {
+        let inbox = Inbox::new(InboxLimits { requests: 2, request_bytes: 1 << 20, answers: 2, answer_bytes: 1 << 20 });
+        filled(&inbox, Some(Duration::ZERO)).await;
+        assert!(!inbox.lock().waiting);
+        filled(&inbox, Some(Duration::from_millis(1))).await;
+        assert!(inbox.lock().waiting);
+        inbox.take(&mut Vec::new(), 8);
+        assert!(!inbox.lock().waiting);
+    }
+
+    #[tokio::test]
+    async fn a_wait_is_ended_once_however_much_comes_and_none_is_slept_through() {
         let inbox = Inbox::new(InboxLimits { requests: 2, request_bytes: 1 << 20, answers: 2, answer_bytes: 1 << 20 });
         assert!(inbox.begins_to_wait());
         inbox.push_notice(link(1));
-        inbox.filled.notified().await;
         inbox.push_notice(link(2));
-        inbox.filled(None).await;
+        inbox.filled.notified().await;
+        inbox.push_notice(link(3));
+        tokio::select! {
+            biased;
+            () = inbox.filled.notified() => panic!("it would wake a shard that is awake"),
+            () = std::future::ready(()) => {}
+        }
+        filled(&inbox, None).await;
     }
 }

@@ -171,7 +171,8 @@ impl Supervisor {
             these
         };
         for (_, part) in these {
-            // An error means that the part has panicked, which its end has told, or that the runtime is shutting down and nobody can wait.
+            // An error means that the part has panicked, which its end has told, or that the runtime is shutting down and
+            // nobody can wait.
             match part {
                 Joined::Task(task) => drop(task.await),
                 Joined::Thread(thread) => {
@@ -223,9 +224,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn tasks_that_are_joined_have_ended() {
         let (supervisor, _failed) = Supervisor::new();
-        let ended = Arc::new(AtomicBool::new(false));
-        let (sets, go) = (ended.clone(), Arc::new(tokio::sync::Notify::new()));
-        let told = go.clone();
+        let (ended, go) = (Arc::new(AtomicBool::new(false)), Arc::new(tokio::sync::Notify::new()));
+        let (sets, told) = (ended.clone(), go.clone());
         supervisor.expect_ends();
         supervisor.joined_task("shard", OnEnd::StopNode, async move {
             told.notified().await;
@@ -234,9 +234,11 @@ mod tests {
             Ok(())
         });
         supervisor.thread("other", OnEnd::StopNode, || {}).unwrap();
-        go.notify_one();
-        supervisor.join("shard").await;
-        assert!(ended.load(Ordering::Acquire));
+        let joined = async {
+            supervisor.join("shard").await;
+            assert!(ended.load(Ordering::Acquire), "it was waited for");
+        };
+        tokio::join!(biased; joined, async { go.notify_one() });
         assert_eq!(supervisor.joined().len(), 1, "others are left to those who join them");
     }
 

@@ -109,7 +109,7 @@ impl RocksEngine {
         RocksEngine { aside, ..self }
     }
 
-    fn aside<T>(&self, wait: impl FnOnce() -> T) -> T {
+    fn wait_aside<T>(&self, wait: impl FnOnce() -> T) -> T {
         let (mut wait, mut done) = (Some(wait), None);
         (self.aside)(&mut || done = wait.take().map(|wait| wait()));
         done.expect("an `Aside` runs what it is given")
@@ -167,7 +167,7 @@ impl Engine for RocksEngine {
         }
         let shared = match self.commits.try_read() {
             Ok(shared) => shared,
-            Err(_) => self.aside(|| self.commits.read().expect("nothing panics while it commits")),
+            Err(_) => self.wait_aside(|| self.commits.read().expect("nothing panics while it commits")),
         };
         let is_plain = self.quarantine.is_empty();
         let result = if is_plain { self.write(batch) } else { self.write_past_quarantine(batch) };
@@ -301,7 +301,7 @@ impl RocksEngine {
     ///
     /// It is asked not to wait by itself: on a full disk the flush that it waits for never comes, and the wait has no end.
     fn write(&self, batch: &Batch) -> Result<(), StorageError> {
-        self.try_write(batch).unwrap_or_else(|| self.aside(|| self.write_later(batch)))
+        self.try_write(batch).unwrap_or_else(|| self.wait_aside(|| self.write_later(batch)))
     }
 
     /// `None` if RocksDB holds the batch back; the log is as it was then.
@@ -392,35 +392,5 @@ fn classify(action: &'static str, error: &rocksdb::Error) -> StorageError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-
-    use super::*;
-
-    #[test]
-    fn a_commit_that_has_to_wait_for_the_mender_waits_aside() {
-        static ASIDE: AtomicUsize = AtomicUsize::new(0);
-        let dir = tempfile::tempdir().unwrap();
-        let engine = RocksEngine::open(dir.path(), &RocksConfig::default()).unwrap().waiting_aside(|wait| {
-            ASIDE.fetch_add(1, Ordering::SeqCst);
-            wait();
-        });
-        let commit = || {
-            let mut batch = Batch::new();
-            batch.put(Family::Objects, b"key", b"value");
-            engine.commit(&mut batch).unwrap()
-        };
-        commit();
-        assert_eq!(ASIDE.load(Ordering::SeqCst), 0);
-        let alone = engine.commits.write().unwrap();
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(commit);
-            while ASIDE.load(Ordering::SeqCst) == 0 {
-                assert!(!waiting.is_finished(), "nothing may be committed now");
-                std::thread::yield_now();
-            }
-            drop(alone);
-            assert_eq!(waiting.join().unwrap(), engine.latest());
-        });
-    }
-}
+#[path = "rocks/waits.rs"]
+mod tests;

@@ -20,8 +20,9 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 pub fn run(sources: SourceArgs) -> Result<()> {
     let loaded = read(&sources)?;
     let levels = logging::start(&loaded.config.log);
+    let signals = watch_signals(sources, levels)?;
     let runtime = runtime(loaded.config.node.threads)?;
-    let ended = runtime.block_on(serve(sources, loaded, levels));
+    let ended = runtime.block_on(serve(loaded, signals));
     if let Err(err) = &ended {
         error!(err = format!("{err:#}"), "ending");
     }
@@ -40,8 +41,7 @@ fn runtime(threads: u16) -> Result<Runtime> {
         .context("starting the runtime")
 }
 
-async fn serve(sources: SourceArgs, loaded: Loaded, levels: LogLevels) -> Result<()> {
-    let signals = watch_signals(sources, levels)?;
+async fn serve(loaded: Loaded, signals: mpsc::Receiver<Signal>) -> Result<()> {
     let Loaded { config, origins } = loaded;
     let opening = config.clone();
     let engine = tokio::task::spawn_blocking(move || server::open_engine(&opening)).await??;
@@ -50,14 +50,18 @@ async fn serve(sources: SourceArgs, loaded: Loaded, levels: LogLevels) -> Result
     Ok(())
 }
 
-/// The first SIGTERM or SIGINT drains and stops, the second ends the process at once.
+/// The first SIGTERM or SIGINT drains and stops, the second ends the process at once. On a thread and a runtime of its own: all
+/// others may be held up by a disk that hangs.
 fn watch_signals(sources: SourceArgs, levels: LogLevels) -> Result<mpsc::Receiver<Signal>> {
     let (sender, receiver) = mpsc::channel(8);
+    let runtime = Builder::new_current_thread().enable_io().build().context("starting the runtime for signals")?;
+    let entered = runtime.enter();
     let listen = |kind| signal(kind).context("listening for signals");
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hang_up = listen(SignalKind::hangup())?;
-    tokio::spawn(async move {
+    drop(entered);
+    let watch = async move {
         let mut stopping = false;
         loop {
             tokio::select! {
@@ -65,7 +69,7 @@ fn watch_signals(sources: SourceArgs, levels: LogLevels) -> Result<mpsc::Receive
                 _ = interrupt.recv() => {}
                 _ = hang_up.recv() => {
                     let (sources, levels, sender) = (sources.clone(), levels.clone(), sender.clone());
-                    // Not here: there may be no other thread for the network than this one.
+                    // Not here: a second signal to stop does not wait for the disk.
                     tokio::task::spawn_blocking(move || {
                         match read(&sources) {
                             Ok(loaded) => levels.set(loaded.config.log.level),
@@ -86,6 +90,8 @@ fn watch_signals(sources: SourceArgs, levels: LogLevels) -> Result<mpsc::Receive
             // closed: the node is ending already
             let _ = sender.send(Signal::Stop).await;
         }
-    });
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    thread.spawn(move || runtime.block_on(watch)).context("starting the thread for signals")?;
     Ok(receiver)
 }

@@ -142,42 +142,70 @@ async fn reads_of_the_disk_hold_up_nobody_else() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_slow_commit_holds_up_none_after_it() {
-    let disk = Hanging::new();
-    let engine = Arc::new(AnyEngine::new(disk.clone()));
-    assert!(!engine.is_slow(Instant::now()));
-    engine.note(SLOW);
-    for _ in 1..AFTER_SLOW {
-        commit(&engine);
+/// Begins it on a thread of its own, at a disk that hangs, and waits until it does.
+async fn begin(disk: &Arc<Hanging>, work: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
+    disk.hang();
+    let begun = std::thread::spawn(work);
+    while !disk.is_waited_for() {
+        tokio::task::yield_now().await;
     }
-    let last = engine.clone();
-    goes_on_meanwhile(disk.clone(), move || commit(&last)).await;
-    // that one was slow in turn, if the machine was quick or not
-    engine.note(SLOW);
-    for _ in 0..AFTER_SLOW {
+    begun
+}
+
+#[test]
+fn after_a_slow_commit_some_are_handed_over_and_then_no_more() {
+    let disk = Hanging::new();
+    let engine = AnyEngine::new(disk.clone());
+    assert!(!engine.is_slow(Instant::now()));
+    disk.hang();
+    std::thread::scope(|scope| {
+        scope.spawn(|| commit(&engine));
+        let start = Instant::now();
+        while !disk.is_waited_for() || start.elapsed() < SLOW * 2 {
+            std::thread::yield_now();
+        }
+        disk.go_on();
+    });
+    assert_eq!(engine.handed_over.load(Ordering::SeqCst), AFTER_SLOW);
+    for left in (0..AFTER_SLOW).rev() {
         assert!(engine.is_slow(Instant::now()));
-        engine.note(Duration::ZERO);
+        engine.note(SLOW - Duration::from_nanos(1));
+        assert_eq!(engine.handed_over.load(Ordering::SeqCst), left);
     }
     assert!(!engine.is_slow(Instant::now()), "a disk that was quick again is quick");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_commit_beside_another_or_beside_a_slow_sync_holds_up_nobody_else() {
-    for begun in [commit, |engine: &AnyEngine| engine.sync().unwrap()] {
-        let disk = Hanging::new();
-        let engine = Arc::new(AnyEngine::new(disk.clone()));
-        disk.hang();
-        let (first, second) = (engine.clone(), engine.clone());
-        let first = std::thread::spawn(move || begun(&first));
-        while !disk.is_waited_for() {
-            tokio::task::yield_now().await;
-        }
-        tokio::time::sleep(SLOW).await;
-        goes_on_meanwhile(disk.clone(), move || commit(&second)).await;
-        first.join().unwrap();
-        assert_eq!(engine.committing.load(Ordering::SeqCst), 0);
+async fn a_commit_at_a_slow_disk_holds_up_nobody_else() {
+    let disk = Hanging::new();
+    let engine = Arc::new(AnyEngine::new(disk.clone()));
+    engine.note(SLOW);
+    goes_on_meanwhile(disk, move || commit(&engine)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_commit_beside_another_holds_up_nobody_else() {
+    let disk = Hanging::new();
+    let engine = Arc::new(AnyEngine::new(disk.clone()));
+    let (first, second) = (engine.clone(), engine.clone());
+    let first = begin(&disk, move || commit(&first)).await;
+    goes_on_meanwhile(disk, move || commit(&second)).await;
+    first.join().unwrap();
+    assert_eq!(engine.committing.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_commit_beside_a_slow_sync_holds_up_nobody_else() {
+    let disk = Hanging::new();
+    let engine = Arc::new(AnyEngine::new(disk.clone()));
+    let (first, second) = (engine.clone(), engine.clone());
+    let first = begin(&disk, move || first.sync().unwrap()).await;
+    while !engine.is_slow(Instant::now()) {
+        tokio::task::yield_now().await;
     }
+    goes_on_meanwhile(disk, move || commit(&second)).await;
+    first.join().unwrap();
+    assert_eq!(engine.sync_began.load(Ordering::SeqCst), NO_SYNC);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -192,12 +220,8 @@ async fn a_sync_holds_up_nobody_else_be_it_at_the_disk_or_behind_another() {
     assert_eq!((disk.synced(), disk.sync_counters().syncs), (BatchNumber(1), 1));
 
     commit(&engine);
-    hanging.hang();
     let (first, second) = (disk.clone(), disk.clone());
-    let first = std::thread::spawn(move || first.sync_to(BatchNumber(2)).unwrap());
-    while !hanging.is_waited_for() {
-        tokio::task::yield_now().await;
-    }
+    let first = begin(&hanging, move || first.sync_to(BatchNumber(2)).unwrap()).await;
     goes_on_meanwhile(hanging, move || second.sync_to(BatchNumber(2)).unwrap()).await;
     first.join().unwrap();
     assert_eq!((disk.sync_counters().syncs, disk.sync_counters().covered), (2, 1));

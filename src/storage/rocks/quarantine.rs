@@ -60,7 +60,7 @@ impl Quarantine {
         met.map(|(from, _)| from.clone()).min()
     }
 
-    fn set(&self, ranges: Vec<Range>) {
+    pub(super) fn set(&self, ranges: Vec<Range>) {
         let mut listed = self.ranges.write().expect(POISON);
         self.count.store(ranges.len(), Ordering::Release);
         *listed = ranges;
@@ -210,7 +210,7 @@ impl RocksEngine {
             return self.write(batch);
         }
         // It reads the disk, and may wait for another that does.
-        self.aside(|| self.write_given_up(batch))
+        self.wait_aside(|| self.write_given_up(batch))
     }
 
     fn write_given_up(&self, batch: &Batch) -> Result<(), StorageError> {
