@@ -18,7 +18,7 @@ const MORE_FOR_NODES: f64 = 1.15;
 /// How often both are measured in turns: the machine's pace drifts by more than what is looked for.
 const ROUNDS: usize = 5;
 
-/// What a put and a get cost, each in whatever both of a round are measured in.
+/// Of a put and of a get: CPU us, or that over the floor's.
 type Costs = [f64; 2];
 
 /// From few keys to many.

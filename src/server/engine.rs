@@ -138,5 +138,4 @@ impl Engine for AnyEngine {
 }
 
 #[cfg(test)]
-#[path = "engine/tests.rs"]
 mod tests;

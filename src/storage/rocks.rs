@@ -392,5 +392,4 @@ fn classify(action: &'static str, error: &rocksdb::Error) -> StorageError {
 }
 
 #[cfg(test)]
-#[path = "rocks/waits.rs"]
 mod tests;

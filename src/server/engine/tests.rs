@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Condvar, Mutex};
 
 use super::super::clock::Clock;
 use super::super::disk::Disk;
@@ -15,38 +16,38 @@ use crate::types::{DiskId, Nonce};
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A disk that can be made to hang.
-pub struct Hanging {
+struct Hanging {
     engine: MemoryEngine,
-    hangs: AtomicBool,
+    hangs: Mutex<bool>,
+    goes_on: Condvar,
     /// Somebody waits for it.
     waited_for: AtomicBool,
 }
 
 impl Hanging {
-    pub fn new() -> Arc<Hanging> {
-        let engine = MemoryEngine::new(MemoryConfig::default());
-        Arc::new(Hanging { engine, hangs: AtomicBool::new(false), waited_for: AtomicBool::new(false) })
+    fn new() -> Arc<Hanging> {
+        let (engine, goes_on) = (MemoryEngine::new(MemoryConfig::default()), Condvar::new());
+        Arc::new(Hanging { engine, hangs: Mutex::new(false), goes_on, waited_for: AtomicBool::new(false) })
     }
 
-    pub fn hang(&self) {
-        self.hangs.store(true, Ordering::SeqCst);
+    fn hang(&self) {
+        *self.hangs.lock().unwrap() = true;
     }
 
-    pub fn go_on(&self) {
-        self.hangs.store(false, Ordering::SeqCst);
+    fn go_on(&self) {
+        *self.hangs.lock().unwrap() = false;
+        self.goes_on.notify_all();
     }
 
-    pub fn is_waited_for(&self) -> bool {
+    fn is_waited_for(&self) -> bool {
         self.waited_for.load(Ordering::SeqCst)
     }
 
     fn pass(&self) {
-        let start = Instant::now();
-        while self.hangs.load(Ordering::SeqCst) {
-            self.waited_for.store(true, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_millis(1));
-            assert!(start.elapsed() < DEADLINE, "whoever ends the wait does not come to it: the thread is held up");
-        }
+        let hangs = self.hangs.lock().unwrap();
+        self.waited_for.store(*hangs, Ordering::SeqCst);
+        let (hangs, _) = self.goes_on.wait_timeout_while(hangs, DEADLINE, |hangs| *hangs).unwrap();
+        assert!(!*hangs, "whoever ends the wait does not come to it: the thread is held up");
         self.waited_for.store(false, Ordering::SeqCst);
     }
 }

@@ -1,23 +1,25 @@
 //! Commits that must wait do so where they hold up nobody else.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::Condvar;
 
 use super::*;
 
-/// Looks, a millisecond apart: longer than any machine needs.
-const LOOKS: usize = 20_000;
+/// Longer than any machine needs.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Waits that were run so; the tests that look at it take turns.
-static ASIDE: AtomicUsize = AtomicUsize::new(0);
+static ASIDE: Mutex<usize> = Mutex::new(0);
+static MORE: Condvar = Condvar::new();
 static TURN: Mutex<()> = Mutex::new(());
 
 fn aside() -> usize {
-    ASIDE.load(Ordering::SeqCst)
+    *ASIDE.lock().unwrap()
 }
 
 fn open(dir: &tempfile::TempDir) -> RocksEngine {
     RocksEngine::open(dir.path(), &RocksConfig::default()).unwrap().waiting_aside(|wait| {
-        ASIDE.fetch_add(1, Ordering::SeqCst);
+        *ASIDE.lock().unwrap() += 1;
+        MORE.notify_all();
         wait();
     })
 }
@@ -33,11 +35,9 @@ fn waits_aside(engine: &RocksEngine, then: impl FnOnce()) {
     let before = aside();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| commit(engine));
-        let waits = |_: &usize| {
-            std::thread::sleep(Duration::from_millis(1));
-            aside() > before
-        };
-        let waited = ((0..LOOKS).find(waits).is_some(), waiting.is_finished());
+        let more = MORE.wait_timeout_while(ASIDE.lock().unwrap(), DEADLINE, |now| *now == before).unwrap();
+        let waited = (*more.0 > before, waiting.is_finished());
+        drop(more);
         then();
         assert_eq!(waited, (true, false));
         assert_eq!(waiting.join().unwrap(), engine.latest());
