@@ -71,6 +71,9 @@ impl Host for Wire {
     fn sync(&mut self) -> Result<(), StorageError> {
         self.engine.sync()
     }
+    fn begin_sync(&mut self) -> Option<Result<(), StorageError>> {
+        Some(self.sync())
+    }
     fn write_failed(&mut self, error: &StorageError) {
         panic!("{}: {error}", self.node.0);
     }

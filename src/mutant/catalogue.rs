@@ -88,6 +88,8 @@ catalogue! {
     StandInKeepsNoHint = "stand-in-keeps-no-hint", caught by [ACKS, LOST, CONVERGENCE];
     /// What promises durability leaves before the sync.
     AckBeforeSync = "ack-before-sync", caught by [ACKS, LOST];
+    /// What was written while a sync was under way leaves when that ends.
+    SyncCoversLater = "sync-covers-later", caught by [ACKS, LOST];
     /// What rests on a batch that could not be written leaves as if it had been.
     FailedBatchAcked = "failed-batch-acked", caught by [ACKS, LOST];
     /// A read repair sends one of several siblings with the context of all.

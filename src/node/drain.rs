@@ -1,8 +1,11 @@
-//! One drain of a shard: what is queued is handled, written, released, synced and released, in that order.
+//! One drain of a shard: what is queued is handled, written and released, in that order; what has to be on the disk first is released by
+//! the drain that hears of the end of a sync.
 //!
 //! The daemon and the simulation run this very code; they differ in the [`Host`].
 
 mod cold;
+mod commit;
+mod unsynced;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,6 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::cold::ColdRead;
+use self::unsynced::Unsynced;
 use super::effects::{Effects, Feedback, ItemQuery, Output, Purpose, RoundTask, ShardInput, TreeQuery, TreeReply};
 use super::shard::{Rebuilt, Shard, ShardConfig, ShardCounters, Step};
 use crate::antientropy::{HintBacklog, healing, tree_shape};
@@ -27,11 +31,14 @@ pub trait Host {
     fn written(&mut self, number: BatchNumber);
     /// These may leave. Drained by the host.
     fn release(&mut self, outputs: &mut Vec<Output>);
-    /// Puts on the disk whatever has been written.
+    /// Puts on the disk whatever has been written, before anything else is done.
     ///
     /// # Errors
     /// The drain releases nothing that rests on it. A host whose disk has failed ends the process instead of returning.
     fn sync(&mut self) -> Result<(), StorageError>;
+    /// Has put on the disk whatever has been written so far, and tells with [`ShardInput::Synced`] when that is done; `Some` if it is
+    /// done already. Drains go on meanwhile, and no other is begun. Errors are as [`sync`](Host::sync)'s.
+    fn begin_sync(&mut self) -> Option<Result<(), StorageError>>;
     /// The batch could not be written; the node writes nothing more until it is restarted.
     fn write_failed(&mut self, error: &StorageError);
     /// All members have vouched for a tombstone, and it was deleted with this batch. For whoever watches.
@@ -61,6 +68,7 @@ pub struct Core<E> {
     store: Store<E, Purpose>,
     effects: Effects,
     done: Vec<Done<Purpose>>,
+    unsynced: Unsynced,
     /// Writes that operations still to be run bring in.
     arriving: Vec<WriteId>,
 }
@@ -82,7 +90,8 @@ impl<E: Engine> Core<E> {
         let mut shard = Shard::new(config, node, seed);
         shard.restore(trees.lacking(), trees.uncounted(), rounds.partitions());
         let store = Store::new(engine, limits, trees, rounds.clone());
-        Core { shard, store, effects: Effects::default(), done: Vec::new(), arriving: Vec::new() }
+        let (effects, unsynced) = (Effects::default(), Unsynced::default());
+        Core { shard, store, effects, done: Vec::new(), unsynced, arriving: Vec::new() }
     }
 
     /// When [`ShardInput::Timer`] is due.
@@ -151,6 +160,11 @@ impl<E: Engine> Core<E> {
         self.shard.convicted()
     }
 
+    /// Whether [`ShardInput::Synced`] is to come.
+    pub fn awaits_sync(&self) -> bool {
+        self.unsynced.is_under_way()
+    }
+
     /// Whether no client waits for an answer.
     pub fn is_idle(&self) -> bool {
         self.shard.is_idle()
@@ -183,6 +197,7 @@ impl<E: Engine> Core<E> {
                     }
                     self.shard.on_scrubbed(now, step, scrubbed.map(Some), &mut self.effects);
                 }
+                ShardInput::Synced(result) => self.end_sync(now, result, host),
                 input => self.shard.handle(now, input, &mut self.effects),
             }
             if concerns_ring && let Some((view, node)) = self.shard.place_in_ring() {
@@ -224,110 +239,6 @@ impl<E: Engine> Core<E> {
                 self.arriving.extend(object.siblings().iter().map(|sibling| sibling.write_id));
             }
         }
-    }
-
-    /// Writes what the tasks have changed, and releases what waited for that.
-    fn commit(&mut self, now: Now, host: &mut impl Host) {
-        match self.store.commit() {
-            Ok(number) => {
-                if let Some(number) = number {
-                    host.written(number);
-                }
-                for (key, object) in self.effects.reaped.drain(..) {
-                    host.reaped(&key, &object);
-                }
-                self.trace(Step::Written { syncs: self.effects.sync }, host);
-                if self.sync_rounds(now, host) {
-                    if self.effects.sync {
-                        // Meanwhile, not after it: peers write while this node's disk does. Without a sync all leaves together.
-                        self.release(now, host);
-                    }
-                    self.settle(now, host);
-                }
-            }
-            Err(error) => {
-                self.effects.reaped.clear();
-                host.write_failed(&error);
-                if mutant!(FailedBatchAcked) {
-                    self.confirm(now, host);
-                } else {
-                    self.revoke(now, host);
-                }
-            }
-        }
-    }
-
-    /// A round that was raised is on the disk before anything leaves, whatever else it is: this drain's labels and answers may
-    /// name it. False if the disk has failed.
-    fn sync_rounds(&mut self, now: Now, host: &mut impl Host) -> bool {
-        if !self.store.owes_sync() {
-            return true;
-        }
-        match host.sync() {
-            Ok(()) => {
-                self.store.on_synced();
-                true
-            }
-            Err(error) => {
-                self.store.on_sync_failed();
-                host.write_failed(&error);
-                self.revoke(now, host);
-                false
-            }
-        }
-    }
-
-    /// The batch is written. Syncs it if anything asks for that, and releases what waited for it.
-    fn settle(&mut self, now: Now, host: &mut impl Host) {
-        let sync = self.effects.sync;
-        if mutant!(AckBeforeSync) {
-            self.confirm(now, host);
-        }
-        if sync && let Err(error) = host.sync() {
-            host.write_failed(&error);
-            self.revoke(now, host);
-            return;
-        }
-        if sync {
-            self.trace(Step::Synced, host);
-        }
-        self.confirm(now, host);
-    }
-
-    /// The batch is written, and on the disk if anything asked for that: releases what waited for it.
-    fn confirm(&mut self, now: Now, host: &mut impl Host) {
-        let synced = std::mem::take(&mut self.effects.sync);
-        // Nothing can fail any more before all of it has left, and requests stand before the responses that follow from the commit.
-        let Effects { unbound, after_written, after_durable, .. } = &mut self.effects;
-        unbound.append(after_written);
-        unbound.append(after_durable);
-        self.shard.on_feedback(now, Feedback::Committed { synced }, &mut self.effects);
-        self.release(now, host);
-    }
-
-    /// Releases what may leave once the batch is written.
-    fn release(&mut self, now: Now, host: &mut impl Host) {
-        self.effects.unbound.append(&mut self.effects.after_written);
-        self.shard.on_leaving(now, &mut self.effects.unbound);
-        let outputs = &mut self.effects.unbound;
-        if self.shard.is_tracing() && !outputs.is_empty() {
-            self.shard.trace_leaving(host.time(), outputs);
-        }
-        host.release(outputs);
-    }
-
-    fn trace(&mut self, step: Step, host: &mut impl Host) {
-        if self.shard.is_tracing() {
-            self.shard.trace_step(step, host.time());
-        }
-    }
-
-    /// Takes back what rests on a batch that could not be written, or not be synced.
-    fn revoke(&mut self, now: Now, host: &mut impl Host) {
-        self.effects.revoke();
-        self.trace(Step::Failed, host);
-        self.shard.on_feedback(now, Feedback::WriteFailed, &mut self.effects);
-        self.release(now, host);
     }
 
     /// Runs the store until nothing is left to be done without the disk.

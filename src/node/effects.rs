@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::input::{ClientRef, PeerRef, ShardInput, Standing};
-pub(super) use self::revoke::read_failed;
+pub(super) use self::revoke::{read_failed, revoked};
+use super::shard::OwnShares;
 use crate::antientropy::{JobId, Step, Ticket};
 use crate::api::Response;
 use crate::message::{PeerAnswer, PeerRequest};
@@ -364,11 +365,15 @@ pub enum Feedback {
     Hinted(Vec<HintChange>),
     /// Operations have found records rotten, and wiped them; told before what came of the operations.
     Wiped(Vec<Wiped>),
-    /// The batch is written; `synced`: and on the disk.
+    /// A batch that holds this node's own shares is written; `synced`: and on the disk.
     Committed {
+        /// The shares.
+        own: OwnShares,
         /// Whether it is on the disk.
         synced: bool,
     },
-    /// The batch could not be written. It may surface after a restart.
+    /// The batch could not be written, nor is anything from here on. It may surface after a restart.
     WriteFailed,
+    /// Batches were written that hold these shares, and could not be synced; nothing is written from here on.
+    SyncFailed(OwnShares),
 }

@@ -138,4 +138,6 @@ impl Engine for AnyEngine {
 }
 
 #[cfg(test)]
+pub(super) mod hanging;
+#[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use super::inbox::Inbox;
 use super::lanes::{Accepted, LaneCounters, Lanes, Other};
 use super::latency::{Latencies, Stopwatch};
 use super::read_pool::ReadPool;
+use super::syncer::Syncer;
 use crate::api::{ApiError, Response};
 use crate::frame::codec::{LastObject, encode_answer, encode_request_after, encode_response};
 use crate::frame::raw::RawFrame;
@@ -35,6 +36,7 @@ pub struct ShardHost {
     pub(super) gathering: Arc<Gathering>,
     pub(super) reads: ReadPool,
     pub(super) inbox: Arc<Inbox>,
+    pub(super) syncer: Syncer,
     pub(super) stopwatch: Stopwatch,
     pub(super) latencies: Arc<Latencies>,
     /// The highest batch that this shard has written.
@@ -81,6 +83,10 @@ impl Host for ShardHost {
 
     fn sync(&mut self) -> Result<(), StorageError> {
         self.disk.sync_to(self.number)
+    }
+
+    fn begin_sync(&mut self) -> Option<Result<(), StorageError>> {
+        self.syncer.begin(self.number, &self.inbox)
     }
 
     fn write_failed(&mut self, error: &StorageError) {

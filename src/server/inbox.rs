@@ -78,9 +78,10 @@ impl Inbox {
         self.wake(state);
     }
 
-    /// Waits until there is something to take, or the inbox is closed, but no longer than `timeout`. It may end for nothing.
-    pub async fn filled(&self, timeout: Option<Duration>) {
-        if timeout == Some(Duration::ZERO) || !self.begins_to_wait() {
+    /// Waits until there is something to take, but no longer than `timeout`. A closed inbox is not waited for, unless the shard is `sure` to get
+    /// something yet. It may end for nothing.
+    pub async fn filled(&self, timeout: Option<Duration>, sure: bool) {
+        if timeout == Some(Duration::ZERO) || !self.begins_to_wait(sure) {
             return;
         }
         match timeout {
@@ -91,9 +92,9 @@ impl Inbox {
     }
 
     /// Has whoever fills it wake the shard from now on; false if there is no need to wait.
-    fn begins_to_wait(&self) -> bool {
+    fn begins_to_wait(&self, sure: bool) -> bool {
         let mut state = self.lock();
-        state.waiting = state.queue.is_empty() && !state.closed;
+        state.waiting = state.queue.is_empty() && (sure || !state.closed);
         state.waiting
     }
 
@@ -112,6 +113,12 @@ impl Inbox {
         let mut state = self.lock();
         state.closed = true;
         self.wake(state);
+    }
+
+    /// Whether it has been closed.
+    #[cfg(test)]
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// What it has seen.
@@ -205,9 +212,20 @@ mod tests {
         assert!(!inbox.take(&mut taken, 8));
     }
 
+    #[tokio::test]
+    async fn a_closed_inbox_is_waited_for_if_something_is_sure_to_come() {
+        let inbox = Inbox::new(InboxLimits { requests: 2, request_bytes: 1 << 20, answers: 2, answer_bytes: 1 << 20 });
+        inbox.close();
+        filled(&inbox, None).await;
+        assert!(inbox.begins_to_wait(true), "or the shard would ask again and again");
+        let wait = tokio::time::timeout(Duration::from_secs(10), inbox.filled(None, true));
+        let (waited, ()) = tokio::join!(biased; wait, async { inbox.push_notice(link(1)) });
+        waited.expect("a closed inbox takes notices");
+    }
+
     /// Fails if it waits in vain.
     async fn filled(inbox: &Inbox, timeout: Option<Duration>) {
-        let soon = tokio::time::timeout(Duration::from_secs(10), inbox.filled(timeout));
+        let soon = tokio::time::timeout(Duration::from_secs(10), inbox.filled(timeout, false));
         soon.await.expect("it ends once there is something to take");
     }
 
@@ -248,7 +266,7 @@ mod tests {
     #[tokio::test]
     async fn a_wait_is_ended_once_however_much_comes_and_none_is_slept_through() {
         let inbox = Inbox::new(InboxLimits { requests: 2, request_bytes: 1 << 20, answers: 2, answer_bytes: 1 << 20 });
-        assert!(inbox.begins_to_wait());
+        assert!(inbox.begins_to_wait(false));
         inbox.push_notice(link(1));
         inbox.push_notice(link(2));
         inbox.filled.notified().await;

@@ -17,6 +17,7 @@ use super::inbox::Inbox;
 use super::lanes::Lanes;
 use super::latency::{Latencies, Stopwatch};
 use super::read_pool::ReadPool;
+use super::syncer::Syncer;
 use crate::antientropy::HintBacklog;
 use crate::api::RepairStatus;
 use crate::node::{Core, InboxLimits, ShardConfig, ShardCounters, ShardInput};
@@ -194,6 +195,8 @@ pub struct Surroundings {
     pub gathering: Arc<Gathering>,
     /// The readers.
     pub reads: ReadPool,
+    /// Who syncs for them.
+    pub syncer: Syncer,
     /// What takes longer is logged.
     pub slow: Duration,
 }
@@ -215,6 +218,7 @@ impl ShardTask {
             gathering: with.gathering,
             reads: with.reads,
             inbox: shard.inbox.clone(),
+            syncer: with.syncer,
             stopwatch: Stopwatch::new(with.slow),
             latencies: shard.latencies.clone(),
             number: BatchNumber(0),
@@ -227,13 +231,13 @@ impl ShardTask {
         ShardTask { shard, core, host, clock: with.clock, repair: Shown::default() }
     }
 
-    /// Works until the inbox is closed and empty.
+    /// Works until the inbox is closed and empty, and no sync is under way.
     pub async fn run(mut self) {
         let mut inputs = Vec::with_capacity(MAX_DRAIN + 1);
         loop {
             let due = self.core.poll_timeout().into_iter().chain(self.repair.due()).min();
             let timeout = due.map(|due| due.since(self.clock.time()));
-            self.shard.inbox.filled(timeout).await;
+            self.shard.inbox.filled(timeout, self.core.awaits_sync()).await;
             // Whatever has arrived is brought first, and what went out is sent: a drain that finds little costs nearly as much as one that
             // finds much.
             tokio::task::yield_now().await;
@@ -253,7 +257,7 @@ impl ShardTask {
                 self.show_repair(now);
             }
             self.shard.inbox.rest(!self.core.is_idle());
-            if !open {
+            if !open && !self.core.awaits_sync() {
                 return;
             }
         }

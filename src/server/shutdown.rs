@@ -7,7 +7,9 @@ use tracing::{info, warn};
 
 use super::disk::Disk;
 use super::shards_start::SHARD_TASK;
-use super::startup::{DISK_WATCH_THREAD, MEMORY_WATCH_THREAD, MENDER_THREAD, READER_THREAD, SYNC_THREAD};
+use super::startup::{
+    DISK_WATCH_THREAD, INTERVAL_SYNC_THREAD, MEMORY_WATCH_THREAD, MENDER_THREAD, READER_THREAD, SYNC_THREAD,
+};
 use super::{Server, ServerError};
 use crate::node::ShardInput;
 use crate::node::startup::{Stored, clean_record};
@@ -56,7 +58,7 @@ impl Server {
         }
         supervisor.stopping().cancel();
         drop(stop_timed);
-        for name in [DISK_WATCH_THREAD, MEMORY_WATCH_THREAD, MENDER_THREAD, SYNC_THREAD] {
+        for name in [DISK_WATCH_THREAD, MEMORY_WATCH_THREAD, MENDER_THREAD, INTERVAL_SYNC_THREAD] {
             supervisor.join(name).await;
         }
         // 5. Everything on the disk; the clean record last of all, so that it vouches for the rest.
@@ -70,8 +72,10 @@ impl Server {
         if tokio::time::timeout(CLOSE, supervisor.wait_tasks()).await.is_err() {
             warn!("some tasks have not ended");
         }
-        if tokio::time::timeout(CLOSE, supervisor.join(READER_THREAD)).await.is_err() {
-            warn!("some reads have not ended");
+        for (name, what) in [(READER_THREAD, "some reads have"), (SYNC_THREAD, "a sync has")] {
+            if tokio::time::timeout(CLOSE, supervisor.join(name)).await.is_err() {
+                warn!("{what} not ended");
+            }
         }
         drop((pid, failures));
         synced??;

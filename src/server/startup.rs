@@ -35,6 +35,7 @@ use super::shards_start::ShardsStart;
 use super::sinks::Switch;
 use super::stalled::StallWatch;
 use super::supervise::{OnEnd, Supervisor};
+use super::syncer::Syncer;
 use super::{Server, ServerError, sizes};
 use crate::config::{Config, Origins};
 use crate::net::{Endpoint, Tls, TlsFiles, load_secret};
@@ -60,9 +61,11 @@ const MEND: Duration = Duration::from_secs(1);
 /// The thread that does so; it ends likewise.
 pub const MENDER_THREAD: &str = "mender";
 /// The thread that syncs each interval; it ends likewise.
-pub const SYNC_THREAD: &str = "interval sync";
-/// The name of the read pool's threads.
+pub const INTERVAL_SYNC_THREAD: &str = "interval sync";
+/// The name of the read pool's threads. They end with the shards.
 pub const READER_THREAD: &str = "reader";
+/// The thread that syncs for the shards; it ends likewise.
+pub const SYNC_THREAD: &str = "sync";
 
 /// What a node is started from.
 pub struct Setup {
@@ -134,11 +137,12 @@ impl Server {
         let (stop_timed, stopped) = bounded(0);
         parts.start_timed(&config, &supervisor, &stopped)?;
         let reads = parts.start_readers(&config, &supervisor)?;
+        let syncer = parts.start_syncer(&config, &supervisor)?;
         let Sockets { tls, endpoint, quic, http, http_addr } = sockets;
         let metrics = Metrics::new(parts.sources(&reads, &endpoint))?;
         let accepting = CancellationToken::new();
         let listener = parts.listener(&config, &supervisor, &accepting);
-        let (control, events) = parts.control(&config, &supervisor, reads, secret, terms);
+        let (control, events) = parts.control(&config, &supervisor, (reads, syncer), secret, terms);
         let pages = Http { board: switch.board.clone(), metrics: Arc::new(metrics) };
         supervisor.task("control", OnEnd::StopNode, control.run(events));
         supervisor.task("listener", OnEnd::StopNode, listener.run());
@@ -248,7 +252,7 @@ impl Parts {
         })?;
         if let SyncMode::Interval(interval) = config.storage.sync {
             let (disk, ticks) = (self.disk.clone(), stop.clone());
-            supervisor.thread(SYNC_THREAD, OnEnd::StopNode, move || {
+            supervisor.thread(INTERVAL_SYNC_THREAD, OnEnd::StopNode, move || {
                 // an error means that nothing is written any more: the disk's watch tells everybody
                 every(interval, &ticks, || drop(disk.sync_all()));
             })?;
@@ -262,6 +266,12 @@ impl Parts {
             supervisor.thread(READER_THREAD, OnEnd::StopNode, move || reader.run())?;
         }
         Ok(reads)
+    }
+
+    fn start_syncer(&self, config: &Config, supervisor: &Supervisor) -> Result<Syncer, ServerError> {
+        let (syncer, thread) = Syncer::new(&self.disk, config.node.shards);
+        supervisor.thread(SYNC_THREAD, OnEnd::StopNode, move || thread.run())?;
+        Ok(syncer)
     }
 
     fn sources(&self, reads: &ReadPool, endpoint: &Endpoint) -> Sources {
@@ -290,7 +300,7 @@ impl Parts {
         self,
         config: &Config,
         supervisor: &Supervisor,
-        reads: ReadPool,
+        (reads, syncer): (ReadPool, Syncer),
         secret: [u8; 32],
         terms: BirthTerms,
     ) -> (ControlTask, mpsc::Receiver<ControlEvent>) {
@@ -301,6 +311,7 @@ impl Parts {
             lanes: switch.lanes.clone(),
             gathering: switch.gathering.clone(),
             reads,
+            syncer,
             slow: config.log.slow_op,
         };
         let shards = ShardsStart {

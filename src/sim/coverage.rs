@@ -98,6 +98,8 @@ marks! {
     StretchWiped: Effect "unreadable stretches wiped",
     /// A drain that a slow disk held up.
     DiskSlow: Effect "drains held up by a slow disk",
+    /// A batch that was written while a sync of earlier ones was under way.
+    WrittenAmidSync: Probe "batches written amid a sync",
     /// A drain that a slow node began late.
     NodeSlow: Effect "drains begun late by a slow node",
     /// A replicate to the last slot that was left out.

@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use super::coverage::Mark;
 use super::disk::Disk;
-use super::host::{DrainHost, Step};
+use super::host::{Begun, DrainHost, Step, Syncs};
 use super::network::Lane;
 use super::trace::{Happening, node_name};
 use super::world::{Event, HeldRead, Reads, World};
@@ -36,6 +36,7 @@ impl<D: Disk> World<D> {
             Event::Release { node, shard, outputs, .. } => {
                 outputs.into_iter().for_each(|output| self.carry(node, shard, output));
             }
+            Event::SyncEnd { node, shard, .. } => self.end_sync(node, shard),
             Event::Input { node, shard, input, .. } => self.input(node, shard, input),
             Event::Client(event) => self.on_client_event(event),
         }
@@ -115,6 +116,7 @@ impl<D: Disk> World<D> {
 
     fn drain_shard(&mut self, index: usize, shard: usize) {
         let now = self.clock(index);
+        let syncs = self.next_sync(index);
         let node = &mut self.nodes[index];
         let lane = &mut node.process.as_mut().expect("drains are of running nodes").lanes[shard];
         lane.woken = false;
@@ -124,8 +126,12 @@ impl<D: Disk> World<D> {
         let mut host = DrainHost::new(now.time, &node.disk, &self.witness.promises, &mut node.survived);
         host.die_after = node.die_after;
         host.sync_failure_ends = node.sync_failure_ends;
+        host.syncs = syncs;
+        let was_syncing = lane.core.awaits_sync();
         lane.core.drain(now, &mut inputs, &mut host);
-        let DrainHost { outputs, reads, steps, dead, write_failed, broken, synced, reaped, .. } = host;
+        let DrainHost { outputs, reads, steps, dead, write_failed, broken, synced, reaped, waited, begun, .. } = host;
+        let amid_sync = was_syncing && lane.core.awaits_sync() && begun.is_none() && steps.contains(&Step::Written);
+        self.coverage.add(Mark::WrittenAmidSync, u64::from(amid_sync));
         self.coverage.add(Mark::Reaped, reaped.len() as u64);
         for (key, object) in &reaped {
             self.witness.reaped(key, object);
@@ -141,7 +147,7 @@ impl<D: Disk> World<D> {
             self.break_promise(index, &to, &promise);
         }
         self.trace.event(self.now, Happening::Drain, index, &[u8::try_from(taken.min(255)).unwrap_or(u8::MAX)]);
-        self.leave(index, shard, outputs, &steps, dead);
+        self.leave(index, shard, outputs, (&steps, waited), dead);
         if !steps.is_empty() {
             self.nodes[index].steps = steps;
         }
@@ -151,6 +157,9 @@ impl<D: Disk> World<D> {
         }
         self.rounds_raised.extend(self.nodes[index].process().lanes[shard].core.rounds().raised());
         reads.into_iter().for_each(|read| self.read(index, shard, read));
+        if let Some(begun) = begun {
+            self.schedule_sync_end(index, shard, begun);
+        }
         if write_failed {
             self.input_all(index, &ShardInput::ReadOnly(Some("a write to its disk has failed".into())));
         }
@@ -161,16 +170,68 @@ impl<D: Disk> World<D> {
         self.set_timer(index, shard);
     }
 
+    /// How the disk goes about the next sync of this node's that no drain waits for.
+    fn next_sync(&mut self, index: usize) -> Syncs {
+        let pace = self.nodes[index].pace;
+        match pace.sync + pace.disk_drag {
+            0 => Syncs::AtOnce,
+            _ if self.rng.random() => Syncs::First,
+            _ => Syncs::Last,
+        }
+    }
+
+    fn schedule_sync_end(&mut self, node: usize, shard: usize, begun: Begun) {
+        let (run, delay) = (self.nodes[node].run, self.sync_takes(node));
+        let end = match begun {
+            Begun::Done(result) => Event::Input { node, run, shard, input: ShardInput::Synced(result) },
+            Begun::Due => Event::SyncEnd { node, run, shard },
+        };
+        self.schedule(delay, end);
+    }
+
+    /// How long a sync takes.
+    fn sync_takes(&mut self, node: usize) -> u64 {
+        let pace = self.nodes[node].pace;
+        let most = pace.sync + pace.disk_drag;
+        self.coverage.add(Mark::DiskSlow, u64::from(pace.disk_drag > 0));
+        if most > 0 { self.rng.random_range(most / 4..=most) } else { 0 }
+    }
+
+    /// The disk has done what a sync asks for.
+    fn end_sync(&mut self, index: usize, shard: usize) {
+        let node = &mut self.nodes[index];
+        let engine = node.disk.engine();
+        let (result, latest) = (engine.sync(), engine.latest());
+        let dies = match result {
+            Ok(()) => {
+                node.process.as_mut().expect("events are of running nodes").synced = latest;
+                node.die_after.is_some()
+            }
+            Err(_) => node.sync_failure_ends,
+        };
+        if dies {
+            node.steps = vec![Step::Synced];
+            self.die(index);
+        } else {
+            self.input(index, shard, ShardInput::Synced(result));
+        }
+    }
+
     /// Lets a drain's outputs go: at once, or when the disk has been as slow as it is.
-    fn leave(&mut self, node: usize, shard: usize, outputs: [Vec<Output>; 2], steps: &[Step], dead: bool) {
+    fn leave(
+        &mut self,
+        node: usize,
+        shard: usize,
+        outputs: [Vec<Output>; 2],
+        (steps, waited): (&[Step], bool),
+        dead: bool,
+    ) {
         let (pace, run) = (self.nodes[node].pace, self.nodes[node].run);
         let wrote = steps.contains(&Step::Written);
         let mut delay = if wrote && pace.release > 0 { self.rng.random_range(0..=pace.release) } else { 0 };
         for (outputs, synced) in outputs.into_iter().zip([false, true]) {
-            if synced && steps.contains(&Step::Synced) {
-                let most = pace.sync + pace.disk_drag;
-                delay += if most > 0 { self.rng.random_range(most / 4..=most) } else { 0 };
-                self.coverage.add(Mark::DiskSlow, u64::from(pace.disk_drag > 0));
+            if synced && waited {
+                delay += self.sync_takes(node);
             }
             if outputs.is_empty() {
                 continue;

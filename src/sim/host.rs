@@ -23,6 +23,26 @@ pub enum Step {
     Synced,
 }
 
+/// When a disk does what a sync asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Syncs {
+    /// At once, and the sync is over.
+    AtOnce,
+    /// At once, and the sync takes its time: what is written meanwhile is none of its business.
+    First,
+    /// At its end, with all that was written meanwhile; until then the power may take what it is about.
+    Last,
+}
+
+/// A sync that is under way.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// What will be told of it.
+    Done(Result<(), StorageError>),
+    /// The disk has done nothing yet.
+    Due,
+}
+
 /// One drain's surroundings.
 pub(super) struct DrainHost<'a, D> {
     pub(super) disk: &'a D,
@@ -34,11 +54,17 @@ pub(super) struct DrainHost<'a, D> {
     pub(super) broken: Vec<(PeerRef, Promise)>,
     /// The file that outlives the process but not the power.
     pub(super) survived: &'a mut Option<BatchNumber>,
-    /// What leaves without a sync, and what leaves after it.
+    /// What leaves at once, and what leaves after a sync that the drain has waited for.
     pub(super) outputs: [Vec<Output>; 2],
     pub(super) reads: Vec<ColdRead>,
     /// What has happened, in order.
     pub(super) steps: Vec<Step>,
+    /// What leaves from here on has waited for a sync.
+    pub(super) waited: bool,
+    /// How a sync goes that the drain does not wait for.
+    pub(super) syncs: Syncs,
+    /// It has begun one.
+    pub(super) begun: Option<Begun>,
     /// The process dies right behind this step.
     pub(super) die_after: Option<Step>,
     pub(super) dead: bool,
@@ -67,6 +93,9 @@ impl<'a, D: Disk> DrainHost<'a, D> {
             outputs: [Vec::new(), Vec::new()],
             reads: Vec::new(),
             steps: Vec::new(),
+            waited: false,
+            syncs: Syncs::AtOnce,
+            begun: None,
             die_after: None,
             dead: false,
             write_failed: false,
@@ -114,24 +143,22 @@ impl<D: Disk> Host for DrainHost<'_, D> {
             return;
         }
         outputs.iter().for_each(|output| self.check(output));
-        let synced = self.steps.contains(&Step::Synced);
-        self.outputs[usize::from(synced)].append(outputs);
+        self.outputs[usize::from(self.waited)].append(outputs);
         self.step(Step::Released);
     }
 
     fn sync(&mut self) -> Result<(), StorageError> {
-        if self.dead {
-            return Ok(());
+        self.waited = true;
+        self.sync_disk()
+    }
+
+    fn begin_sync(&mut self) -> Option<Result<(), StorageError>> {
+        match self.syncs {
+            Syncs::AtOnce => return Some(self.sync()),
+            Syncs::First => self.begun = Some(Begun::Done(self.sync_disk())),
+            Syncs::Last => self.begun = Some(Begun::Due),
         }
-        let result = self.disk.engine().sync();
-        match &result {
-            Ok(()) => {
-                self.synced = Some(self.disk.engine().latest());
-                self.step(Step::Synced);
-            }
-            Err(_) => self.dead |= self.sync_failure_ends,
-        }
-        result
+        None
     }
 
     fn write_failed(&mut self, _: &StorageError) {
@@ -145,6 +172,23 @@ impl<D: Disk> Host for DrainHost<'_, D> {
 
     fn read(&mut self, read: ColdRead) {
         self.reads.push(read);
+    }
+}
+
+impl<D: Disk> DrainHost<'_, D> {
+    fn sync_disk(&mut self) -> Result<(), StorageError> {
+        if self.dead {
+            return Ok(());
+        }
+        let result = self.disk.engine().sync();
+        match &result {
+            Ok(()) => {
+                self.synced = Some(self.disk.engine().latest());
+                self.step(Step::Synced);
+            }
+            Err(_) => self.dead |= self.sync_failure_ends,
+        }
+        result
     }
 }
 

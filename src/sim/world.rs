@@ -65,6 +65,8 @@ pub(super) enum Event {
     Drain { node: usize, run: u64, shard: usize },
     /// What a drain has brought forth leaves.
     Release { node: usize, run: u64, shard: usize, outputs: Vec<Output> },
+    /// The sync ends that a shard's drain has begun.
+    SyncEnd { node: usize, run: u64, shard: usize },
     /// A shard gets an input.
     Input { node: usize, run: u64, shard: usize, input: ShardInput },
     /// Something reaches, or befalls, a client.
@@ -81,6 +83,7 @@ impl Event {
             | Event::ShardTimer { node, run, .. }
             | Event::Drain { node, run, .. }
             | Event::Release { node, run, .. }
+            | Event::SyncEnd { node, run, .. }
             | Event::Input { node, run, .. } => Some((*node, *run)),
             Event::Frame { .. }
             | Event::Retransmit { .. }

@@ -35,6 +35,10 @@ impl Host for Outbox {
         self.engine.sync()
     }
 
+    fn begin_sync(&mut self) -> Option<Result<(), StorageError>> {
+        Some(self.sync())
+    }
+
     fn write_failed(&mut self, error: &StorageError) {
         panic!("no write fails here: {error}");
     }

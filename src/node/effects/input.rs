@@ -10,7 +10,7 @@ use crate::api::{HintOrder, RepairOrder, Request, TombstoneOrder};
 use crate::message::{PeerAnswer, PeerRequest};
 use crate::ring::RingView;
 use crate::storage::merkle::{Counted, ItemPage};
-use crate::storage::{HintPage, OpFailure, Page, TombstonePage};
+use crate::storage::{HintPage, OpFailure, Page, StorageError, TombstonePage};
 use crate::types::{Generation, NodeId, NodeRun, PartitionId, Time, WriteId};
 use crate::version::Trust;
 
@@ -133,6 +133,8 @@ pub enum ShardInput {
         /// The page.
         page: Result<TombstonePage, OpFailure>,
     },
+    /// The sync has ended that a drain has begun ([`Host::begin_sync`](crate::node::Host::begin_sync)).
+    Synced(Result<(), StorageError>),
     /// Leaves have been counted from the disk.
     Counted {
         /// Of the scrub.

@@ -14,7 +14,7 @@ impl Effects {
 }
 
 /// The output without what a failed batch has made untrue; requests to peers are dropped, since they would spread it.
-fn revoked(output: Output) -> Option<Output> {
+pub(in crate::node) fn revoked(output: Output) -> Option<Output> {
     match output {
         Output::Request { .. } => None,
         Output::Answer { to, answer } => {

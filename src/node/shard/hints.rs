@@ -10,24 +10,6 @@ use crate::ring::Slot;
 use crate::storage::{HintChange, HintPage, Op, OpFailure, Outcome, Task, parse_object_key};
 use crate::types::{Bucket, Key, NodeId, Now, Time};
 
-/// Entries whose object is to be on this node's own disk too.
-#[derive(Debug, Default)]
-pub(super) struct OwnHints {
-    /// In the batch that is being gathered.
-    unsynced: Vec<u64>,
-    /// On the disk; the handoff is told with the next drain, since this one runs no more operations.
-    synced: Vec<u64>,
-}
-
-impl OwnHints {
-    /// A batch is written. One that was not synced leaves them to the sync of another.
-    pub fn on_committed(&mut self, synced: bool) {
-        if synced {
-            self.synced.append(&mut self.unsynced);
-        }
-    }
-}
-
 impl Shard {
     /// What is kept for other nodes, by node.
     pub fn hints(&self) -> Vec<HintBacklog> {
@@ -62,7 +44,7 @@ impl Shard {
     }
 
     pub(super) fn hints_timeout(&self) -> Option<Time> {
-        let at_once = (!self.own_hints.synced.is_empty()).then_some(Time::ZERO);
+        let at_once = (!self.synced_hints.is_empty()).then_some(Time::ZERO);
         at_once.or(self.handoff.poll_timeout())
     }
 
@@ -99,7 +81,7 @@ impl Shard {
                     for (slot, node) in (0..).map(Slot).zip(to) {
                         if node == self.node {
                             fx.sync = true;
-                            self.own_hints.unsynced.push(entry);
+                            self.unwritten.hints.push(entry);
                             continue;
                         }
                         let replicate = Replicate {
@@ -148,7 +130,7 @@ impl Shard {
     }
 
     pub(super) fn on_hints_timer(&mut self, now: Now, fx: &mut Effects) {
-        for entry in std::mem::take(&mut self.own_hints.synced) {
+        for entry in std::mem::take(&mut self.synced_hints) {
             let Some(Entry { work: Work::Hint(hint), .. }) = self.entries.get(&entry) else { continue };
             let Some(own) = hint.to.iter().position(|node| *node == self.node) else { continue };
             let own = Slot(u8::try_from(own).expect("a key has at most 16 primaries"));

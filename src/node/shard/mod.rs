@@ -6,7 +6,7 @@
 //!                      +------v------+
 //!                      |    Shard    |  entries: puts, gets, scans under way; the writes seen lately
 //!                      +--+-------^--+
-//!          tasks, pages   |       |   Done, Committed, WriteFailed           (Feedback)
+//!          tasks, pages   |       |   Done, Committed, WriteFailed, SyncFailed (Feedback)
 //!                      +--v-------+--+
 //!                      | drain+Store |
 //!                      +-------------+
@@ -40,6 +40,7 @@ mod replica;
 mod replicate;
 mod request;
 mod scrub;
+mod shares;
 mod tombstones;
 mod trace;
 mod transfer;
@@ -60,6 +61,7 @@ use self::entry::{Entry, Work};
 use self::memory::WriteMemory;
 use self::peers::Peers;
 pub use self::rebuild::Rebuilt;
+pub use self::shares::OwnShares;
 pub use self::trace::Step;
 use self::trace::Tracer;
 use super::effects::{Effects, Feedback, Output, PeerRef, Purpose, ShardInput, Standing, TombstonePurpose};
@@ -78,6 +80,8 @@ const MAX_REMEMBERED: usize = 1 << 20;
 const UNTRACKED: u64 = 0;
 /// Requests that may be with one peer, for each request that may wait for an answer: what a peer's shard takes.
 const WITH_PEER_PER_INFLIGHT: usize = 2;
+/// Answers and own shares that may wait for a sync, for each request that may wait for an answer.
+const UNSYNCED_PER_INFLIGHT: usize = 4;
 /// The longest deadline that a client is granted.
 const MAX_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -102,16 +106,16 @@ pub struct Shard {
     /// Puts by write id, while they are under way.
     writes: BTreeMap<crate::types::WriteId, u64>,
     memory: WriteMemory,
-    /// Puts whose local write is in the batch that is being gathered, with the slot that it fills.
-    unwritten: Vec<(u64, Slot)>,
+    /// This node's own shares that are in the batch that is being gathered.
+    unwritten: OwnShares,
+    /// Answers and own shares that wait for a sync.
+    unsynced: usize,
     /// Hints to be written with what comes next.
     to_hint: Vec<Task<Purpose>>,
     /// Reads that were shown this node's own records, that batch included.
     unwritten_reads: Vec<u64>,
     /// Gets begun in this drain that this node's own record is read for.
     begun_reads: Vec<u64>,
-    /// Gets that wait for this node's own share of a repair, which is in the batch.
-    unwritten_repairs: Vec<u64>,
     /// How fast peers answer gets.
     reply_times: ReplyTimes,
     /// Batches so far.
@@ -123,8 +127,8 @@ pub struct Shard {
     handoff: Handoff,
     /// Entries of its, which no client waits for.
     handing_off: usize,
-    /// Of these, what waits for this node's own disk: in the batch that is being gathered, and on the disk since.
-    own_hints: hints::OwnHints,
+    /// Of these, those that this node's own disk has; the handoff is told with the next drain, since this one may run no more operations.
+    synced_hints: Vec<u64>,
     /// Compares what this node holds with its other primaries.
     exchange: Exchange,
     /// Entries that no client waits for, but for those of the handoff: of the exchange, the reaper and the rounds of a new disk.
@@ -196,7 +200,7 @@ impl Shard {
             load_at: None,
             handoff: Handoff::new(settings, rng.random()),
             handing_off: 0,
-            own_hints: hints::OwnHints::default(),
+            synced_hints: Vec::new(),
             sealer: ContextSealer::new(&config.secret),
             memory: WriteMemory::new(config.request_timeout * 2, MAX_REMEMBERED, seed),
             reply_times: ReplyTimes::new(config.hedge_after, config.attempt_timeout),
@@ -214,11 +218,11 @@ impl Shard {
             entries: BTreeMap::new(),
             timers: BTreeSet::new(),
             writes: BTreeMap::new(),
-            unwritten: Vec::new(),
+            unwritten: OwnShares::default(),
+            unsynced: 0,
             to_hint: Vec::new(),
             unwritten_reads: Vec::new(),
             begun_reads: Vec::new(),
-            unwritten_repairs: Vec::new(),
             drains: 0,
             lingering: VecDeque::new(),
             waiting: 0,
@@ -261,8 +265,8 @@ impl Shard {
         self.waiting == 0
     }
 
-    /// Takes what happened. [`ShardInput::Fetched`], [`ShardInput::Paged`] and [`ShardInput::Counted`] concern the store and are
-    /// taken by the drain.
+    /// Takes what happened. [`ShardInput::Fetched`], [`ShardInput::Paged`], [`ShardInput::Counted`] and [`ShardInput::Synced`] concern the
+    /// store and are taken by the drain.
     pub fn handle(&mut self, now: Now, input: ShardInput, fx: &mut Effects) {
         (self.wall_ms, self.time) = (now.wall_ms, now.time);
         match input {
@@ -316,8 +320,11 @@ impl Shard {
             ShardInput::Hints(order) => self.on_hint_order(now, order, fx),
             ShardInput::Repair(order) => self.on_repair_order(now, order, fx),
             ShardInput::Tombstones { from, order: TombstoneOrder::Stats } => self.count_tombstones(now, from, fx),
-            ShardInput::Fetched { .. } | ShardInput::Paged { .. } | ShardInput::Counted { .. } => {
-                debug_assert!(false, "the drain takes what the disk has read");
+            ShardInput::Fetched { .. }
+            | ShardInput::Paged { .. }
+            | ShardInput::Counted { .. }
+            | ShardInput::Synced(_) => {
+                debug_assert!(false, "the drain takes what the disk has done");
             }
         }
         fx.tasks.append(&mut self.to_hint);
@@ -355,19 +362,9 @@ impl Shard {
             Feedback::Rounds(asker, rounds) => self.tell_rounds(asker, rounds, fx),
             Feedback::Wiped(wiped) => self.on_wiped(now, &wiped, fx),
             Feedback::Hinted(changes) => self.on_hinted(now, changes, fx),
-            Feedback::Committed { synced } => {
-                self.drains += 1;
-                self.own_hints.on_committed(synced);
-                self.on_committed(synced, fx);
-                self.on_repairs_committed(now, synced, fx);
-            }
-            Feedback::WriteFailed => {
-                self.drains += 1;
-                self.unwritten_repairs.clear();
-                self.stop_background();
-                self.forget_runners();
-                self.on_write_failed(fx);
-            }
+            Feedback::Committed { own, synced } => self.on_committed(now, own, synced, fx),
+            Feedback::WriteFailed => self.on_write_failed(fx),
+            Feedback::SyncFailed(own) => self.on_disk_failed(own, fx),
         }
         fx.tasks.append(&mut self.to_hint);
     }

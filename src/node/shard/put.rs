@@ -83,6 +83,9 @@ impl Shard {
         if let Some(reason) = &self.read_only {
             return Err(ApiError::ReadOnly { reason: reason.clone() });
         }
+        if checked.quorum.must_sync(true, true) && self.is_behind_with_syncs() {
+            return Err(ApiError::Overloaded);
+        }
         // A known write has been minted: it may be anywhere, so its quorum is tried for.
         let spare = if remembered.is_some() { self.spares(&checked) } else { self.able(&checked)? };
         let Checked { place, quorum, client } = checked;
@@ -156,9 +159,9 @@ impl Shard {
             fx.sync = true;
             // A copy that is yet to be written is acknowledged when it is, and not by the sync of something else.
             let written = own.into_iter().filter(|slot| !put.machine.tally().is_silent(*slot, self.node));
-            let written = written.map(|slot| (entry, slot)).filter(|copy| !self.unwritten.contains(copy));
+            let written = written.map(|slot| (entry, slot)).filter(|copy| !self.unwritten.puts.contains(copy));
             let written: Vec<_> = written.collect();
-            self.unwritten.extend(written);
+            self.unwritten.puts.extend(written);
         }
         self.call_stand_ins(entry, fx);
         self.send_put(entry, true, fx);

@@ -72,7 +72,7 @@ impl Shard {
                 self.memory.learn(now.time, &incoming);
                 if sync {
                     fx.sync = true;
-                    self.unwritten_repairs.push(entry);
+                    self.unwritten.repairs.push(entry);
                 }
             }
             // This node has met a round since; what the others have found is too old.
@@ -94,12 +94,12 @@ impl Shard {
         self.drive_get(now, entry, fx);
     }
 
-    /// This node's own shares are on its disk, if `synced`.
-    pub(super) fn on_repairs_committed(&mut self, now: Now, synced: bool, fx: &mut Effects) {
+    /// This node's own shares are on its disk.
+    pub(super) fn on_repairs_durable(&mut self, now: Now, repairs: Vec<u64>, fx: &mut Effects) {
         let node = self.node;
-        for entry in std::mem::take(&mut self.unwritten_repairs) {
+        for entry in repairs {
             let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { continue };
-            let Some(own) = get.place.own.filter(|_| synced) else { continue };
+            let Some(own) = get.place.own else { continue };
             get.machine.on_durable(own, node);
             self.drive_get(now, entry, fx);
         }

@@ -67,7 +67,7 @@ impl Shard {
         put.mint = Mint::Done(minted);
         if let Some(own) = put.place.own {
             fx.sync |= put.machine.quorum().must_sync(true, true);
-            self.unwritten.push((entry, own));
+            self.unwritten.puts.push((entry, own));
         }
         self.call_stand_ins(entry, fx);
         self.send_put(entry, false, fx);
@@ -121,7 +121,7 @@ impl Shard {
             Ok(Outcome::Fenced { round }) => self.refresh_put(entry, slot, node, round, fx),
             Ok(_) => {
                 fx.sync |= put.machine.quorum().must_sync(true, false);
-                self.unwritten.push((entry, slot));
+                self.unwritten.puts.push((entry, slot));
             }
             Err(failure) => {
                 let verdict = put.machine.on_refusal(slot, node, failure.to_string(), false);
@@ -201,33 +201,6 @@ impl Shard {
         put.hinted.extend(kept.iter().map(|(slot, _)| *slot));
         if !kept.is_empty() {
             self.to_hint.push(Task { purpose: Purpose::KeepHints, key, op: Op::Merge { object, round, hints } });
-        }
-    }
-
-    /// The batch that holds this drain's own writes is written, or on the disk.
-    pub(super) fn on_committed(&mut self, synced: bool, fx: &mut Effects) {
-        let node = self.node;
-        self.unwritten_reads.clear();
-        for (entry, slot) in std::mem::take(&mut self.unwritten) {
-            let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { continue };
-            if put.minted().is_some() {
-                let verdict = put.machine.on_ack(slot, node, synced);
-                self.tell_put(entry, verdict, fx);
-            }
-        }
-    }
-
-    /// The batch could not be written: what rests on it is indeterminate, and its objects are sent nowhere any more.
-    pub(super) fn on_write_failed(&mut self, fx: &mut Effects) {
-        self.read_only = Some("a write to its disk has failed; restart it once the disk is sound".into());
-        for (entry, _) in std::mem::take(&mut self.unwritten) {
-            let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { continue };
-            let w = put.machine.quorum().w();
-            let detail = "the coordinator's disk failed".into();
-            self.refuse_put(entry, &ApiError::Indeterminate { acks: 0, w, detail }, fx);
-        }
-        for entry in std::mem::take(&mut self.unwritten_reads) {
-            self.revoke_read(entry, fx);
         }
     }
 

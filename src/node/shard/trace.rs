@@ -23,15 +23,19 @@ const MAX_TIMED: usize = 1024;
 pub enum Step {
     /// All that the store could do at once is done.
     Stored,
-    /// The batch is in the log; `syncs`: and is synced next.
+    /// The batch is in the log; `syncs`: and waits for a sync.
     Written {
-        /// Whether it is.
+        /// Whether it does.
         syncs: bool,
     },
-    /// The batch is on the disk.
+    /// A sync is begun of all that is in the log.
+    SyncBegun,
+    /// What was in the log when the sync was begun is on the disk.
     Synced,
-    /// The batch could not be written or synced.
-    Failed,
+    /// The batch could not be written.
+    NotWritten,
+    /// What waited for a sync could not be synced.
+    NotSynced,
 }
 
 /// A peer's request that asks for its timing.
@@ -50,8 +54,12 @@ enum Own {
     Read,
     /// Its write is in the batch that is being gathered.
     Gathered,
-    /// That batch is dated, but not yet written or synced as it is to be.
+    /// That batch is dated, but not yet written.
     Batched,
+    /// It is written, and waits for a sync.
+    Unsynced,
+    /// That sync is under way.
+    Syncing,
 }
 
 /// One traced request.
@@ -318,19 +326,21 @@ impl Log {
                 self.trace.store_us = Some(us);
                 self.own = Own::Batched;
             }
-            (Step::Written { .. } | Step::Synced, Own::Batched) => {
-                let syncs = matches!(step, Step::Written { syncs: true });
+            (Step::Written { syncs: true }, Own::Batched) => {
+                self.trace.written_us = Some(us);
+                self.own = Own::Unsynced;
+            }
+            (Step::SyncBegun, Own::Unsynced) => self.own = Own::Syncing,
+            (Step::Written { syncs: false }, Own::Batched) | (Step::Synced, Own::Syncing) => {
                 let moment = if step == Step::Synced { &mut self.trace.synced_us } else { &mut self.trace.written_us };
                 *moment = Some(us);
-                if !syncs {
-                    self.own = Own::Idle;
-                    if let Some(span) = own {
-                        span.answered_us = Some(us);
-                        span.outcome.get_or_insert(SpanOutcome::Counted);
-                    }
+                self.own = Own::Idle;
+                if let Some(span) = own {
+                    span.answered_us = Some(us);
+                    span.outcome.get_or_insert(SpanOutcome::Counted);
                 }
             }
-            (Step::Failed, Own::Gathered | Own::Batched) => {
+            (Step::NotWritten, Own::Gathered | Own::Batched) | (Step::NotSynced, Own::Unsynced | Own::Syncing) => {
                 self.own = Own::Idle;
                 if let Some(span) = own {
                     span.answered_us = Some(us);

@@ -1,8 +1,10 @@
 //! A shard on a modelled disk, alone: the tests play its clients and its peers, and read what leaves it.
 
+mod disk;
 mod exchange;
 mod said;
 
+use self::disk::Tape;
 pub use self::exchange::deleted;
 
 use std::collections::BTreeMap;
@@ -14,56 +16,17 @@ use crate::api::{self, Deadline, Put, PutHeader, Request, Response, Trace};
 use crate::message::{
     Address, Fetched, Found, Held, PeerAnswer, PeerRequest, Reaping, ReapingStep, Refusal, Replicated, TreeKey,
 };
-use crate::node::{ClientRef, ColdRead, Core, Host, Output, ShardConfig, ShardCounters, ShardInput, Standing};
+use crate::node::{ClientRef, Core, Output, ShardConfig, ShardCounters, ShardInput, Standing};
 use crate::quorum::{HedgeAfter, Level};
 use crate::ring::{Layout, Member, Partitions, PreferenceList, RingView, Weight, token_of};
 use crate::storage::merkle::{Forest, TreeId};
-use crate::storage::{
-    Engine, Family, MemoryConfig, MemoryEngine, OpFailure, Rounds, ScanLimit, StorageError, object_key,
-};
-use crate::types::{BatchNumber, Bucket, Generation, Key, NodeId, NodeRun, Now, PartitionId, Round, Time, WriteId};
+use crate::storage::{Engine, Family, MemoryConfig, MemoryEngine, Rounds, ScanLimit, object_key};
+use crate::types::{Bucket, Generation, Key, NodeId, NodeRun, Now, PartitionId, Round, Time, WriteId};
 use crate::version::{Actor, Body, CausalContext, Dot, Object, Sibling, Trust};
 
 /// The node whose shard it is, of five.
 const ME: NodeId = NodeId(1);
 const MEMBERS: u64 = 5;
-
-/// Runs the drains.
-struct Tape {
-    engine: Arc<MemoryEngine>,
-    now: Time,
-    left: Vec<Output>,
-    /// Records that are to be read from the disk.
-    cold: Vec<bytes::Bytes>,
-    /// Other reads, whose results the next drain is given.
-    paged: Vec<ShardInput>,
-    /// Keys whose objects no frame holds.
-    too_long: Vec<bytes::Bytes>,
-}
-
-impl Host for Tape {
-    fn time(&mut self) -> Time {
-        self.now
-    }
-    fn written(&mut self, _number: BatchNumber) {}
-    fn release(&mut self, outputs: &mut Vec<Output>) {
-        self.left.append(outputs);
-    }
-    fn sync(&mut self) -> Result<(), StorageError> {
-        self.engine.sync()
-    }
-    fn write_failed(&mut self, _error: &StorageError) {}
-    fn hopeless(&mut self, _keys: &[bytes::Bytes]) {}
-    fn too_long(&mut self, keys: &[bytes::Bytes]) {
-        self.too_long.extend_from_slice(keys);
-    }
-    fn read(&mut self, read: ColdRead) {
-        match read {
-            ColdRead::Record { key } => self.cold.push(key),
-            other => self.paged.push(other.run(&*self.engine)),
-        }
-    }
-}
 
 /// See the module. Nodes are named by what they are to the key: `me`, the primaries `p0` to `p2`, the stand-ins `s0` and `s1`.
 pub struct Bench {
@@ -120,7 +83,7 @@ impl Bench {
         change(&mut config);
         let engine = Arc::new(MemoryEngine::new(memory));
         let (left, cold, paged, too_long) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let tape = Tape { engine: engine.clone(), now: Time::ZERO, left, cold, paged, too_long };
+        let tape = Tape { engine: engine.clone(), now: Time::ZERO, left, cold, paged, too_long, syncs_last: false };
         let core = Core::new(config, ME, engine.clone(), &Forest::default(), &Rounds::default(), 1);
         let mut bench = Bench {
             engine,
@@ -309,33 +272,6 @@ impl Bench {
             left = self.read(None);
         }
         assert_eq!(left, ["answer: written"]);
-    }
-
-    /// The disk has read the records that were asked for; or has failed to.
-    pub fn read(&mut self, failure: Option<OpFailure>) -> Vec<String> {
-        let cold = std::mem::take(&mut self.tape.cold);
-        assert!(!cold.is_empty(), "nothing is read");
-        self.read_of(cold, failure)
-    }
-
-    /// The same of the newest of them only.
-    pub fn read_newest(&mut self) -> Vec<String> {
-        let newest = self.tape.cold.pop().expect("something is read");
-        self.read_of(vec![newest], None)
-    }
-
-    fn read_of(&mut self, cold: Vec<bytes::Bytes>, failure: Option<OpFailure>) -> Vec<String> {
-        let fetched = |key: bytes::Bytes| match &failure {
-            Some(failure) => ShardInput::Fetched { key, read: Err(failure.clone()) },
-            None => ColdRead::Record { key }.run(&*self.engine),
-        };
-        let inputs = cold.into_iter().map(fetched).collect();
-        self.drain(inputs)
-    }
-
-    /// How many records are being read.
-    pub fn reads(&self) -> usize {
-        self.tape.cold.len()
     }
 
     /// What is on its way from a peer: the answer to what it was asked last, or to what `asked` was.

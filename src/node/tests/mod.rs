@@ -12,6 +12,7 @@ mod repairs;
 mod runs;
 mod slowness;
 mod spans;
+mod syncs;
 mod tombstones;
 mod transfers;
 mod vouching;

@@ -2,103 +2,14 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Condvar, Mutex};
 
 use super::super::clock::Clock;
 use super::super::disk::Disk;
 use super::super::mark::Mark;
+use super::hanging::Hanging;
 use super::*;
 use crate::storage::config::SizeOrPercent;
-use crate::storage::{MemoryConfig, MemoryEngine};
 use crate::types::{DiskId, Nonce};
-
-/// Longer than any machine needs to come to another task.
-const DEADLINE: Duration = Duration::from_secs(10);
-
-/// A disk that can be made to hang.
-struct Hanging {
-    engine: MemoryEngine,
-    hangs: Mutex<bool>,
-    goes_on: Condvar,
-    /// Somebody waits for it.
-    waited_for: AtomicBool,
-}
-
-impl Hanging {
-    fn new() -> Arc<Hanging> {
-        let (engine, goes_on) = (MemoryEngine::new(MemoryConfig::default()), Condvar::new());
-        Arc::new(Hanging { engine, hangs: Mutex::new(false), goes_on, waited_for: AtomicBool::new(false) })
-    }
-
-    fn hang(&self) {
-        *self.hangs.lock().unwrap() = true;
-    }
-
-    fn go_on(&self) {
-        *self.hangs.lock().unwrap() = false;
-        self.goes_on.notify_all();
-    }
-
-    fn is_waited_for(&self) -> bool {
-        self.waited_for.load(Ordering::SeqCst)
-    }
-
-    fn pass(&self) {
-        let hangs = self.hangs.lock().unwrap();
-        self.waited_for.store(*hangs, Ordering::SeqCst);
-        let (hangs, _) = self.goes_on.wait_timeout_while(hangs, DEADLINE, |hangs| *hangs).unwrap();
-        assert!(!*hangs, "whoever ends the wait does not come to it: the thread is held up");
-        self.waited_for.store(false, Ordering::SeqCst);
-    }
-}
-
-impl Engine for Hanging {
-    fn get(&self, family: Family, key: &[u8], tier: ReadTier) -> Result<Lookup, StorageError> {
-        if tier == ReadTier::Disk {
-            self.pass();
-        }
-        self.engine.get(family, key, tier)
-    }
-
-    fn damage(&self) -> u64 {
-        self.engine.damage()
-    }
-
-    fn commit(&self, batch: &mut Batch) -> Result<BatchNumber, StorageError> {
-        self.pass();
-        self.engine.commit(batch)
-    }
-
-    fn sync(&self) -> Result<(), StorageError> {
-        self.pass();
-        self.engine.sync()
-    }
-
-    fn scan(
-        &self,
-        family: Family,
-        start: &[u8],
-        end: Option<&[u8]>,
-        limit: ScanLimit,
-        visit: &mut Visit<'_>,
-    ) -> Result<Option<Vec<u8>>, StorageError> {
-        self.pass();
-        self.engine.scan(family, start, end, limit, visit)
-    }
-
-    fn salvage(&self, start: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), StorageError> {
-        self.pass();
-        self.engine.salvage(start, end, visit)
-    }
-
-    fn latest(&self) -> BatchNumber {
-        self.engine.latest()
-    }
-
-    fn stats(&self) -> EngineStats {
-        self.engine.stats()
-    }
-}
 
 fn commit(engine: &AnyEngine) {
     let mut batch = Batch::new();

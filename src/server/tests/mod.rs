@@ -6,6 +6,7 @@ mod faults;
 mod hints;
 mod lifecycle;
 mod repair;
+mod syncs;
 mod tombstones;
 mod trace;
 
@@ -22,7 +23,7 @@ use toml::Value;
 use super::{Server, ServerError, Setup};
 use crate::config::{Host, Loaded, Sources, load};
 use crate::net::{Tls, TlsFiles, Validity, init_ca, issue_client, issue_node};
-use crate::storage::{MemoryConfig, MemoryEngine};
+use crate::storage::{Engine, MemoryConfig, MemoryEngine};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -94,10 +95,10 @@ impl Site {
         load(&Sources { system_file: None, file: None, env: Vec::new(), flags, host }).unwrap()
     }
 
-    async fn try_start(
+    async fn try_start<E: Engine + 'static>(
         &self,
         name: &str,
-        engine: &Arc<MemoryEngine>,
+        engine: &Arc<E>,
         more: &[(&str, Value)],
     ) -> Result<Server, ServerError> {
         let Loaded { config, origins } = self.config(name, more);
@@ -105,7 +106,7 @@ impl Site {
         soon(Server::start(Setup { config, origins, engine: engine.clone(), mark_dir })).await
     }
 
-    async fn start(&self, name: &str, engine: &Arc<MemoryEngine>, more: &[(&str, Value)]) -> Server {
+    async fn start<E: Engine + 'static>(&self, name: &str, engine: &Arc<E>, more: &[(&str, Value)]) -> Server {
         self.try_start(name, engine, more).await.unwrap()
     }
 
@@ -118,12 +119,17 @@ impl Site {
 
     /// A cluster of three nodes, ready.
     async fn three(&self) -> [Server; 3] {
+        self.three_and(&memory()).await
+    }
+
+    /// The same; the third has this disk.
+    async fn three_and<E: Engine + 'static>(&self, third: &Arc<E>) -> [Server; 3] {
         // the first has no other's address yet: a port where nobody answers
         let birth = |seed: String| [("cluster.seeds", vec![seed].into()), ("cluster.bootstrap_expect", 3.into())];
         let n1 = self.start("n1", &memory(), &birth("127.0.0.1:9".to_owned())).await;
         let seeds = birth(n1.quic_addr().to_string());
         let n2 = self.start("n2", &memory(), &seeds).await;
-        let n3 = self.start("n3", &memory(), &seeds).await;
+        let n3 = self.start("n3", third, &seeds).await;
         let servers = [n1, n2, n3];
         eventually("all nodes are ready", || servers.iter().all(|server| server.not_ready().is_none())).await;
         servers

@@ -1,0 +1,167 @@
+//! A shard whose disk syncs slowly: it goes on, and says of nothing that it is on the disk before it is.
+
+use super::Bench;
+use super::bench::{after, object};
+use crate::api::{ApiError, Get};
+use crate::message::{PeerRequest, Refusal, Replicate};
+use crate::node::ShardInput;
+use crate::storage::Fault;
+
+const NOTHING: [&str; 0] = [];
+
+/// One whose syncs take until they are told to end.
+fn slow() -> Bench {
+    let mut bench = Bench::new();
+    bench.slow_syncs();
+    bench
+}
+
+/// A peer's write that is to be on the disk.
+fn sends(bench: &mut Bench, writer: u64) -> Vec<String> {
+    bench.sends(&object("v", writer), 0)
+}
+
+/// One that need not be.
+fn sends_unsynced(bench: &mut Bench, writer: u64) -> Vec<String> {
+    let PeerRequest::Replicate(replicate) = bench.replicate(&object("v", writer), 0) else { unreachable!() };
+    bench.peer(PeerRequest::Replicate(Replicate { sync: false, ..replicate }))
+}
+
+#[test]
+fn a_shard_goes_on_while_the_disk_syncs() {
+    let mut bench = slow();
+    assert_eq!(sends(&mut bench, 7), NOTHING);
+    assert!(bench.awaits_sync());
+    assert_eq!(sends_unsynced(&mut bench, 8), ["answer: written"]);
+    assert_eq!(bench.ask(bench.get(1)), ["got [v,v] of me"]);
+    assert_eq!(bench.end_sync(), ["answer: written"]);
+    assert!(!bench.awaits_sync());
+}
+
+#[test]
+fn what_is_written_amid_a_sync_waits_for_the_next() {
+    let mut bench = slow();
+    assert_eq!(sends(&mut bench, 7), NOTHING);
+    assert_eq!(sends(&mut bench, 8), NOTHING);
+    bench.ask(bench.put("w", 9, 1));
+    assert_eq!(bench.end_sync(), ["answer: written"], "of the first");
+    assert!(bench.awaits_sync(), "the others' is begun at once");
+    assert_eq!(bench.end_sync(), ["answer: written", "put on me"]);
+    assert!(!bench.awaits_sync());
+}
+
+/// What changes nothing is as little on the disk as what it repeats.
+#[test]
+fn a_repeated_write_waits_as_the_first_does() {
+    let mut bench = slow();
+    assert_eq!(sends(&mut bench, 7), NOTHING);
+    assert_eq!(sends(&mut bench, 7), NOTHING);
+    assert_eq!(bench.end_sync(), ["answer: written"]);
+    assert_eq!(bench.end_sync(), ["answer: written"]);
+}
+
+/// The sync that is under way may have begun before the copy was written.
+#[test]
+fn own_copies_count_as_durable_after_a_sync_of_their_own() {
+    let mut bench = slow();
+    assert_eq!(sends(&mut bench, 7), NOTHING);
+    let mut put = bench.put("w", 9, 2);
+    put.header.dw = Some(2);
+    bench.ask(put);
+    assert_eq!(bench.wrote("p1", true), NOTHING);
+    assert_eq!(bench.end_sync(), ["answer: written"]);
+    assert_eq!(bench.end_sync(), ["put on me,p1"]);
+}
+
+/// A slow disk of its own is no reason for a node to keep a client waiting whose write others have.
+#[test]
+fn a_put_needs_no_sync_here_if_enough_others_have_it() {
+    let mut bench = slow();
+    bench.ask(bench.put("w", 9, 2));
+    bench.wrote("p1", true);
+    assert_eq!(bench.wrote("p2", true), ["put on p1,p2"]);
+    assert_eq!(bench.end_sync(), NOTHING);
+}
+
+#[test]
+fn a_blocking_repair_waits_for_a_sync_of_its_own() {
+    let (old, new) = (object("old", 7), after(&object("old", 7), "new", 8));
+    let mut bench = Bench::new();
+    bench.holds(&old);
+    bench.slow_syncs();
+    assert_eq!(sends(&mut bench, 9), NOTHING);
+    bench.ask(Get { blocking_repair: true, ..bench.get(2) });
+    bench.found("p1", &new);
+    bench.wrote("p1", true);
+    assert_eq!(bench.end_sync(), ["answer: written"]);
+    assert_eq!(bench.end_sync(), ["got [new,v] of me,p1 repaired me repaired p1"]);
+}
+
+#[test]
+fn a_failed_sync_takes_back_all_that_waits_for_one() {
+    let mut bench = slow();
+    assert_eq!(sends(&mut bench, 7), NOTHING);
+    assert_eq!(sends(&mut bench, 8), NOTHING);
+    bench.ask(bench.put("w", 9, 1));
+    bench.engine.arm(Fault::Sync);
+    let refused = format!("answer: {}", Refusal::Storage);
+    assert_eq!(bench.end_sync(), [&refused, &refused, "indeterminate 0/1"]);
+    assert!(!bench.awaits_sync(), "nothing is synced any more");
+    assert_eq!(bench.ask(bench.put("x", 10, 1)), ["read-only"]);
+}
+
+/// The earlier ones were written, and a sync puts them on the disk.
+#[test]
+fn a_failed_batch_leaves_alone_what_waits_for_the_sync_of_earlier_ones() {
+    let mut bench = slow();
+    assert_eq!(bench.ask(bench.put("w", 9, 1)), ["write p1 [w]", "write p2 [w]"]);
+    bench.engine.arm(Fault::Commit { in_log: false });
+    assert_eq!(sends(&mut bench, 7), [format!("answer: {}", Refusal::Storage)]);
+    assert_eq!(bench.input(ShardInput::Synced(Ok(()))), ["put on me"]);
+}
+
+/// And what is held for the next sync, which the disk does not do any more, is taken back when that is known.
+#[test]
+fn nothing_waits_for_ever_behind_a_failed_batch() {
+    let mut bench = slow();
+    assert_eq!(sends(&mut bench, 7), NOTHING);
+    assert_eq!(sends(&mut bench, 8), NOTHING);
+    bench.engine.arm(Fault::Commit { in_log: false });
+    let refused = format!("answer: {}", Refusal::Storage);
+    let third = bench.replicate(&object("v", 9), 0);
+    let third = bench.peer_asks(crate::types::NodeId(2), third);
+    assert_eq!(bench.drain(vec![ShardInput::Synced(Ok(())), third]), [&refused, "answer: written"]);
+    assert_eq!(bench.end_sync(), [refused]);
+    assert!(!bench.awaits_sync());
+}
+
+#[test]
+fn so_much_waits_for_a_sync_and_no_more() {
+    let mut bench = Bench::with(true, |config| config.max_inflight = 2);
+    bench.slow_syncs();
+    for writer in 7..15 {
+        assert_eq!(sends(&mut bench, writer), NOTHING, "there is room for eight");
+    }
+    assert_eq!(sends(&mut bench, 15), [format!("answer: {}", Refusal::Overloaded)]);
+    assert_eq!(bench.ask(bench.put("w", 16, 1)), [ApiError::Overloaded.to_string()]);
+    assert_eq!(sends_unsynced(&mut bench, 17), ["answer: written"], "it waits for nothing");
+    assert_eq!(bench.end_sync(), ["answer: written"]);
+    assert_eq!(sends(&mut bench, 18), NOTHING, "there is room again");
+    assert_eq!(bench.end_sync().len(), 7);
+    assert_eq!(bench.end_sync(), ["answer: written"]);
+}
+
+#[test]
+fn a_trace_dates_the_sync_of_its_own_write() {
+    let mut bench = slow();
+    assert_eq!(sends(&mut bench, 7), NOTHING);
+    bench.at(1);
+    let mut put = bench.put("w", 9, 1);
+    put.header.trace = true;
+    bench.ask(put);
+    bench.at(3);
+    assert_eq!(bench.end_sync(), ["answer: written"]);
+    bench.at(7);
+    assert_eq!(bench.end_sync(), ["put on me"]);
+    assert_eq!((bench.trace().written_us, bench.trace().synced_us), (Some(0), Some(6000)));
+}
