@@ -6,7 +6,7 @@ use anyhow::Result;
 use dynkv::client::load::LoadSpec;
 
 use crate::cluster::{Cluster, Measured, spec};
-use crate::floor::{Echo, Stores};
+use crate::floor::{Echo, Other, Stores};
 use crate::plot::{Chart, Scale, Series};
 use crate::{KEYS, Settings, verdict};
 
@@ -25,12 +25,18 @@ const TAIL: f64 = 2.0;
 
 /// One request in flight.
 pub async fn alone(settings: &Settings) -> Result<()> {
-    let trip = Echo { ask: SHORT, answer: SIZE }.alone(settings.span).await?.value_at_quantile(0.5);
+    let echo = Echo { ask: SHORT, answer: SIZE };
+    let here = echo.alone(settings.span, Other::Here).await?.value_at_quantile(0.5);
+    let trip = echo.alone(settings.span, Other::Apart).await?.value_at_quantile(0.5);
     let cluster = Cluster::filled(3, "os", KEYS, SIZE).await?;
     let get = cluster.run(&spec(true, KEYS, SIZE, 1, settings.span)).await?;
     let put = cluster.run(&spec(false, KEYS, SIZE, 1, settings.span)).await?;
     cluster.close().await;
-    println!("\none in flight, {SIZE} B, p50 us: get {}, put {}; a raw round trip {trip}", get.at(0.5), put.at(0.5));
+    println!(
+        "\none in flight, {SIZE} B, p50 us: get {}, put {}; a raw round trip between processes {trip}, within one {here}",
+        get.at(0.5),
+        put.at(0.5)
+    );
     verdict("a get alone over its two round trips", get.at(0.5) as f64 / (2 * trip) as f64, ALONE, true);
     Ok(())
 }
@@ -87,7 +93,7 @@ fn line(what: &str, measured: &Measured) {
 /// p99 and p99.9 of the parts at the same share of their own peaks: of the stream and of the store, whichever is longer.
 async fn floor_tail(settings: &Settings, reads: bool) -> Result<[u64; 2]> {
     let echo = if reads { Echo { ask: SHORT, answer: SIZE } } else { Echo { ask: SIZE, answer: SHORT } };
-    let peak = echo.closed(at_peak(settings)).await?.per_second;
+    let peak = echo.closed(at_peak(settings), Other::Apart).await?.per_second;
     let stream = echo.paced(settings.tail, peak * SHARE).await?;
     let (span, tail) = (at_peak(settings), settings.tail);
     let store = settings

@@ -1,6 +1,7 @@
 //! `make bench`: what the parts cost alone, and what the cluster makes of them, in one run.
 //!
-//! The floor is raw RocksDB (read, change, write) and a raw QUIC stream, both in this process. The cluster is node processes at N = 3,
+//! The floor is raw RocksDB (read, change, write) and a raw QUIC stream, both in this process; where latency counts, the stream's other end is a process
+//! of its own, as nodes are. The cluster is node processes at N = 3,
 //! W = 2, R = 2 and this process as the client; its CPU is that of all of them, so that the ratio to the floor compares like with
 //! like. A line that begins with "ok" or "MISS" holds a figure to its bound.
 //!
@@ -50,6 +51,9 @@ const RECORD_CACHE: usize = 256 << 20;
 struct Args {
     /// Which; all, one after the other, if none is named.
     sections: Vec<Section>,
+    /// Answers a connection of the floor's: messages of so many bytes, with so many.
+    #[arg(long, hide = true, num_args = 2, value_names = ["ASK", "ANSWER"])]
+    echo: Option<Vec<usize>>,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -110,7 +114,10 @@ fn number(name: &str, default: u64) -> Result<u64> {
 }
 
 fn main() -> Result<()> {
-    let Args { sections, bench: _ } = Args::parse();
+    let Args { sections, echo, bench: _ } = Args::parse();
+    if let Some([ask, answer]) = echo.as_deref() {
+        return runtime()?.block_on(floor::Echo { ask: *ask, answer: *answer }.serve());
+    }
     let sections = if sections.is_empty() { Section::value_variants().to_vec() } else { sections };
     let settings = Settings::from_env()?;
     runtime()?.block_on(async {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
-pub use self::quic::{Echo, stream_bytes};
+pub use self::quic::{Echo, Other, stream_bytes};
 pub use self::store::Stores;
 
 /// How long each part is measured.
@@ -49,8 +49,8 @@ impl Floor {
     pub fn of(stores: &Stores, size: usize) -> Result<Floor> {
         let (rewrite, read) = (stores.rewrite(SPAN)?, stores.read(SPAN)?);
         let runtime = crate::runtime()?;
-        let send = runtime.block_on(Echo { ask: size, answer: SHORT }.closed(SPAN))?;
-        let fetch = runtime.block_on(Echo { ask: SHORT, answer: size }.closed(SPAN))?;
+        let send = runtime.block_on(Echo { ask: size, answer: SHORT }.closed(SPAN, Other::Here))?;
+        let fetch = runtime.block_on(Echo { ask: SHORT, answer: size }.closed(SPAN, Other::Here))?;
         Ok(Floor { rewrite, read, send, fetch })
     }
 

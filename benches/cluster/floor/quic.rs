@@ -1,13 +1,18 @@
-//! Raw QUIC: messages over one stream, both ends in this process.
+//! Raw QUIC: messages over one stream.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use hdrhistogram::Histogram;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
 
 use super::{Cost, histogram};
 use crate::cpu;
@@ -15,6 +20,18 @@ use crate::cpu;
 /// Messages of the closed loop in flight.
 const IN_FLIGHT: usize = 512;
 const CHUNK: usize = 1 << 20;
+/// What the certificate is for.
+const NAME: &str = "floor.test";
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Where the answering end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// In this process, whose CPU is counted.
+    Here,
+    /// In one of its own, as a node is to its clients and to other nodes: the system has to wake it for what arrives.
+    Apart,
+}
 
 /// Round trips: `ask` bytes there, `answer` bytes back.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +41,9 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// As many as there can be.
-    pub async fn closed(self, span: Duration) -> Result<Cost> {
-        self.with_echo(async |mut lane| {
+    /// As many as there can be. The CPU is that of this process.
+    pub async fn closed(self, span: Duration, other: Other) -> Result<Cost> {
+        self.with_echo(other, async |mut lane| {
             lane.ask(IN_FLIGHT).await?;
             let (start, before, mut done) = (Instant::now(), cpu::used(&[]), 0);
             while start.elapsed() < span {
@@ -40,8 +57,8 @@ impl Echo {
     }
 
     /// One after the other: microseconds of each.
-    pub async fn alone(self, span: Duration) -> Result<Histogram<u64>> {
-        self.with_echo(async |mut lane| {
+    pub async fn alone(self, span: Duration, other: Other) -> Result<Histogram<u64>> {
+        self.with_echo(other, async |mut lane| {
             let (start, mut latency) = (Instant::now(), histogram());
             while start.elapsed() < span {
                 let asked = Instant::now();
@@ -56,7 +73,7 @@ impl Echo {
 
     /// At `rate` a second: microseconds from when each is due to its answer.
     pub async fn paced(self, span: Duration, rate: f64) -> Result<Histogram<u64>> {
-        self.with_echo(async |lane| {
+        self.with_echo(Other::Apart, async |lane| {
             let Lane { mut send, mut recv, question, answer, .. } = lane;
             let start = Instant::now();
             // A thread of its own, as the cluster's load has: the runtime's timer is no finer than a millisecond.
@@ -97,22 +114,51 @@ impl Echo {
         .await
     }
 
-    async fn with_echo<T>(self, drive: impl AsyncFnOnce(Lane) -> Result<T>) -> Result<T> {
-        let (server, client) = endpoints()?;
-        let to = server.local_addr()?;
-        let drive = async {
-            let connection = client.connect(to, "floor.test")?.await?;
-            let (send, recv) = connection.open_bi().await?;
-            let question = Bytes::from(vec![9; self.ask]);
-            let lane = Lane { send, recv, question, answer: self.answer, held: 0 };
-            let measured = drive(lane).await;
-            connection.close(0u32.into(), b"measured");
-            measured
-        };
-        let (echoed, measured) = tokio::join!(self.echo(&server), drive);
+    async fn with_echo<T>(self, other: Other, drive: impl AsyncFnOnce(Lane) -> Result<T>) -> Result<T> {
+        if other == Other::Apart {
+            let (_child, to, certificate) = self.spawn().await?;
+            return self.drive(to, certificate, drive).await;
+        }
+        let (server, certificate) = server()?;
+        let driven = self.drive(server.local_addr()?, certificate, drive);
+        let (echoed, measured) = tokio::join!(self.echo(&server), driven);
         // Closing the connection is how the measurement ends the echo.
         drop(echoed);
         measured
+    }
+
+    async fn drive<T>(
+        self,
+        to: SocketAddr,
+        certificate: CertificateDer<'static>,
+        drive: impl AsyncFnOnce(Lane) -> Result<T>,
+    ) -> Result<T> {
+        let connection = client(certificate)?.connect(to, NAME)?.await?;
+        let (send, recv) = connection.open_bi().await?;
+        let question = Bytes::from(vec![9; self.ask]);
+        let lane = Lane { send, recv, question, answer: self.answer, held: 0 };
+        let measured = drive(lane).await;
+        connection.close(0u32.into(), b"measured");
+        measured
+    }
+
+    /// A process that answers, where it listens, and its certificate. It ends when the first is dropped.
+    async fn spawn(self) -> Result<(Child, SocketAddr, CertificateDer<'static>)> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--echo".to_owned(), self.ask.to_string(), self.answer.to_string()]);
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let stdout = child.stdout.take().context("its output is piped")?;
+        let line = BufReader::new(stdout).lines().next_line().await?.context("the echo says where it listens")?;
+        let (to, certificate) = line.split_once(' ').context("an address and a certificate")?;
+        let bytes = HEXLOWER.decode(certificate.as_bytes()).context("the certificate")?;
+        Ok((child, to.parse()?, CertificateDer::from(bytes)))
+    }
+
+    /// What the process does that [`spawn`](Self::spawn) starts: it says where it listens, and answers one connection.
+    pub async fn serve(self) -> Result<()> {
+        let (server, certificate) = server()?;
+        println!("{} {}", server.local_addr()?, HEXLOWER.encode(&certificate));
+        self.echo(&server).await
     }
 
     async fn echo(self, server: &Endpoint) -> Result<()> {
@@ -158,8 +204,8 @@ impl Lane {
 
 /// Bytes that one stream carries a second of CPU, both ends, in messages of `size` bytes.
 pub async fn stream_bytes(size: usize, span: Duration) -> Result<f64> {
-    let (server, client) = endpoints()?;
-    let to = server.local_addr()?;
+    let (server, certificate) = server()?;
+    let (client, to) = (client(certificate)?, server.local_addr()?);
     let sink = async {
         let connection = accept(&server).await?;
         let mut recv = connection.accept_uni().await?;
@@ -171,7 +217,7 @@ pub async fn stream_bytes(size: usize, span: Duration) -> Result<f64> {
         anyhow::Ok(received)
     };
     let source = async {
-        let connection = client.connect(to, "floor.test")?.await?;
+        let connection = client.connect(to, NAME)?.await?;
         let mut send = connection.open_uni().await?;
         let (start, before, value) = (Instant::now(), cpu::used(&[]), Bytes::from(vec![9; size]));
         while start.elapsed() < span {
@@ -189,16 +235,20 @@ async fn accept(server: &Endpoint) -> Result<Connection> {
     Ok(server.accept().await.context("the client dials")?.await?)
 }
 
-fn endpoints() -> Result<(Endpoint, Endpoint)> {
-    let certified = rcgen::generate_simple_self_signed(["floor.test".to_owned()])?;
-    let cert = certified.cert.der().clone();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der())
-        .map_err(|error| anyhow::anyhow!("{error}"))?;
-    let listen: SocketAddr = "127.0.0.1:0".parse()?;
-    let server = Endpoint::server(quinn::ServerConfig::with_single_cert(vec![cert.clone()], key)?, listen)?;
+/// A listener on loopback, and its certificate.
+fn server() -> Result<(Endpoint, CertificateDer<'static>)> {
+    let certified = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
+    let certificate = certified.cert.der().clone();
+    let key =
+        PrivateKeyDer::try_from(certified.signing_key.serialize_der()).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let config = quinn::ServerConfig::with_single_cert(vec![certificate.clone()], key)?;
+    Ok((Endpoint::server(config, LOOPBACK)?, certificate))
+}
+
+fn client(trusted: CertificateDer<'static>) -> Result<Endpoint> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(cert)?;
-    let mut client = Endpoint::client(listen)?;
+    roots.add(trusted)?;
+    let mut client = Endpoint::client(LOOPBACK)?;
     client.set_default_client_config(quinn::ClientConfig::with_root_certificates(Arc::new(roots))?);
-    Ok((server, client))
+    Ok(client)
 }
