@@ -17,7 +17,7 @@ use crate::types::NodeId;
 pub struct Timing {
     /// From the request's arrival to the start of the drain that took it, in microseconds.
     pub queue_us: u64,
-    /// From there until the answer left: reading, merging, and the batch's write and sync, in microseconds.
+    /// From there until the answer left: reading, merging, the batch's write, and its sync with the wait for an earlier one, in microseconds.
     pub store_us: u64,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | queue | what waits in it | when it is full |
 //! |---|---|---|
-//! | notices | ring, standing, links, drained reads | bounded by what makes them: few, or as many as the shard has asked for |
+//! | notices | ring, standing, links, drained reads, ends of syncs | bounded by what makes them: few, or as many as the shard has asked for |
 //! | answers | peers' answers | the newest is dropped and counted; the request is sent again or times out |
 //! | requests | clients' and peers' requests | handed back: the sender answers "overloaded" at once |
 //!

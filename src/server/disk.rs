@@ -1,7 +1,7 @@
-//! The node's disk as all its threads share it: one lock for syncs, one verdict on whether it takes writes.
+//! The node's disk as all its threads share it: one sync at a time, one verdict on whether it takes writes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::task::block_in_place;
@@ -19,7 +19,7 @@ use crate::types::BatchNumber;
 pub struct SyncCounters {
     /// Syncs that went to the disk.
     pub syncs: u64,
-    /// Syncs that another thread's had covered already.
+    /// Syncs that another one had covered already.
     pub covered: u64,
     /// Microseconds that those to the disk took, in all.
     pub micros: u64,
@@ -32,11 +32,14 @@ pub struct Disk {
     engine: Arc<AnyEngine>,
     mark: Mark,
     clock: Clock,
-    /// Held over every sync, and through the abort after a failed one: the kernel reports a failed write-back once, so no
-    /// other thread may find its own sync to succeed meanwhile.
-    sync: Mutex<()>,
+    /// Whether somebody syncs. It stays so through the abort after a failure: the kernel reports a failed write-back once, so no other
+    /// thread may find its own sync to succeed meanwhile.
+    syncing: Mutex<bool>,
+    /// A sync has ended: whoever waits may find that it has covered what is asked for.
+    ended: Condvar,
     /// Beside the lock, not under it: whoever reads them must not wait for the disk.
     counters: ArcSwap<SyncCounters>,
+    covered: AtomicU64,
     synced: AtomicU64,
     batches: AtomicU64,
     min_free: SizeOrPercent,
@@ -53,8 +56,10 @@ impl Disk {
             engine,
             mark,
             clock,
-            sync: Mutex::default(),
+            syncing: Mutex::default(),
+            ended: Condvar::new(),
             counters: ArcSwap::default(),
+            covered: AtomicU64::new(0),
             synced: AtomicU64::new(synced.0),
             batches: AtomicU64::new(0),
             min_free,
@@ -84,13 +89,24 @@ impl Disk {
     }
 
     fn sync_in_turn(&self, number: BatchNumber) -> Result<(), StorageError> {
-        let _alone = self.sync.lock().expect("a panic ends the process before the lock is met again");
-        let mut counters = self.sync_counters();
+        const POISON: &str = "a panic ends the process before the lock is met again";
+        let mut syncing = self.syncing.lock().expect(POISON);
+        // The second sync that ends has covered it, whoever does that: nobody is overtaken for ever.
+        while !self.is_covered(number) && *syncing {
+            syncing = self.ended.wait(syncing).expect(POISON);
+        }
         if self.synced() >= number {
-            counters.covered += 1;
-            self.counters.store(Arc::new(counters));
             return Ok(());
         }
+        *syncing = true;
+        drop(syncing);
+        let synced = self.sync_alone();
+        *self.syncing.lock().expect(POISON) = false;
+        self.ended.notify_all();
+        synced
+    }
+
+    fn sync_alone(&self) -> Result<(), StorageError> {
         let covers = self.engine.latest();
         let start = self.clock.time();
         match self.engine.sync() {
@@ -103,12 +119,20 @@ impl Disk {
         }
         let micros = self.clock.time().since(start).as_micros();
         let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+        let mut counters = **self.counters.load();
         counters.syncs += 1;
         counters.micros += micros;
         counters.longest = counters.longest.max(micros);
         self.counters.store(Arc::new(counters));
         self.synced.fetch_max(covers.0, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Whether everything up to `number` is on the disk, so that nobody need sync it. A yes is counted.
+    pub fn is_covered(&self, number: BatchNumber) -> bool {
+        let is_covered = self.synced() >= number;
+        self.covered.fetch_add(u64::from(is_covered), Ordering::Relaxed);
+        is_covered
     }
 
     /// Puts everything written so far on the disk.
@@ -176,7 +200,7 @@ impl Disk {
 
     /// What the syncs have cost. Waits for none that is under way.
     pub fn sync_counters(&self) -> SyncCounters {
-        **self.counters.load()
+        SyncCounters { covered: self.covered.load(Ordering::Relaxed), ..**self.counters.load() }
     }
 
     /// Why no writes are to be taken now: a failed write, or too little free space. Once refused for lack of space,

@@ -19,7 +19,7 @@ const AFTER_SLOW: u32 = 32;
 /// An engine whose kind is known at run time only, so that one server serves RocksDB and, in tests, memory.
 ///
 /// Shards run on the threads that carry frames. What may wait for the disk hands the thread's other work to another thread
-/// first ([`block_in_place`]): syncs ([`Disk`](super::disk::Disk)) and reads of the disk always do. A commit is a copy into
+/// first ([`block_in_place`]): reads of the disk always do, and so do the few syncs that are waited for ([`Disk`](super::disk::Disk)). A commit is a copy into
 /// memory, of the log's pages too, and handing over costs more than that; so it does while the disk is known to be slow (a
 /// commit was, lately, or a sync is), or while another shard commits, lest all threads wait in one. What remains: a disk that
 /// begins to hang in the midst of a commit holds up that thread, and what only it can do, until the disk goes on.

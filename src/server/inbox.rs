@@ -21,6 +21,15 @@ pub struct InboxCounters {
     pub bytes: u64,
 }
 
+/// Whether a closed inbox, which takes notices yet, is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// No: what is in it is all there is.
+    Ends,
+    /// Something is on its way to it.
+    Expects,
+}
+
 /// See the module. Filled from any thread, emptied by the shard's task.
 #[derive(Debug)]
 pub struct Inbox {
@@ -78,10 +87,9 @@ impl Inbox {
         self.wake(state);
     }
 
-    /// Waits until there is something to take, but no longer than `timeout`. A closed inbox is not waited for, unless the shard is `sure` to get
-    /// something yet. It may end for nothing.
-    pub async fn filled(&self, timeout: Option<Duration>, sure: bool) {
-        if timeout == Some(Duration::ZERO) || !self.begins_to_wait(sure) {
+    /// Waits until there is something to take, but no longer than `timeout`; at a closed inbox as `closed` says. It may end for nothing.
+    pub async fn filled(&self, timeout: Option<Duration>, closed: Closed) {
+        if timeout == Some(Duration::ZERO) || !self.begins_to_wait(closed) {
             return;
         }
         match timeout {
@@ -92,9 +100,9 @@ impl Inbox {
     }
 
     /// Has whoever fills it wake the shard from now on; false if there is no need to wait.
-    fn begins_to_wait(&self, sure: bool) -> bool {
+    fn begins_to_wait(&self, closed: Closed) -> bool {
         let mut state = self.lock();
-        state.waiting = state.queue.is_empty() && (sure || !state.closed);
+        state.waiting = state.queue.is_empty() && (!state.closed || closed == Closed::Expects);
         state.waiting
     }
 
@@ -217,15 +225,15 @@ mod tests {
         let inbox = Inbox::new(InboxLimits { requests: 2, request_bytes: 1 << 20, answers: 2, answer_bytes: 1 << 20 });
         inbox.close();
         filled(&inbox, None).await;
-        assert!(inbox.begins_to_wait(true), "or the shard would ask again and again");
-        let wait = tokio::time::timeout(Duration::from_secs(10), inbox.filled(None, true));
+        assert!(inbox.begins_to_wait(Closed::Expects), "or the shard would ask again and again");
+        let wait = tokio::time::timeout(Duration::from_secs(10), inbox.filled(None, Closed::Expects));
         let (waited, ()) = tokio::join!(biased; wait, async { inbox.push_notice(link(1)) });
         waited.expect("a closed inbox takes notices");
     }
 
     /// Fails if it waits in vain.
     async fn filled(inbox: &Inbox, timeout: Option<Duration>) {
-        let soon = tokio::time::timeout(Duration::from_secs(10), inbox.filled(timeout, false));
+        let soon = tokio::time::timeout(Duration::from_secs(10), inbox.filled(timeout, Closed::Ends));
         soon.await.expect("it ends once there is something to take");
     }
 
@@ -266,7 +274,7 @@ mod tests {
     #[tokio::test]
     async fn a_wait_is_ended_once_however_much_comes_and_none_is_slept_through() {
         let inbox = Inbox::new(InboxLimits { requests: 2, request_bytes: 1 << 20, answers: 2, answer_bytes: 1 << 20 });
-        assert!(inbox.begins_to_wait(false));
+        assert!(inbox.begins_to_wait(Closed::Ends));
         inbox.push_notice(link(1));
         inbox.push_notice(link(2));
         inbox.filled.notified().await;

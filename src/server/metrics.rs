@@ -289,6 +289,7 @@ fn shard_gauges(shard: &Shard) -> Vec<Number<f64>> {
         ("dynkv_requests_in_flight", "Requests of clients waiting for an answer", core.in_flight as f64),
         ("dynkv_requests_lingering", "Requests answered, with replicas still to be heard", core.lingering as f64),
         ("dynkv_operations_parked", "Operations waiting for the disk", core.parked as f64),
+        ("dynkv_acknowledgements_unsynced", "Acknowledgements waiting for a sync", core.unsynced as f64),
         ("dynkv_record_cache_bytes", "Bytes of the records kept in memory", core.found.cached_bytes as f64),
         ("dynkv_inbox_requests", "Requests waiting in a shard's queue", inbox.waiting as f64),
         ("dynkv_inbox_bytes", "Bytes of the requests and answers waiting in a shard's queue", inbox.bytes as f64),

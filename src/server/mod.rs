@@ -8,7 +8,7 @@
 //! | `listener.rs`, `sinks.rs` | who may open which lane; where frames go |
 //! | `lanes.rs`, `inbox.rs` | what shards send on; what waits for them |
 //! | `shard.rs`, `host.rs`, `read_pool.rs`, `syncer.rs`, `gather.rs` | the shards' tasks, what their drains call, the readers, the thread that syncs, and answers that all shards give together |
-//! | `disk.rs`, `mark.rs` | one lock for syncs, the verdict on writes; what tells a kill from a power loss |
+//! | `disk.rs`, `mark.rs` | one sync at a time, the verdict on writes; what tells a kill from a power loss |
 //! | `memory.rs`, `stalled.rs` | the cap on memory; clients that do not read |
 //! | `board.rs`, `http.rs`, `metrics.rs`, `latency.rs` | what the node shows of itself |
 //! | `birth_terms.rs`, `sizes.rs`, `own_files.rs`, `shards_start.rs`, `local_ranges.rs`, `repair.rs` | smaller concepts |

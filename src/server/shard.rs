@@ -13,7 +13,7 @@ use super::disk::Disk;
 use super::engine::AnyEngine;
 use super::gather::Gathering;
 use super::host::ShardHost;
-use super::inbox::Inbox;
+use super::inbox::{Closed, Inbox};
 use super::lanes::Lanes;
 use super::latency::{Latencies, Stopwatch};
 use super::read_pool::ReadPool;
@@ -25,7 +25,7 @@ use crate::storage::Rounds;
 use crate::storage::merkle::Forest;
 use crate::types::{BatchNumber, NodeId, Now, PartitionId, Time};
 
-/// Inputs of one drain: enough to share a sync, few enough that the first answer does not wait for long.
+/// Inputs of one drain: enough to share a batch and packets, few enough that the first answer does not wait for long.
 const MAX_DRAIN: usize = 512;
 /// The least room for requests, so that many shards under a small limit still take bursts.
 const MIN_REQUESTS: usize = 64;
@@ -237,7 +237,8 @@ impl ShardTask {
         loop {
             let due = self.core.poll_timeout().into_iter().chain(self.repair.due()).min();
             let timeout = due.map(|due| due.since(self.clock.time()));
-            self.shard.inbox.filled(timeout, self.core.awaits_sync()).await;
+            let closed = if self.core.awaits_sync() { Closed::Expects } else { Closed::Ends };
+            self.shard.inbox.filled(timeout, closed).await;
             // Whatever has arrived is brought first, and what went out is sent: a drain that finds little costs nearly as much as one that
             // finds much.
             tokio::task::yield_now().await;

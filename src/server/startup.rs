@@ -142,7 +142,8 @@ impl Server {
         let metrics = Metrics::new(parts.sources(&reads, &endpoint))?;
         let accepting = CancellationToken::new();
         let listener = parts.listener(&config, &supervisor, &accepting);
-        let (control, events) = parts.control(&config, &supervisor, (reads, syncer), secret, terms);
+        let with = parts.surroundings(&config, reads, syncer);
+        let (control, events) = parts.control(&config, &supervisor, with, secret, terms);
         let pages = Http { board: switch.board.clone(), metrics: Arc::new(metrics) };
         supervisor.task("control", OnEnd::StopNode, control.run(events));
         supervisor.task("listener", OnEnd::StopNode, listener.run());
@@ -286,6 +287,18 @@ impl Parts {
         }
     }
 
+    fn surroundings(&self, config: &Config, reads: ReadPool, syncer: Syncer) -> Surroundings {
+        Surroundings {
+            clock: self.clock,
+            disk: self.disk.clone(),
+            lanes: self.switch.lanes.clone(),
+            gathering: self.switch.gathering.clone(),
+            reads,
+            syncer,
+            slow: config.log.slow_op,
+        }
+    }
+
     fn listener(&self, config: &Config, supervisor: &Supervisor, accepting: &CancellationToken) -> Listener {
         Listener {
             dialing: self.dialing.clone(),
@@ -300,20 +313,11 @@ impl Parts {
         self,
         config: &Config,
         supervisor: &Supervisor,
-        (reads, syncer): (ReadPool, Syncer),
+        with: Surroundings,
         secret: [u8; 32],
         terms: BirthTerms,
     ) -> (ControlTask, mpsc::Receiver<ControlEvent>) {
         let Parts { clock, control, disk, switch, dialing, events } = self;
-        let with = Surroundings {
-            clock,
-            disk: disk.clone(),
-            lanes: switch.lanes.clone(),
-            gathering: switch.gathering.clone(),
-            reads,
-            syncer,
-            slow: config.log.slow_op,
-        };
         let shards = ShardsStart {
             shards: switch.shards.clone(),
             config: shard_config(config, secret),

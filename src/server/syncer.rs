@@ -1,5 +1,6 @@
 //! The thread that syncs for shards: they go on meanwhile, and hear of it when it is done.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -41,7 +42,7 @@ impl Syncer {
     /// # Panics
     /// If the shard has not heard of the sync that it has asked for before.
     pub fn begin(&self, number: BatchNumber, inbox: &Arc<Inbox>) -> Option<Result<(), StorageError>> {
-        if self.disk.synced() >= number {
+        if self.disk.is_covered(number) {
             return Some(Ok(()));
         }
         let asked = self.asks.try_send(Ask { number, inbox: inbox.clone() });
@@ -54,11 +55,11 @@ impl SyncThread {
     /// Syncs until the last handle is gone: once for all who wait when a sync begins.
     pub fn run(self) {
         while let Ok(first) = self.asks.recv() {
-            let asks: Vec<Ask> = std::iter::once(first).chain(self.asks.try_iter()).collect();
-            let furthest = asks.iter().map(|ask| ask.number).max().expect("one has asked");
-            let result = self.disk.sync_to(furthest);
-            for ask in asks {
-                ask.inbox.push_notice(ShardInput::Synced(result.clone()));
+            let mut asks: Vec<Ask> = std::iter::once(first).chain(self.asks.try_iter()).collect();
+            // The sync for whoever has come furthest covers the others.
+            asks.sort_by_key(|ask| Reverse(ask.number));
+            for Ask { number, inbox } in asks {
+                inbox.push_notice(ShardInput::Synced(self.disk.sync_to(number)));
             }
         }
     }
@@ -71,6 +72,7 @@ mod tests {
     use super::super::clock::Clock;
     use super::super::engine::AnyEngine;
     use super::super::engine::hanging::Hanging;
+    use super::super::inbox::Closed;
     use super::super::mark::Mark;
     use super::*;
     use crate::node::InboxLimits;
@@ -114,7 +116,7 @@ mod tests {
         /// What a shard hears, once it does.
         async fn heard(&self, shard: usize) -> Vec<ShardInput> {
             let (inbox, mut heard) = (&self.inboxes[shard], Vec::new());
-            tokio::time::timeout(Duration::from_secs(10), inbox.filled(None, true)).await.expect("it hears");
+            tokio::time::timeout(Duration::from_secs(10), inbox.filled(None, Closed::Expects)).await.expect("it hears");
             inbox.take(&mut heard, 8);
             heard
         }
@@ -131,9 +133,7 @@ mod tests {
         let (first, second) = (bench.commit(), bench.commit());
         bench.hanging.hang_syncs();
         assert!(bench.begin(0, first));
-        while !bench.hanging.is_waited_for() {
-            std::thread::yield_now();
-        }
+        bench.hanging.await_waiter();
         // The first sync covers this as well, but nobody knows how it will end.
         assert!(bench.begin(1, second));
         let third = bench.commit();
@@ -143,8 +143,9 @@ mod tests {
         for shard in [0, 1, 2] {
             assert!(matches!(bench.heard(shard).await[..], [ShardInput::Synced(Ok(()))]));
         }
-        assert_eq!((bench.disk.synced(), bench.syncs()), (third, (2, 0)));
+        assert_eq!((bench.disk.synced(), bench.syncs()), (third, (2, 1)));
         assert!(!bench.begin(0, third), "what is on the disk is waited for by nobody");
+        assert_eq!(bench.syncs(), (2, 2));
     }
 
     #[tokio::test]
@@ -156,13 +157,14 @@ mod tests {
         assert!(matches!(bench.heard(0).await[..], [ShardInput::Synced(Err(StorageError::Stopped { .. }))]));
     }
 
-    #[test]
-    fn the_thread_ends_with_the_last_handle() {
-        let Bench { syncer, thread, .. } = Bench::new();
-        let other = syncer.clone();
-        drop(syncer);
-        assert!(!thread.is_finished());
-        drop(other);
-        thread.join().unwrap();
+    #[tokio::test]
+    async fn the_thread_ends_with_the_last_handle() {
+        let mut bench = Bench::new();
+        let number = bench.commit();
+        bench.syncer = bench.syncer.clone();
+        assert!(bench.begin(0, number));
+        assert!(matches!(bench.heard(0).await[..], [ShardInput::Synced(Ok(()))]));
+        drop(bench.syncer);
+        bench.thread.join().unwrap();
     }
 }

@@ -96,8 +96,8 @@ marks! {
     RotWiped: Effect "rotten records wiped",
     /// A stretch of keys that could not be read and was wiped.
     StretchWiped: Effect "unreadable stretches wiped",
-    /// A drain that a slow disk held up.
-    DiskSlow: Effect "drains held up by a slow disk",
+    /// A sync on a slow disk.
+    DiskSlow: Effect "syncs on a slow disk",
     /// A batch that was written while a sync of earlier ones was under way.
     WrittenAmidSync: Probe "batches written amid a sync",
     /// A drain that a slow node began late.

@@ -17,6 +17,16 @@ use crate::node::{ColdRead, ControlEffects, ControlInput, Output, Pressure, Rout
 use crate::storage::{Batch, Engine, Family, parse_object_key};
 use crate::types::Time;
 
+/// What a drain has done, as far as it matters to when its outputs leave.
+struct Drained {
+    /// It has written a batch.
+    wrote: bool,
+    /// It has waited for a sync.
+    waited: bool,
+    /// The process has died in it.
+    dead: bool,
+}
+
 impl<D: Disk> World<D> {
     /// Something happens; what is meant for a process that is gone does not.
     pub(super) fn on_event(&mut self, event: Event) {
@@ -147,7 +157,7 @@ impl<D: Disk> World<D> {
             self.break_promise(index, &to, &promise);
         }
         self.trace.event(self.now, Happening::Drain, index, &[u8::try_from(taken.min(255)).unwrap_or(u8::MAX)]);
-        self.leave(index, shard, outputs, (&steps, waited), dead);
+        self.leave(index, shard, outputs, &Drained { wrote: steps.contains(&Step::Written), waited, dead });
         if !steps.is_empty() {
             self.nodes[index].steps = steps;
         }
@@ -173,11 +183,11 @@ impl<D: Disk> World<D> {
     /// How the disk goes about the next sync of this node's that no drain waits for.
     fn next_sync(&mut self, index: usize) -> Syncs {
         let pace = self.nodes[index].pace;
-        match pace.sync + pace.disk_drag {
-            0 => Syncs::AtOnce,
-            _ if self.rng.random() => Syncs::First,
-            _ => Syncs::Last,
+        if pace.sync + pace.disk_drag == 0 {
+            return Syncs::AtOnce;
         }
+        // Mostly it takes its time. At once: another's sync has covered it.
+        [Syncs::First, Syncs::Last, Syncs::First, Syncs::Last, Syncs::AtOnce][self.rng.random_range(0..5)]
     }
 
     fn schedule_sync_end(&mut self, node: usize, shard: usize, begun: Begun) {
@@ -205,12 +215,12 @@ impl<D: Disk> World<D> {
         let dies = match result {
             Ok(()) => {
                 node.process.as_mut().expect("events are of running nodes").synced = latest;
+                node.steps = vec![Step::Synced];
                 node.die_after.is_some()
             }
             Err(_) => node.sync_failure_ends,
         };
         if dies {
-            node.steps = vec![Step::Synced];
             self.die(index);
         } else {
             self.input(index, shard, ShardInput::Synced(result));
@@ -218,26 +228,18 @@ impl<D: Disk> World<D> {
     }
 
     /// Lets a drain's outputs go: at once, or when the disk has been as slow as it is.
-    fn leave(
-        &mut self,
-        node: usize,
-        shard: usize,
-        outputs: [Vec<Output>; 2],
-        (steps, waited): (&[Step], bool),
-        dead: bool,
-    ) {
+    fn leave(&mut self, node: usize, shard: usize, outputs: [Vec<Output>; 2], drained: &Drained) {
         let (pace, run) = (self.nodes[node].pace, self.nodes[node].run);
-        let wrote = steps.contains(&Step::Written);
-        let mut delay = if wrote && pace.release > 0 { self.rng.random_range(0..=pace.release) } else { 0 };
-        for (outputs, synced) in outputs.into_iter().zip([false, true]) {
-            if synced && waited {
+        let mut delay = if drained.wrote && pace.release > 0 { self.rng.random_range(0..=pace.release) } else { 0 };
+        for (outputs, after_sync) in outputs.into_iter().zip([false, true]) {
+            if after_sync && drained.waited {
                 delay += self.sync_takes(node);
             }
             if outputs.is_empty() {
                 continue;
             }
             // What a dying process has sent is on its way.
-            if delay == 0 || dead {
+            if delay == 0 || drained.dead {
                 outputs.into_iter().for_each(|output| self.carry(node, shard, output));
             } else {
                 self.schedule_in_order(delay, Event::Release { node, run, shard, outputs });

@@ -42,7 +42,7 @@ fn check_all(world: &mut World, acked: &[(String, String)], seed: u64) {
 fn what_is_durably_acknowledged_survives_the_loss_of_all_power() {
     let mut acknowledged = 0;
     for seed in 1..=60 {
-        let mut world = Plan::new(3).seed(seed).born();
+        let mut world = Plan::new(3).seed(seed).syncs(seed % 3 * 500).born();
         let acked = write_some(&mut world, 2, 8);
         acknowledged += acked.len();
         (0..3).for_each(|node| world.power_loss(node));
@@ -68,7 +68,7 @@ fn what_is_acknowledged_unsynced_survives_a_kill_of_all() {
 #[test]
 fn a_death_in_the_middle_of_a_drain_loses_nothing_acknowledged() {
     for seed in 1..=60 {
-        let mut world = Plan::new(3).seed(seed).born();
+        let mut world = Plan::new(3).seed(seed).syncs(seed / 9 % 3 * 500).born();
         let victim = (seed % 3) as usize;
         let step = [Step::Written, Step::Released, Step::Synced][(seed / 3 % 3) as usize];
         world.nodes[victim].die_after = Some(step);

@@ -20,6 +20,8 @@ pub struct Plan {
     pub shard: ShardConfig,
     pub memory: MemoryConfig,
     pub partitions: u32,
+    /// How long a sync takes at most, in microseconds.
+    pub sync_us: u64,
 }
 
 impl Plan {
@@ -55,11 +57,18 @@ impl Plan {
             },
             memory: MemoryConfig::default(),
             partitions: 16,
+            sync_us: 0,
         }
     }
 
     pub fn seed(mut self, seed: u64) -> Plan {
         self.seed = seed;
+        self
+    }
+
+    /// Syncs take up to so many microseconds, and drains go on meanwhile.
+    pub fn syncs(mut self, sync_us: u64) -> Plan {
+        self.sync_us = sync_us;
         self
     }
 
@@ -85,7 +94,10 @@ impl Plan {
         };
         let (shards, shard) = (self.shards[index], self.shard.clone());
         let config = NodeConfig { name: format!("n{}", index + 1), shards, control, shard };
-        Node::new(config, MemoryDisk::new(MemoryConfig { seed: self.seed * 100 + index as u64, ..self.memory }))
+        let disk = MemoryDisk::new(MemoryConfig { seed: self.seed * 100 + index as u64, ..self.memory });
+        let mut node = Node::new(config, disk);
+        node.pace.sync = self.sync_us;
+        node
     }
 
     /// The nodes, none of which runs.

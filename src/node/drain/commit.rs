@@ -18,8 +18,8 @@ impl<E: Engine> Core<E> {
                 for (key, object) in self.effects.reaped.drain(..) {
                     host.reaped(&key, &object);
                 }
-                self.trace(Step::Written { syncs: self.effects.sync }, host);
                 if self.sync_rounds(now, host) {
+                    self.trace(Step::Written { syncs: self.effects.sync }, host);
                     let own = self.shard.on_written();
                     if self.effects.sync { self.hold(now, own, host) } else { self.confirm(now, own, host) }
                 }
@@ -36,7 +36,7 @@ impl<E: Engine> Core<E> {
             }
         }
         self.begin_sync(now, host);
-        self.shard.note_unsynced(self.unsynced.len());
+        self.shard.note_unsynced(self.unsynced.len(), self.unsynced.since());
     }
 
     /// A round that was raised is on the disk before anything leaves, whatever else it is: this drain's labels and answers may
@@ -72,7 +72,7 @@ impl<E: Engine> Core<E> {
 
     /// Has a sync begun if something waits for one and none is under way. It may be over at once.
     fn begin_sync(&mut self, now: Now, host: &mut impl Host) {
-        if !self.unsynced.begin() {
+        if !self.unsynced.begin(now.time) {
             return;
         }
         self.trace(Step::SyncBegun, host);
@@ -99,6 +99,7 @@ impl<E: Engine> Core<E> {
                 self.shard.on_feedback(now, Feedback::SyncFailed(own), &mut self.effects);
             }
         }
+        self.shard.note_unsynced(self.unsynced.len(), None);
     }
 
     /// The batch is written, and nothing asks that it be synced: releases what waited for it.
@@ -129,7 +130,7 @@ impl<E: Engine> Core<E> {
         }
     }
 
-    /// Takes back what rests on a batch that could not be written, or not be synced.
+    /// Takes back what rests on a batch that could not be written, or whose round could not be synced.
     fn revoke(&mut self, now: Now, host: &mut impl Host) {
         self.effects.revoke();
         self.trace(Step::NotWritten, host);

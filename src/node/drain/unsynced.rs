@@ -2,6 +2,7 @@
 
 use super::super::effects::Output;
 use super::super::shard::OwnShares;
+use crate::types::Time;
 
 /// What becomes true once batches are on the disk.
 #[derive(Debug, Default)]
@@ -22,8 +23,8 @@ impl Rests {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Unsynced {
-    /// What the sync that is under way will have put on the disk.
-    under_way: Option<Rests>,
+    /// What the sync that is under way will have put on the disk, and when it was begun.
+    under_way: Option<(Time, Rests)>,
     /// What was written since that was begun, if any of it has to be synced.
     next: Option<Rests>,
 }
@@ -37,22 +38,22 @@ impl Unsynced {
     }
 
     /// Whether a sync is to be begun now: whatever has been held so far rests on it.
-    pub fn begin(&mut self) -> bool {
-        if self.under_way.is_some() || self.next.is_none() {
+    pub fn begin(&mut self, now: Time) -> bool {
+        if self.under_way.is_some() {
             return false;
         }
-        self.under_way = self.next.take();
-        true
+        self.under_way = self.next.take().map(|next| (now, next));
+        self.under_way.is_some()
     }
 
-    /// Whether a sync is under way.
-    pub fn is_under_way(&self) -> bool {
-        self.under_way.is_some()
+    /// When the sync has begun that is under way.
+    pub fn since(&self) -> Option<Time> {
+        self.under_way.as_ref().map(|(since, _)| *since)
     }
 
     /// The sync that was under way has ended well: what rested on it.
     pub fn end(&mut self) -> Rests {
-        let mut ended = self.under_way.take().expect("a sync ends once, and was begun");
+        let (_, mut ended) = self.under_way.take().expect("a sync ends once, and was begun");
         if mutant!(SyncCoversLater)
             && let Some(mut later) = self.next.take()
         {
@@ -72,7 +73,7 @@ impl Unsynced {
 
     /// How much is held.
     pub fn len(&self) -> usize {
-        let held = self.under_way.iter().chain(&self.next);
+        let held = self.under_way.iter().map(|(_, rests)| rests).chain(&self.next);
         held.map(|rests| rests.outputs.len() + rests.own.len()).sum()
     }
 }

@@ -1,4 +1,4 @@
-//! What is left to be said once a batch could not be written.
+//! What is left to be said once a batch could not be written, or not be synced.
 
 use super::{Effects, Output};
 use crate::api::{ApiError, Reply, Response};
@@ -13,7 +13,7 @@ impl Effects {
     }
 }
 
-/// The output without what a failed batch has made untrue; requests to peers are dropped, since they would spread it.
+/// The output without what a failed batch or sync has made untrue; requests to peers are dropped, since they would spread it.
 pub(in crate::node) fn revoked(output: Output) -> Option<Output> {
     match output {
         Output::Request { .. } => None,

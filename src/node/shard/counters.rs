@@ -147,6 +147,8 @@ pub struct ShardCounters {
     pub breakers_open: u64,
     /// Operations that wait for the disk.
     pub parked: u64,
+    /// Answers, and copies of this node's own, that wait for a sync.
+    pub unsynced: u64,
     /// Where operations have found records.
     pub found: Found,
 }

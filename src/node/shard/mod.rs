@@ -80,8 +80,6 @@ const MAX_REMEMBERED: usize = 1 << 20;
 const UNTRACKED: u64 = 0;
 /// Requests that may be with one peer, for each request that may wait for an answer: what a peer's shard takes.
 const WITH_PEER_PER_INFLIGHT: usize = 2;
-/// Answers and own shares that may wait for a sync, for each request that may wait for an answer.
-const UNSYNCED_PER_INFLIGHT: usize = 4;
 /// The longest deadline that a client is granted.
 const MAX_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -110,6 +108,8 @@ pub struct Shard {
     unwritten: OwnShares,
     /// Answers and own shares that wait for a sync.
     unsynced: usize,
+    /// When the sync has begun that is under way.
+    syncing_since: Option<Time>,
     /// Hints to be written with what comes next.
     to_hint: Vec<Task<Purpose>>,
     /// Reads that were shown this node's own records, that batch included.
@@ -220,6 +220,7 @@ impl Shard {
             writes: BTreeMap::new(),
             unwritten: OwnShares::default(),
             unsynced: 0,
+            syncing_since: None,
             to_hint: Vec::new(),
             unwritten_reads: Vec::new(),
             begun_reads: Vec::new(),
@@ -248,6 +249,7 @@ impl Shard {
             withheld: self.peers.withheld(),
             breakers_open: self.peers.open() as u64,
             breaker_openings: self.peers.openings(),
+            unsynced: self.unsynced as u64,
             lingering: self.entries.len().saturating_sub(self.waiting + self.handing_off + self.background) as u64,
             hints_under_way: self.handing_off as u64,
             exchanges_under_way: self.exchanging as u64,
@@ -364,7 +366,7 @@ impl Shard {
             Feedback::Hinted(changes) => self.on_hinted(now, changes, fx),
             Feedback::Committed { own, synced } => self.on_committed(now, own, synced, fx),
             Feedback::WriteFailed => self.on_write_failed(fx),
-            Feedback::SyncFailed(own) => self.on_disk_failed(own, fx),
+            Feedback::SyncFailed(own) => self.on_sync_failed(now, own, fx),
         }
         fx.tasks.append(&mut self.to_hint);
     }

@@ -26,11 +26,12 @@ impl Shard {
         }
         let mut refused = false;
         let Some(Entry { work: Work::Get(get), .. }) = self.entries.get(&entry) else { return };
-        let is_unwilling = self.read_only.is_some() || !self.is_joined(get.place.address.partition);
+        let is_behind = sync && self.is_behind_with_syncs(false);
+        let is_unwilling = is_behind || self.read_only.is_some() || !self.is_joined(get.place.address.partition);
         for (slot, node) in to {
             if node == self.node && is_unwilling {
                 let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
-                get.machine.on_unrepaired(slot, node, false);
+                get.machine.on_unrepaired(slot, node, is_behind);
                 refused = true;
                 continue;
             }
@@ -86,7 +87,7 @@ impl Shard {
         }
     }
 
-    fn on_own_repair_failed(&mut self, now: Now, entry: u64, again: bool, fx: &mut Effects) {
+    pub(super) fn on_own_repair_failed(&mut self, now: Now, entry: u64, again: bool, fx: &mut Effects) {
         let node = self.node;
         let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
         let Some(own) = get.place.own else { return };

@@ -75,10 +75,12 @@ impl Shard {
     }
 
     fn on_replicate(&mut self, asker: PeerRef, replicate: Replicate, fx: &mut Effects) {
-        let Replicate { to, sync, object, round, hint_for, .. } = replicate;
+        let Replicate { to, reason, sync, object, round, hint_for, .. } = replicate;
         match self.locate(&to, hint_for) {
             Ok(_) if self.read_only.is_some() => self.refuse_replicate(asker, Refusal::ReadOnly, fx),
-            Ok(_) if sync && self.is_behind_with_syncs() => self.refuse_replicate(asker, Refusal::Overloaded, fx),
+            Ok(_) if sync && (self.is_behind_with_syncs(reason.is_background()) || self.is_stuck_syncing()) => {
+                self.refuse_replicate(asker, Refusal::Overloaded, fx);
+            }
             Ok(_) if !self.is_joined(to.partition) => self.refuse_replicate(asker, Refusal::NotReady, fx),
             Ok(key) => {
                 let hint_for = hint_for.filter(|_| !mutant!(StandInKeepsNoHint));

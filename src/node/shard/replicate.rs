@@ -155,7 +155,7 @@ impl Shard {
     }
 
     /// Somebody will not write it: another is called if W needs that.
-    fn after_refusal(&mut self, entry: u64, verdict: Option<PutVerdict>, fx: &mut Effects) {
+    pub(super) fn after_refusal(&mut self, entry: u64, verdict: Option<PutVerdict>, fx: &mut Effects) {
         if verdict.is_none() {
             let called = self.call_stand_ins(entry, fx);
             let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };

@@ -5,7 +5,11 @@ use super::entry::{Entry, Work};
 use crate::api::ApiError;
 use crate::node::effects::Effects;
 use crate::ring::Slot;
-use crate::types::Now;
+use crate::types::{Now, Time};
+
+/// Answers and own shares that may wait for a sync, for each request that may wait for an answer.
+const UNSYNCED_PER_INFLIGHT: usize = 4;
+const DISK_FAILED: &str = "the coordinator's disk failed";
 
 /// Shares that are in the same batch, or in batches that the same sync puts on the disk.
 #[derive(Clone, Debug, Default)]
@@ -41,19 +45,29 @@ impl Shard {
         std::mem::take(&mut self.unwritten)
     }
 
-    /// So many answers and shares wait for a sync.
-    pub fn note_unsynced(&mut self, unsynced: usize) {
-        self.unsynced = unsynced;
+    /// So many answers and shares wait for a sync, and the one that is under way has begun then.
+    pub fn note_unsynced(&mut self, unsynced: usize, since: Option<Time>) {
+        (self.unsynced, self.syncing_since) = (unsynced, since);
     }
 
-    /// Whether so much waits for the disk that nothing more may: it is slower than its writers.
-    pub(super) fn is_behind_with_syncs(&self) -> bool {
-        self.unsynced >= self.config.max_inflight.saturating_mul(super::UNSYNCED_PER_INFLIGHT)
+    /// Whether so much waits for the disk that nothing more may: it is slower than its writers. What nobody waits for may have half of the room.
+    pub(super) fn is_behind_with_syncs(&self, background: bool) -> bool {
+        let room = self.config.max_inflight.saturating_mul(UNSYNCED_PER_INFLIGHT);
+        self.unsynced >= if background { room / 2 } else { room }
+    }
+
+    /// Whether the sync that is under way takes longer than an attempt: whoever asks for the next does better to ask somebody else.
+    pub(super) fn is_stuck_syncing(&self) -> bool {
+        self.syncing_since.is_some_and(|since| self.time.since(since) >= self.config.attempt_timeout)
     }
 
     /// These are in the log, or on the disk.
     pub(super) fn on_committed(&mut self, now: Now, own: OwnShares, synced: bool, fx: &mut Effects) {
         let OwnShares { puts, repairs, mut hints } = own;
+        // A client that waits for the disk is kept waiting like one that waits for its turn.
+        if let Some(since) = self.syncing_since.filter(|_| synced && !puts.is_empty()) {
+            self.note_load(now, since, fx);
+        }
         let node = self.node;
         for (entry, slot) in puts {
             let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { continue };
@@ -62,7 +76,7 @@ impl Shard {
                 self.tell_put(entry, verdict, fx);
             }
         }
-        // A batch that holds one of these is synced.
+        // A batch with any of these is synced.
         debug_assert!(synced || hints.is_empty() && repairs.is_empty());
         self.synced_hints.append(&mut hints);
         self.on_repairs_durable(now, repairs, fx);
@@ -71,23 +85,34 @@ impl Shard {
     /// The batch could not be written: what rests on it is indeterminate, and its objects are sent nowhere any more.
     pub(super) fn on_write_failed(&mut self, fx: &mut Effects) {
         self.drains += 1;
-        let own = std::mem::take(&mut self.unwritten);
-        self.on_disk_failed(own, fx);
+        self.stop_writing();
+        for (entry, _) in std::mem::take(&mut self.unwritten).puts {
+            let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { continue };
+            let w = put.machine.quorum().w();
+            self.refuse_put(entry, &ApiError::Indeterminate { acks: 0, w, detail: DISK_FAILED.into() }, fx);
+        }
         for entry in std::mem::take(&mut self.unwritten_reads) {
             self.revoke_read(entry, fx);
         }
     }
 
-    /// Nothing is written from here on. What these were to count for is indeterminate.
-    pub(super) fn on_disk_failed(&mut self, own: OwnShares, fx: &mut Effects) {
+    /// These could not be synced. What they were to count for has gone to others, who may yet be enough.
+    pub(super) fn on_sync_failed(&mut self, now: Now, own: OwnShares, fx: &mut Effects) {
+        self.stop_writing();
+        let node = self.node;
+        for (entry, slot) in own.puts {
+            let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { continue };
+            let verdict = put.machine.on_refusal(slot, node, DISK_FAILED.into(), false);
+            self.after_refusal(entry, verdict, fx);
+        }
+        for entry in own.repairs {
+            self.on_own_repair_failed(now, entry, false, fx);
+        }
+    }
+
+    fn stop_writing(&mut self) {
         self.stop_background();
         self.forget_runners();
         self.read_only = Some("a write to its disk has failed; restart it once the disk is sound".into());
-        for (entry, _) in own.puts {
-            let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { continue };
-            let w = put.machine.quorum().w();
-            let detail = "the coordinator's disk failed".into();
-            self.refuse_put(entry, &ApiError::Indeterminate { acks: 0, w, detail }, fx);
-        }
     }
 }

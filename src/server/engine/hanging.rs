@@ -63,6 +63,15 @@ impl Hanging {
         self.waited_for.load(Ordering::SeqCst)
     }
 
+    /// Returns once somebody does.
+    pub fn await_waiter(&self) {
+        let start = std::time::Instant::now();
+        while !self.is_waited_for() {
+            assert!(start.elapsed() < DEADLINE, "nobody comes to the disk");
+            std::thread::yield_now();
+        }
+    }
+
     fn pass(&self, is_sync: bool) {
         let is_held = |hangs: &mut Hangs| *hangs == Hangs::All || is_sync && *hangs == Hangs::Syncs;
         let mut hangs = self.hangs.lock().unwrap();
