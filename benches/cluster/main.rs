@@ -1,7 +1,7 @@
 //! `make bench`: what the parts cost alone, and what the cluster makes of them, in one run.
 //!
-//! The floor is raw RocksDB (read, change, write) and a raw QUIC stream, both in this process; where latency counts, the stream's other end is a process
-//! of its own, as nodes are. The cluster is node processes at N = 3,
+//! The floor is raw RocksDB (read, change, write) and a raw QUIC stream, both in this process; for a request that is alone the stream's other end is a
+//! process of its own, as nodes are. The cluster is node processes at N = 3,
 //! W = 2, R = 2 and this process as the client; its CPU is that of all of them, so that the ratio to the floor compares like with
 //! like. A line that begins with "ok" or "MISS" holds a figure to its bound.
 //!
