@@ -162,7 +162,7 @@ impl<E: Engine> Core<E> {
 
     /// Whether [`ShardInput::Synced`] is to come.
     pub fn awaits_sync(&self) -> bool {
-        self.unsynced.since().is_some()
+        self.unsynced.syncing().is_some()
     }
 
     /// Whether no client waits for an answer.

@@ -92,10 +92,10 @@ impl Disk {
         const POISON: &str = "a panic ends the process before the lock is met again";
         let mut syncing = self.syncing.lock().expect(POISON);
         // The second sync that ends has covered it, whoever does that: nobody is overtaken for ever.
-        while !self.is_covered(number) && *syncing {
+        while *syncing && self.synced() < number {
             syncing = self.ended.wait(syncing).expect(POISON);
         }
-        if self.synced() >= number {
+        if self.is_covered(number) {
             return Ok(());
         }
         *syncing = true;
@@ -128,7 +128,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Whether everything up to `number` is on the disk, so that nobody need sync it. A yes is counted.
+    /// Whether a sync that is asked for up to `number` was covered by another's; counts it then.
     pub fn is_covered(&self, number: BatchNumber) -> bool {
         let is_covered = self.synced() >= number;
         self.covered.fetch_add(u64::from(is_covered), Ordering::Relaxed);

@@ -14,7 +14,7 @@ use crate::api::{ApiError, Response};
 use crate::gossip::Verdict;
 use crate::message::Refusal;
 use crate::node::{ColdRead, ControlEffects, ControlInput, Output, Pressure, Route, ShardInput};
-use crate::storage::{Batch, Engine, Family, parse_object_key};
+use crate::storage::{Batch, Engine, Family, StorageError, parse_object_key};
 use crate::types::Time;
 
 /// What a drain has done, as far as it matters to when its outputs leave.
@@ -218,6 +218,7 @@ impl<D: Disk> World<D> {
                 node.steps = vec![Step::Synced];
                 node.die_after.is_some()
             }
+            Err(StorageError::Stopped { .. }) => false,
             Err(_) => node.sync_failure_ends,
         };
         if dies {

@@ -154,7 +154,7 @@ impl<D: Disk> Host for DrainHost<'_, D> {
 
     fn begin_sync(&mut self) -> Option<Result<(), StorageError>> {
         match self.syncs {
-            Syncs::AtOnce => return Some(self.sync()),
+            Syncs::AtOnce => return Some(self.sync_disk()),
             Syncs::First => self.begun = Some(Begun::Done(self.sync_disk())),
             Syncs::Last => self.begun = Some(Begun::Due),
         }
@@ -186,6 +186,8 @@ impl<D: Disk> DrainHost<'_, D> {
                 self.synced = Some(self.disk.engine().latest());
                 self.step(Step::Synced);
             }
+            // The disk has stopped before, and was not asked.
+            Err(StorageError::Stopped { .. }) => {}
             Err(_) => self.dead |= self.sync_failure_ends,
         }
         result

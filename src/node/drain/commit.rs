@@ -36,7 +36,7 @@ impl<E: Engine> Core<E> {
             }
         }
         self.begin_sync(now, host);
-        self.shard.note_unsynced(self.unsynced.len(), self.unsynced.since());
+        self.shard.note_unsynced(self.unsynced.len(), self.unsynced.syncing());
     }
 
     /// A round that was raised is on the disk before anything leaves, whatever else it is: this drain's labels and answers may
@@ -65,7 +65,7 @@ impl<E: Engine> Core<E> {
             self.confirm(now, std::mem::take(&mut own), host);
         }
         self.effects.sync = false;
-        self.unsynced.hold(&mut self.effects.after_durable, own);
+        self.unsynced.hold(now.time, &mut self.effects.after_durable, own);
         // Before the sync, not after it: peers write while this node's disk does.
         self.release(now, host);
     }

@@ -1,7 +1,7 @@
 //! What is written and waits for a sync. Drains go on while one is under way; what they write waits for the next.
 
 use super::super::effects::Output;
-use super::super::shard::OwnShares;
+use super::super::shard::{OwnShares, Syncing};
 use crate::types::Time;
 
 /// What becomes true once batches are on the disk.
@@ -23,16 +23,16 @@ impl Rests {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Unsynced {
-    /// What the sync that is under way will have put on the disk, and when it was begun.
-    under_way: Option<(Time, Rests)>,
-    /// What was written since that was begun, if any of it has to be synced.
-    next: Option<Rests>,
+    /// What the sync that is under way will have put on the disk.
+    under_way: Option<(Syncing, Rests)>,
+    /// What was written since that was begun, if any of it has to be synced, and when the first of it was.
+    next: Option<(Time, Rests)>,
 }
 
 impl Unsynced {
     /// A batch is in the log, and is to be synced.
-    pub fn hold(&mut self, outputs: &mut Vec<Output>, mut own: OwnShares) {
-        let next = self.next.get_or_insert_default();
+    pub fn hold(&mut self, now: Time, outputs: &mut Vec<Output>, mut own: OwnShares) {
+        let (_, next) = self.next.get_or_insert_with(|| (now, Rests::default()));
         next.outputs.append(outputs);
         next.own.append(&mut own);
     }
@@ -42,20 +42,20 @@ impl Unsynced {
         if self.under_way.is_some() {
             return false;
         }
-        self.under_way = self.next.take().map(|next| (now, next));
+        self.under_way = self.next.take().map(|(held, next)| (Syncing { held, begun: now }, next));
         self.under_way.is_some()
     }
 
-    /// When the sync has begun that is under way.
-    pub fn since(&self) -> Option<Time> {
-        self.under_way.as_ref().map(|(since, _)| *since)
+    /// The sync that is under way.
+    pub fn syncing(&self) -> Option<Syncing> {
+        self.under_way.as_ref().map(|(syncing, _)| *syncing)
     }
 
     /// The sync that was under way has ended well: what rested on it.
     pub fn end(&mut self) -> Rests {
         let (_, mut ended) = self.under_way.take().expect("a sync ends once, and was begun");
         if mutant!(SyncCoversLater)
-            && let Some(mut later) = self.next.take()
+            && let Some((_, mut later)) = self.next.take()
         {
             ended.append(&mut later);
         }
@@ -65,7 +65,7 @@ impl Unsynced {
     /// It has failed, and no other will be tried: all that was held.
     pub fn fail(&mut self) -> Rests {
         let mut all = self.end();
-        if let Some(mut later) = self.next.take() {
+        if let Some((_, mut later)) = self.next.take() {
             all.append(&mut later);
         }
         all
@@ -73,7 +73,8 @@ impl Unsynced {
 
     /// How much is held.
     pub fn len(&self) -> usize {
-        let held = self.under_way.iter().map(|(_, rests)| rests).chain(&self.next);
+        let under_way = self.under_way.iter().map(|(_, rests)| rests);
+        let held = under_way.chain(self.next.iter().map(|(_, rests)| rests));
         held.map(|rests| rests.outputs.len() + rests.own.len()).sum()
     }
 }

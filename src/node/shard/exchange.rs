@@ -227,7 +227,12 @@ impl Shard {
 
     /// A client's request has its turn.
     pub(super) fn note_load(&mut self, now: Now, arrived: Time, fx: &mut Effects) {
-        if self.load.note(arrived, now.time) {
+        self.note_turn(now, arrived, now.time, fx);
+    }
+
+    /// A client's request that was there then has had its turn.
+    pub(super) fn note_turn(&mut self, now: Now, arrived: Time, turn: Time, fx: &mut Effects) {
+        if self.load.note(arrived, turn) {
             self.tell_load(now, fx);
         }
     }

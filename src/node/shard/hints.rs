@@ -80,11 +80,8 @@ impl Shard {
                     let entry = self.enter(now, deadline, Work::Hint(Box::new(work)));
                     for (slot, node) in (0..).map(Slot).zip(to) {
                         if node == self.node {
-                            // Left out, it fails, and comes again.
-                            if !self.is_behind_with_syncs(true) {
-                                fx.sync = true;
-                                self.unwritten.hints.push(entry);
-                            }
+                            fx.sync = true;
+                            self.unwritten.hints.push(entry);
                             continue;
                         }
                         let replicate = Replicate {

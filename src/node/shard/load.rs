@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::types::Time;
 
-/// A request that has waited so long for its turn shows that there is more to do than can be done at once.
+/// A request that has waited so long for its turn, or a write for that of its sync, shows that there is more to do than can be done at once.
 const LATE: Duration = Duration::from_millis(5);
 /// For how long that is held against the shard.
 const HOLD: Duration = Duration::from_millis(500);
@@ -22,7 +22,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// A client's request has its turn, having arrived then; whether that makes a shard busy that was not.
+    /// A client's request, or its write's sync, has its turn, having been there then; whether that makes a shard busy that was not.
     pub fn note(&mut self, arrived: Time, now: Time) -> bool {
         if now.since(arrived) < LATE {
             return false;

@@ -61,7 +61,7 @@ use self::entry::{Entry, Work};
 use self::memory::WriteMemory;
 use self::peers::Peers;
 pub use self::rebuild::Rebuilt;
-pub use self::shares::OwnShares;
+pub use self::shares::{OwnShares, Syncing};
 pub use self::trace::Step;
 use self::trace::Tracer;
 use super::effects::{Effects, Feedback, Output, PeerRef, Purpose, ShardInput, Standing, TombstonePurpose};
@@ -108,8 +108,7 @@ pub struct Shard {
     unwritten: OwnShares,
     /// Answers and own shares that wait for a sync.
     unsynced: usize,
-    /// When the sync has begun that is under way.
-    syncing_since: Option<Time>,
+    syncing: Option<Syncing>,
     /// Hints to be written with what comes next.
     to_hint: Vec<Task<Purpose>>,
     /// Reads that were shown this node's own records, that batch included.
@@ -220,7 +219,7 @@ impl Shard {
             writes: BTreeMap::new(),
             unwritten: OwnShares::default(),
             unsynced: 0,
-            syncing_since: None,
+            syncing: None,
             to_hint: Vec::new(),
             unwritten_reads: Vec::new(),
             begun_reads: Vec::new(),

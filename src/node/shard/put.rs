@@ -86,7 +86,7 @@ impl Shard {
         // A known write has been minted: it may be anywhere, so its quorum is tried for.
         let spare = if remembered.is_some() { self.spares(&checked) } else { self.able(&checked)? };
         let syncs_here = checked.place.own.is_some() && checked.quorum.must_sync(true, true);
-        if remembered.is_none() && syncs_here && self.is_behind_with_syncs(false) {
+        if remembered.is_none() && syncs_here && self.is_behind_with_syncs() {
             return Err(ApiError::Overloaded);
         }
         let Checked { place, quorum, client } = checked;
@@ -156,7 +156,7 @@ impl Shard {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
         let own = put.machine.unsatisfied().filter(|(_, node)| *node == self.node).map(|(slot, _)| slot);
         let own: Vec<Slot> = own.collect();
-        if !own.is_empty() && put.machine.quorum().must_sync(true, true) && !self.is_behind_with_syncs(false) {
+        if !own.is_empty() && put.machine.quorum().must_sync(true, true) {
             fx.sync = true;
             // A copy that is yet to be written is acknowledged when it is, and not by the sync of something else.
             let written = own.into_iter().filter(|slot| !put.machine.tally().is_silent(*slot, self.node));

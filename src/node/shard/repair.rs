@@ -26,12 +26,12 @@ impl Shard {
         }
         let mut refused = false;
         let Some(Entry { work: Work::Get(get), .. }) = self.entries.get(&entry) else { return };
-        let is_behind = sync && self.is_behind_with_syncs(false);
-        let is_unwilling = is_behind || self.read_only.is_some() || !self.is_joined(get.place.address.partition);
+        let is_unwilling = self.read_only.is_some() || !self.is_joined(get.place.address.partition);
+        let is_behind = sync && self.is_behind_with_syncs();
         for (slot, node) in to {
-            if node == self.node && is_unwilling {
+            if node == self.node && (is_unwilling || is_behind) {
                 let Some(Entry { work: Work::Get(get), .. }) = self.entries.get_mut(&entry) else { return };
-                get.machine.on_unrepaired(slot, node, is_behind);
+                get.machine.on_unrepaired(slot, node, !is_unwilling);
                 refused = true;
                 continue;
             }

@@ -6,8 +6,8 @@ use super::page::spec_of;
 use super::{Shard, refusal_of};
 use crate::api::ApiError;
 use crate::message::{
-    Address, Coordinate, Fetch, Fetched, Found, Held, PeerAnswer, PeerRequest, Range, Ranged, Refusal, Replicate,
-    Replicated,
+    Address, Coordinate, Fetch, Fetched, Found, Held, PeerAnswer, PeerRequest, Range, Ranged, Reason, Refusal,
+    Replicate, Replicated,
 };
 use crate::node::effects::{Asker, Effects, Lack, Output, PeerRef, Purpose};
 use crate::ring::PreferenceList;
@@ -78,7 +78,7 @@ impl Shard {
         let Replicate { to, reason, sync, object, round, hint_for, .. } = replicate;
         match self.locate(&to, hint_for) {
             Ok(_) if self.read_only.is_some() => self.refuse_replicate(asker, Refusal::ReadOnly, fx),
-            Ok(_) if sync && (self.is_behind_with_syncs(reason.is_background()) || self.is_stuck_syncing()) => {
+            Ok(_) if sync && !self.takes_synced(reason) => {
                 self.refuse_replicate(asker, Refusal::Overloaded, fx);
             }
             Ok(_) if !self.is_joined(to.partition) => self.refuse_replicate(asker, Refusal::NotReady, fx),
@@ -90,6 +90,13 @@ impl Shard {
             }
             Err(refusal) => self.refuse_replicate(asker, refusal, fx),
         }
+    }
+
+    /// Whether one more may wait here for a sync.
+    fn takes_synced(&self, reason: Reason) -> bool {
+        let behind =
+            if reason.is_background() { self.is_half_behind_with_syncs() } else { self.is_behind_with_syncs() };
+        !behind && !self.is_stuck_syncing()
     }
 
     /// A peer's object is merged into the batch: acknowledged when that is written, or on the disk.

@@ -88,7 +88,9 @@ impl Shard {
             return Vec::new();
         }
         let stand_ins = self.stand_ins_of(&put.place).iter().copied();
-        let able: Vec<NodeId> = stand_ins.filter(|node| self.takes_writes(*node)).collect();
+        let is_behind = put.machine.quorum().must_sync(true, false) && self.is_behind_with_syncs();
+        let may = |node: NodeId| self.takes_writes(node) && !(is_behind && node == self.node);
+        let able: Vec<NodeId> = stand_ins.filter(|node| may(*node)).collect();
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return Vec::new() };
         let mut able = able.into_iter();
         let mut called = Vec::new();

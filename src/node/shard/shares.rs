@@ -22,6 +22,15 @@ pub struct OwnShares {
     pub(super) hints: Vec<u64>,
 }
 
+/// A sync that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Syncing {
+    /// When the first of what it is for was written.
+    pub held: Time,
+    /// When it was begun.
+    pub begun: Time,
+}
+
 impl OwnShares {
     /// How many.
     pub fn len(&self) -> usize {
@@ -45,28 +54,36 @@ impl Shard {
         std::mem::take(&mut self.unwritten)
     }
 
-    /// So many answers and shares wait for a sync, and the one that is under way has begun then.
-    pub fn note_unsynced(&mut self, unsynced: usize, since: Option<Time>) {
-        (self.unsynced, self.syncing_since) = (unsynced, since);
+    /// So many answers and shares wait for a sync, and this one is under way.
+    pub fn note_unsynced(&mut self, unsynced: usize, syncing: Option<Syncing>) {
+        (self.unsynced, self.syncing) = (unsynced, syncing);
     }
 
-    /// Whether so much waits for the disk that nothing more may: it is slower than its writers. What nobody waits for may have half of the room.
-    pub(super) fn is_behind_with_syncs(&self, background: bool) -> bool {
-        let room = self.config.max_inflight.saturating_mul(UNSYNCED_PER_INFLIGHT);
-        self.unsynced >= if background { room / 2 } else { room }
+    /// Whether so much waits for the disk that nothing more may: it is slower than its writers.
+    pub(super) fn is_behind_with_syncs(&self) -> bool {
+        self.unsynced >= self.unsynced_room()
     }
 
-    /// Whether the sync that is under way takes longer than an attempt: whoever asks for the next does better to ask somebody else.
+    /// The same of what nobody waits for, which may take half of the room.
+    pub(super) fn is_half_behind_with_syncs(&self) -> bool {
+        self.unsynced >= self.unsynced_room() / 2
+    }
+
+    fn unsynced_room(&self) -> usize {
+        self.config.max_inflight.saturating_mul(UNSYNCED_PER_INFLIGHT)
+    }
+
+    /// Whether the sync that is under way takes longer than any request: the disk hangs, and nobody should wait for it.
     pub(super) fn is_stuck_syncing(&self) -> bool {
-        self.syncing_since.is_some_and(|since| self.time.since(since) >= self.config.attempt_timeout)
+        self.syncing.is_some_and(|syncing| self.time.since(syncing.begun) >= self.config.request_timeout)
     }
 
     /// These are in the log, or on the disk.
     pub(super) fn on_committed(&mut self, now: Now, own: OwnShares, synced: bool, fx: &mut Effects) {
         let OwnShares { puts, repairs, mut hints } = own;
-        // A client that waits for the disk is kept waiting like one that waits for its turn.
-        if let Some(since) = self.syncing_since.filter(|_| synced && !puts.is_empty()) {
-            self.note_load(now, since, fx);
+        // A client's write that waits for the sync before its own is kept waiting like one that waits for its turn.
+        if let Some(Syncing { held, begun }) = self.syncing.filter(|_| synced && !puts.is_empty()) {
+            self.note_turn(now, held, begun, fx);
         }
         let node = self.node;
         for (entry, slot) in puts {
@@ -99,13 +116,19 @@ impl Shard {
     /// These could not be synced. What they were to count for has gone to others, who may yet be enough.
     pub(super) fn on_sync_failed(&mut self, now: Now, own: OwnShares, fx: &mut Effects) {
         self.stop_writing();
+        // The handoff has been stopped: its hints stay.
+        let OwnShares { puts, repairs, hints: _ } = own;
         let node = self.node;
-        for (entry, slot) in own.puts {
+        for (entry, slot) in puts {
             let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { continue };
-            let verdict = put.machine.on_refusal(slot, node, DISK_FAILED.into(), false);
+            let refused = put.machine.on_refusal(slot, node, DISK_FAILED.into(), false);
+            // Where it was to be on this disk alone, the others were not asked to sync it.
+            let quorum = put.machine.quorum();
+            let rests_on_this_disk = quorum.dw() > 0 && !quorum.must_sync(false, true);
+            let verdict = refused.or_else(|| if rests_on_this_disk { put.machine.on_deadline() } else { None });
             self.after_refusal(entry, verdict, fx);
         }
-        for entry in own.repairs {
+        for entry in repairs {
             self.on_own_repair_failed(now, entry, false, fx);
         }
     }
