@@ -93,7 +93,7 @@ fn line(what: &str, measured: &Measured) {
 /// p99 and p99.9 of the parts at the same share of their own peaks: of the stream and of the store, whichever is longer.
 async fn floor_tail(settings: &Settings, reads: bool) -> Result<[u64; 2]> {
     let echo = if reads { Echo { ask: SHORT, answer: SIZE } } else { Echo { ask: SIZE, answer: SHORT } };
-    let peak = echo.closed(at_peak(settings), Other::Here).await?.per_second;
+    let peak = echo.closed(at_peak(settings)).await?.per_second;
     let stream = echo.paced(settings.tail, peak * SHARE).await?;
     let (span, tail) = (at_peak(settings), settings.tail);
     let store = settings

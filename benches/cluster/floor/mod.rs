@@ -49,8 +49,8 @@ impl Floor {
     pub fn of(stores: &Stores, size: usize) -> Result<Floor> {
         let (rewrite, read) = (stores.rewrite(SPAN)?, stores.read(SPAN)?);
         let runtime = crate::runtime()?;
-        let send = runtime.block_on(Echo { ask: size, answer: SHORT }.closed(SPAN, Other::Here))?;
-        let fetch = runtime.block_on(Echo { ask: SHORT, answer: size }.closed(SPAN, Other::Here))?;
+        let send = runtime.block_on(Echo { ask: size, answer: SHORT }.closed(SPAN))?;
+        let fetch = runtime.block_on(Echo { ask: SHORT, answer: size }.closed(SPAN))?;
         Ok(Floor { rewrite, read, send, fetch })
     }
 

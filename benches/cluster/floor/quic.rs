@@ -42,8 +42,8 @@ pub struct Echo {
 
 impl Echo {
     /// As many as there can be. The CPU is that of this process.
-    pub async fn closed(self, span: Duration, other: Other) -> Result<Cost> {
-        self.with_echo(other, async |mut lane| {
+    pub async fn closed(self, span: Duration) -> Result<Cost> {
+        self.with_echo(Other::Here, async |mut lane| {
             lane.ask(IN_FLIGHT).await?;
             let (start, before, mut done) = (Instant::now(), cpu::used(&[]), 0);
             while start.elapsed() < span {
