@@ -32,7 +32,7 @@ pub fn without_and_with<T>(mutant: Mutant, act: impl Fn() -> T) -> (T, T) {
 #[test]
 fn an_acknowledgement_leaves_before_the_sync() {
     let steps = || {
-        let mut world = Plan::new(1).born();
+        let mut world = Plan::new(1).syncs(0).born();
         world.ask(0, put("k", "v", 1).w(1).dw(1)).receipt();
         world.nodes[0].steps.clone()
     };

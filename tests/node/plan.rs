@@ -25,7 +25,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// `nodes` nodes with different counts of shards, whose clocks agree and whose parts take no time.
+    /// `nodes` nodes with different counts of shards, whose clocks agree and whose parts take no time, but for syncs.
     pub fn new(nodes: usize) -> Plan {
         Plan {
             seed: 1,
@@ -57,7 +57,7 @@ impl Plan {
             },
             memory: MemoryConfig::default(),
             partitions: 16,
-            sync_us: 0,
+            sync_us: 300,
         }
     }
 
@@ -66,7 +66,7 @@ impl Plan {
         self
     }
 
-    /// Syncs take up to so many microseconds, and drains go on meanwhile.
+    /// Syncs take up to so many microseconds, and drains go on meanwhile; with none they are over at once.
     pub fn syncs(mut self, sync_us: u64) -> Plan {
         self.sync_us = sync_us;
         self

@@ -139,7 +139,7 @@ fn a_read_error_is_never_an_absence() {
 
 #[test]
 fn effects_leave_in_their_order() {
-    let mut world = Plan::new(3).born();
+    let mut world = Plan::new(3).syncs(0).born();
     let id = world.begin(0, put("k", "v", 1).w(3));
     let end = world.now + Duration::from_millis(5);
     while world.answer(id).is_none() && world.nodes[0].steps.first() != Some(&Step::Written) {

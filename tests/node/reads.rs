@@ -79,7 +79,7 @@ fn equal_copies_are_told_by_digest_and_other_ones_are_sent() {
 
 #[test]
 fn a_slow_replica_is_hedged_after_the_95th_percentile() {
-    let mut world = Plan::new(3).born();
+    let mut world = Plan::new(3).syncs(0).born();
     world.network.weather.delay = (500, 1000);
     world.ask(0, put("k", "v", 1).w(3)).receipt();
     for _ in 0..64 {
