@@ -37,9 +37,11 @@ pub struct Disk {
     syncing: Mutex<bool>,
     /// A sync has ended: whoever waits may find that it has covered what is asked for.
     ended: Condvar,
-    /// Beside the lock, not under it: whoever reads them must not wait for the disk.
-    counters: ArcSwap<SyncCounters>,
+    // Beside the lock, not under it: whoever reads them must not wait for the disk.
+    syncs: AtomicU64,
     covered: AtomicU64,
+    micros: AtomicU64,
+    longest: AtomicU64,
     synced: AtomicU64,
     batches: AtomicU64,
     min_free: SizeOrPercent,
@@ -58,8 +60,10 @@ impl Disk {
             clock,
             syncing: Mutex::default(),
             ended: Condvar::new(),
-            counters: ArcSwap::default(),
+            syncs: AtomicU64::new(0),
             covered: AtomicU64::new(0),
+            micros: AtomicU64::new(0),
+            longest: AtomicU64::new(0),
             synced: AtomicU64::new(synced.0),
             batches: AtomicU64::new(0),
             min_free,
@@ -95,7 +99,8 @@ impl Disk {
         while *syncing && self.synced() < number {
             syncing = self.ended.wait(syncing).expect(POISON);
         }
-        if self.is_covered(number) {
+        if self.synced() >= number {
+            self.note_covered();
             return Ok(());
         }
         *syncing = true;
@@ -119,20 +124,16 @@ impl Disk {
         }
         let micros = self.clock.time().since(start).as_micros();
         let micros = u64::try_from(micros).unwrap_or(u64::MAX);
-        let mut counters = **self.counters.load();
-        counters.syncs += 1;
-        counters.micros += micros;
-        counters.longest = counters.longest.max(micros);
-        self.counters.store(Arc::new(counters));
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+        self.longest.fetch_max(micros, Ordering::Relaxed);
         self.synced.fetch_max(covers.0, Ordering::AcqRel);
         Ok(())
     }
 
-    /// Whether a sync that is asked for up to `number` was covered by another's; counts it then.
-    pub fn is_covered(&self, number: BatchNumber) -> bool {
-        let is_covered = self.synced() >= number;
-        self.covered.fetch_add(u64::from(is_covered), Ordering::Relaxed);
-        is_covered
+    /// Counts a sync that was asked for and had been covered by another.
+    pub fn note_covered(&self) {
+        self.covered.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Puts everything written so far on the disk.
@@ -200,7 +201,9 @@ impl Disk {
 
     /// What the syncs have cost. Waits for none that is under way.
     pub fn sync_counters(&self) -> SyncCounters {
-        SyncCounters { covered: self.covered.load(Ordering::Relaxed), ..**self.counters.load() }
+        let [syncs, covered, micros, longest] =
+            [&self.syncs, &self.covered, &self.micros, &self.longest].map(|counter| counter.load(Ordering::Relaxed));
+        SyncCounters { syncs, covered, micros, longest }
     }
 
     /// Why no writes are to be taken now: a failed write, or too little free space. Once refused for lack of space,

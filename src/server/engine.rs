@@ -138,6 +138,4 @@ impl Engine for AnyEngine {
 }
 
 #[cfg(test)]
-pub(super) mod hanging;
-#[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use super::super::clock::Clock;
 use super::super::disk::Disk;
 use super::super::mark::Mark;
-use super::hanging::Hanging;
+use super::super::tests::hanging::Hanging;
 use super::*;
 use crate::storage::config::SizeOrPercent;
 use crate::types::{DiskId, Nonce};
@@ -55,12 +55,10 @@ async fn reads_of_the_disk_hold_up_nobody_else() {
 }
 
 /// Begins it on a thread of its own, at a disk that hangs, and waits until it does.
-async fn begin(disk: &Arc<Hanging>, work: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
+fn begin(disk: &Arc<Hanging>, work: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
     disk.hang();
     let begun = std::thread::spawn(work);
-    while !disk.is_waited_for() {
-        tokio::task::yield_now().await;
-    }
+    disk.await_waiter();
     begun
 }
 
@@ -100,7 +98,7 @@ async fn a_commit_beside_another_holds_up_nobody_else() {
     let disk = Hanging::new();
     let engine = Arc::new(AnyEngine::new(disk.clone()));
     let (first, second) = (engine.clone(), engine.clone());
-    let first = begin(&disk, move || commit(&first)).await;
+    let first = begin(&disk, move || commit(&first));
     goes_on_meanwhile(disk, move || commit(&second)).await;
     first.join().unwrap();
     assert_eq!(engine.committing.load(Ordering::SeqCst), 0);
@@ -111,7 +109,7 @@ async fn a_commit_beside_a_slow_sync_holds_up_nobody_else() {
     let disk = Hanging::new();
     let engine = Arc::new(AnyEngine::new(disk.clone()));
     let (first, second) = (engine.clone(), engine.clone());
-    let first = begin(&disk, move || first.sync().unwrap()).await;
+    let first = begin(&disk, move || first.sync().unwrap());
     let start = Instant::now();
     while start.elapsed() <= SLOW {
         tokio::task::yield_now().await;
@@ -134,7 +132,7 @@ async fn a_sync_holds_up_nobody_else_be_it_at_the_disk_or_behind_another() {
 
     commit(&engine);
     let (first, second) = (disk.clone(), disk.clone());
-    let first = begin(&hanging, move || first.sync_to(BatchNumber(2)).unwrap()).await;
+    let first = begin(&hanging, move || first.sync_to(BatchNumber(2)).unwrap());
     goes_on_meanwhile(hanging, move || second.sync_to(BatchNumber(2)).unwrap()).await;
     first.join().unwrap();
     assert_eq!((disk.sync_counters().syncs, disk.sync_counters().covered), (2, 1));

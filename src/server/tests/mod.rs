@@ -3,6 +3,7 @@
 mod client;
 mod cluster;
 mod faults;
+pub(super) mod hanging;
 mod hints;
 mod lifecycle;
 mod repair;

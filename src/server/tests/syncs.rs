@@ -1,10 +1,10 @@
 //! Nodes whose disks sync slowly.
 
 use super::client::{TestClient, get, put, receipt};
+use super::hanging::Hanging;
 use super::{Site, eventually, soon};
 use crate::api::Request;
 use crate::quorum::Level;
-use crate::server::engine::hanging::Hanging;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shard_serves_while_its_disk_syncs() {
