@@ -86,6 +86,16 @@ impl PutEntry {
         }
     }
 
+    /// Whether a copy that this node keeps is to be on its disk.
+    pub fn syncs_here(&self) -> bool {
+        self.machine.quorum().must_sync(true, self.place.own.is_some())
+    }
+
+    /// Whether those who are sent it are to have it on their disks.
+    pub fn syncs_elsewhere(&self) -> bool {
+        self.machine.quorum().must_sync(false, self.place.own.is_some())
+    }
+
     /// Whether nothing more is waited for: all have been told, and all have answered or will get it by a hint of this node.
     pub fn is_finished(&self) -> bool {
         let mut open = self.machine.tally().open();

@@ -74,7 +74,7 @@ impl Shard {
         }
     }
 
-    /// Ends a put that has been sent to nobody.
+    /// Ends a put that nobody else is to decide: it has been sent to nobody, or this node's copy of it is in doubt.
     pub(super) fn refuse_put(&mut self, entry: u64, error: &ApiError, fx: &mut Effects) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
         let origins = std::mem::take(&mut put.origins);

@@ -156,7 +156,7 @@ impl Shard {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get(&entry) else { return };
         let own = put.machine.unsatisfied().filter(|(_, node)| *node == self.node).map(|(slot, _)| slot);
         let own: Vec<Slot> = own.collect();
-        if !own.is_empty() && put.machine.quorum().must_sync(true, true) {
+        if !own.is_empty() && put.syncs_here() {
             fx.sync = true;
             // A copy that is yet to be written is acknowledged when it is, and not by the sync of something else.
             let written = own.into_iter().filter(|slot| !put.machine.tally().is_silent(*slot, self.node));

@@ -66,7 +66,7 @@ impl Shard {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
         put.mint = Mint::Done(minted);
         if let Some(own) = put.place.own {
-            fx.sync |= put.machine.quorum().must_sync(true, true);
+            fx.sync |= put.syncs_here();
             self.unwritten.puts.push((entry, own));
         }
         self.call_stand_ins(entry, fx);
@@ -88,7 +88,7 @@ impl Shard {
             return Vec::new();
         }
         let stand_ins = self.stand_ins_of(&put.place).iter().copied();
-        let is_behind = put.machine.quorum().must_sync(true, false) && self.is_behind_with_syncs();
+        let is_behind = put.syncs_here() && self.is_behind_with_syncs();
         let may = |node: NodeId| self.takes_writes(node) && !(is_behind && node == self.node);
         let able: Vec<NodeId> = stand_ins.filter(|node| may(*node)).collect();
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return Vec::new() };
@@ -122,7 +122,7 @@ impl Shard {
         match result {
             Ok(Outcome::Fenced { round }) => self.refresh_put(entry, slot, node, round, fx),
             Ok(_) => {
-                fx.sync |= put.machine.quorum().must_sync(true, false);
+                fx.sync |= put.syncs_here();
                 self.unwritten.puts.push((entry, slot));
             }
             Err(failure) => {
@@ -285,7 +285,7 @@ fn replicate(entry: u64, put: &PutEntry, slot: Slot, node: NodeId) -> Option<Out
         to: put.place.address.clone(),
         reason: Reason::Write,
         hint_for: stands_in.then(|| put.place.slots[usize::from(slot.0)]),
-        sync: put.machine.quorum().must_sync(false, put.place.own.is_some()),
+        sync: put.syncs_elsewhere(),
         round: *round,
         trace: false,
         object: object.clone(),

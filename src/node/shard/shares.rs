@@ -93,8 +93,10 @@ impl Shard {
                 self.tell_put(entry, verdict, fx);
             }
         }
-        // A batch with any of these is synced.
-        debug_assert!(synced || hints.is_empty() && repairs.is_empty());
+        assert!(
+            synced || hints.is_empty() && repairs.is_empty(),
+            "these are told of what is on the disk, and ask for it"
+        );
         self.synced_hints.append(&mut hints);
         self.on_repairs_durable(now, repairs, fx);
     }
@@ -122,9 +124,8 @@ impl Shard {
         for (entry, slot) in puts {
             let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { continue };
             let refused = put.machine.on_refusal(slot, node, DISK_FAILED.into(), false);
-            // Where it was to be on this disk alone, the others were not asked to sync it.
-            let quorum = put.machine.quorum();
-            let rests_on_this_disk = quorum.dw() > 0 && !quorum.must_sync(false, true);
+            // Nobody else was asked to sync it.
+            let rests_on_this_disk = put.syncs_here() && !put.syncs_elsewhere();
             let verdict = refused.or_else(|| if rests_on_this_disk { put.machine.on_deadline() } else { None });
             self.after_refusal(entry, verdict, fx);
         }

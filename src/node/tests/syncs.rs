@@ -28,6 +28,28 @@ fn sends_unsynced(bench: &mut Bench, writer: u64) -> Vec<String> {
     bench.peer(PeerRequest::Replicate(Replicate { sync: false, ..replicate }))
 }
 
+/// With as much waiting as there is room for.
+fn fill(bench: &mut Bench) {
+    bench.slow_syncs();
+    let mut writers = 100..;
+    while sends(bench, writers.next().expect("there are enough")).is_empty() {}
+}
+
+/// One whose own copy is older than a peer's.
+fn behind() -> Bench {
+    let mut bench = Bench::new();
+    bench.holds(&object("old", 7));
+    bench.slow_syncs();
+    bench
+}
+
+/// A get that waits for two of three disks; the peer has it on its own.
+fn repair(bench: &mut Bench) {
+    bench.ask(Get { blocking_repair: true, ..bench.get(2) });
+    bench.found("p1", &after(&object("old", 7), "new", 8));
+    bench.wrote("p1", true);
+}
+
 #[test]
 fn a_shard_goes_on_while_the_disk_syncs() {
     let mut bench = slow();
@@ -86,14 +108,9 @@ fn a_put_needs_no_sync_here_if_enough_others_have_it() {
 
 #[test]
 fn a_blocking_repair_waits_for_a_sync_of_its_own() {
-    let (old, new) = (object("old", 7), after(&object("old", 7), "new", 8));
-    let mut bench = Bench::new();
-    bench.holds(&old);
-    bench.slow_syncs();
+    let mut bench = behind();
     assert_eq!(sends(&mut bench, 9), NOTHING);
-    bench.ask(Get { blocking_repair: true, ..bench.get(2) });
-    bench.found("p1", &new);
-    bench.wrote("p1", true);
+    repair(&mut bench);
     assert_eq!(bench.end_sync(), ["answer: written"]);
     assert_eq!(bench.end_sync(), ["got [new,v] of me,p1 repaired me repaired p1"]);
 }
@@ -130,15 +147,27 @@ fn a_put_whose_own_copy_could_not_be_synced_is_for_the_others_to_decide() {
     assert_eq!(fails(&mut bench, 3), ["indeterminate 1/3"], "there cannot be three any more");
 }
 
+/// The others were asked to sync it, since it has no slot here.
+#[test]
+fn a_stand_in_whose_disk_fails_leaves_the_put_to_another() {
+    let mut bench = Bench::away();
+    bench.slow_syncs();
+    for primary in ["p0", "p1", "p2"] {
+        bench.unlink(primary);
+    }
+    bench.ask(bench.put("w", 9, 1));
+    assert_eq!(bench.counters().unsynced, 1);
+    bench.engine.arm(Fault::Sync);
+    let left = bench.end_sync();
+    let other = ["s0", "s1"].into_iter().find(|name| bench.name(bench.node(name)) != "me").unwrap();
+    assert_eq!(left, [format!("write {other} for 0 synced [w]")]);
+    assert_eq!(bench.wrote(other, true), [format!("put on {other}")]);
+}
+
 #[test]
 fn a_blocking_repair_does_without_this_node_if_its_disk_fails() {
-    let (old, new) = (object("old", 7), after(&object("old", 7), "new", 8));
-    let mut bench = Bench::new();
-    bench.holds(&old);
-    bench.slow_syncs();
-    bench.ask(Get { blocking_repair: true, ..bench.get(2) });
-    bench.found("p1", &new);
-    bench.wrote("p1", true);
+    let mut bench = behind();
+    repair(&mut bench);
     bench.engine.arm(Fault::Sync);
     bench.end_sync();
     assert_eq!(bench.wrote("p2", true), ["got [new] of me,p1 repaired me"]);
@@ -146,13 +175,8 @@ fn a_blocking_repair_does_without_this_node_if_its_disk_fails() {
 
 #[test]
 fn a_blocking_repair_ends_with_the_disks_that_are_left() {
-    let (old, new) = (object("old", 7), after(&object("old", 7), "new", 8));
-    let mut bench = Bench::new();
-    bench.holds(&old);
-    bench.slow_syncs();
-    bench.ask(Get { blocking_repair: true, ..bench.get(2) });
-    bench.found("p1", &new);
-    bench.wrote("p1", true);
+    let mut bench = behind();
+    repair(&mut bench);
     bench.refuses("p2", Refusal::ReadOnly);
     bench.engine.arm(Fault::Sync);
     assert_eq!(bench.end_sync(), ["timeout 1/2"], "two were wanted, and no others can be had");
@@ -205,28 +229,18 @@ fn nobody_waits_for_a_sync_that_takes_longer_than_any_request() {
     assert_eq!(bench.drain(vec![ShardInput::Synced(Ok(())), next]), ["answer: written"], "the next has just begun");
 }
 
-/// With the bound reached.
-fn full() -> Bench {
-    let mut bench = Bench::with(true, |config| config.max_inflight = 2);
-    bench.slow_syncs();
-    (7..15).for_each(|writer| drop(sends(&mut bench, writer)));
-    assert_eq!(bench.counters().unsynced, 8);
-    bench
-}
-
 #[test]
 fn a_repair_of_its_own_copy_takes_no_more_room_than_there_is() {
-    let mut bench = full();
-    bench.ask(Get { blocking_repair: true, ..bench.get(2) });
-    bench.found("p1", &object("new", 20));
+    let mut bench = Bench::with(true, |config| config.max_inflight = 2);
+    fill(&mut bench);
+    repair(&mut bench);
     assert_eq!(bench.counters().unsynced, 8);
 }
 
 #[test]
 fn a_node_that_is_behind_stands_in_for_nobody() {
     let mut bench = Bench::with(false, |config| config.max_inflight = 1);
-    bench.slow_syncs();
-    (7..11).for_each(|writer| drop(sends(&mut bench, writer)));
+    fill(&mut bench);
     for primary in ["p0", "p1", "p2"] {
         bench.unlink(primary);
     }
@@ -243,8 +257,7 @@ fn a_retry_is_not_refused_for_want_of_room() {
     bench.ask(put.clone());
     bench.wrote("p1", true);
     bench.wrote("p2", true);
-    bench.slow_syncs();
-    (7..15).for_each(|writer| drop(sends(&mut bench, writer)));
+    fill(&mut bench);
     let left = bench.ask(put);
     assert!(left.iter().all(|said| said.starts_with("write p")) && left.len() == 2, "{left:?}");
 }
@@ -283,14 +296,11 @@ fn what_nobody_waits_for_has_half_of_the_room() {
     assert_eq!(sends(&mut bench, 12), NOTHING);
 }
 
-/// A primary that keeps the client's copy elsewhere has no sync to wait for.
+/// It writes nothing here, and has no sync to wait for.
 #[test]
 fn a_node_without_a_slot_coordinates_however_slow_its_disk() {
     let mut bench = Bench::with(false, |config| config.max_inflight = 1);
-    bench.slow_syncs();
-    for writer in 7..11 {
-        assert_eq!(sends(&mut bench, writer), NOTHING);
-    }
+    fill(&mut bench);
     let mut put = bench.put("w", 12, 1);
     put.header.strict = true;
     bench.ask(put);
