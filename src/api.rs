@@ -206,6 +206,11 @@ pub enum Request {
 }
 
 impl Request {
+    /// Whether it writes: its attempts are to be one write.
+    pub fn is_write(&self) -> bool {
+        matches!(self, Request::Put(_))
+    }
+
     /// Whether its answer is to carry a [`Trace`].
     pub fn is_traced(&self) -> bool {
         match self {

@@ -60,8 +60,7 @@ pub(super) async fn call(
         request_timeout: timeout.saturating_sub(now.since(start)),
         attempt_timeout: hub.config.attempt_timeout,
     };
-    let write = matches!(request, Request::Put(_));
-    let session = Session::new(now, patience, write, targets, hub.seed());
+    let session = Session::new(now, patience, request.is_write(), targets, hub.seed());
     let mut call = Call {
         hub,
         routing,

@@ -14,7 +14,7 @@ use super::join::{Boxed, join_all};
 use super::options::{
     GetOptions, GetResult, PageQuery, PutOptions, PutResult, ScanEntry, ScanPage, Value, WhereResult,
 };
-use super::route::{Standing, route};
+use super::route::{Order, Standing, route};
 use super::routing::Routing;
 use super::session::{Patience, Target};
 use crate::api::{Deadline, Get, GetReply, Put, PutHeader, Reply, Request, Scan, SiblingMeta, StatusReply, Where};
@@ -41,7 +41,9 @@ pub struct ClientConfig {
 /// way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coordinator {
-    /// One of the key's primaries, which has a replica of its own: the client knows the ring.
+    /// One of the key's primaries, which has a replica of its own: the client knows the ring. Gets are spread over
+    /// all of them. Puts go to the key's first coordinator, as long as it can be reached: few nodes become actors in the key's context, and the puts of a
+    /// very hot key have one shard of one node. One that refuses them is asked first by each, which costs a round trip.
     #[default]
     Primary,
     /// Any node, as by a load balancer that knows nothing of keys. Unless it happens to be a primary, a put is handed on to one, and a get
@@ -145,7 +147,7 @@ impl Client {
     pub async fn scan_page(&self, query: PageQuery) -> Result<ScanPage, ClientError> {
         let PageQuery { bucket, partition, after, prefix, limit, keys_only, r } = query;
         let routing = self.routing();
-        let targets = self.targets(&routing, &routing.primaries(partition, &bucket));
+        let targets = self.targets(&routing, &routing.primaries(partition, &bucket), Order::Random);
         let deadline = Deadline::default();
         let request = Request::Scan(Scan { bucket, partition, after, prefix, limit, keys_only, r, deadline });
         let Called { reply, values, from, .. } = call(&self.hub, routing, targets, request).await?;
@@ -180,7 +182,7 @@ impl Client {
     /// [`ClientError`]; one of another cluster, or bytes that are no ring, are [`ClientError::BadAnswer`].
     pub async fn refresh_ring(&self) -> Result<Arc<RingView>, ClientError> {
         let routing = self.hub.routing.load_full();
-        let targets = self.targets(&routing, &[]);
+        let targets = self.targets(&routing, &[], Order::Random);
         let Called { reply, values, from, .. } = call(&self.hub, routing, targets, Request::Ring).await?;
         let (Reply::Ring(reply), [encoded]) = (reply, &values[..]) else { return Err(unexpected(from)) };
         self.hub.adopt(&reply, encoded, &from)
@@ -276,16 +278,20 @@ impl Client {
     pub(super) async fn call_key(&self, bucket: &Bucket, key: &Key, request: Request) -> Result<Called, ClientError> {
         let routing = self.routing();
         let view = routing.view.as_ref().filter(|_| self.hub.config.coordinator == Coordinator::Primary);
+        let order = if request.is_write() { Order::Given } else { Order::Random };
         let primaries = view.map_or_else(Vec::new, |view| {
-            let (partition, _) = view.partition_of(bucket, key);
-            routing.primaries(partition, bucket)
+            let (partition, token) = view.partition_of(bucket, key);
+            match order {
+                Order::Given => routing.coordinators(partition, token, bucket),
+                Order::Random => routing.primaries(partition, bucket),
+            }
         });
-        let targets = self.targets(&routing, &primaries);
+        let targets = self.targets(&routing, &primaries, order);
         call(&self.hub, routing, targets, request).await
     }
 
     /// Everybody, in the order in which to ask; nodes that are down and have rested are dialed on the side.
-    fn targets(&self, routing: &Routing, primaries: &[Target]) -> Vec<Target> {
+    fn targets(&self, routing: &Routing, primaries: &[Target], order: Order) -> Vec<Target> {
         let now = self.hub.network.now();
         let count = u16::try_from(routing.peers.len()).unwrap_or(u16::MAX);
         let standing = |target| {
@@ -296,7 +302,7 @@ impl Client {
             }
             standing
         };
-        route(count, primaries, standing, self.hub.seed())
+        route(count, primaries, order, standing, self.hub.seed())
     }
 
     /// What is known now; if a node came or went, the ring is fetched again on the side.

@@ -44,5 +44,5 @@ pub use client::{Client, ClientConfig, Coordinator};
 pub use cluster_file::{ClusterFile, ClusterFileError, ClusterNode};
 pub use error::{ClientError, ErrorKind};
 pub use options::{GetOptions, GetResult, PageQuery, PutOptions, PutResult, ScanEntry, ScanPage, Value, WhereResult};
-pub use route::{Standing, route};
+pub use route::{Order, Standing, route};
 pub(crate) use tick::TickBound;

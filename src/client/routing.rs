@@ -6,7 +6,7 @@ use super::hub::Network;
 use super::peer::Peer;
 use super::session::Target;
 use crate::ring::RingView;
-use crate::types::{Bucket, NodeId, PartitionId, RingVersion};
+use crate::types::{Bucket, NodeId, PartitionId, RingVersion, Token};
 
 /// One state of knowledge. A call keeps the one that it began with.
 pub(super) struct Routing {
@@ -58,6 +58,14 @@ impl Routing {
     pub(super) fn primaries(&self, partition: PartitionId, bucket: &Bucket) -> Vec<Target> {
         let list = self.view.as_ref().and_then(|view| view.preference(partition, bucket));
         list.map_or_else(Vec::new, |list| list.slots().iter().filter_map(|node| self.member(*node)).collect())
+    }
+
+    /// The primaries of a key, as [`PreferenceList::coordinators`](crate::ring::PreferenceList::coordinators) has them; empty as
+    /// [`Routing::primaries`].
+    pub(super) fn coordinators(&self, partition: PartitionId, token: Token, bucket: &Bucket) -> Vec<Target> {
+        let list = self.view.as_ref().and_then(|view| view.preference(partition, bucket));
+        let order = list.map_or_else(Vec::new, |list| list.coordinators(token));
+        order.into_iter().filter_map(|node| self.member(node)).collect()
     }
 
     /// Whom a preference list's target is, for people.

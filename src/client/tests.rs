@@ -105,11 +105,13 @@ impl Site {
     }
 }
 
-/// A ring of which this node, called `n2`, is the only member, as a node tells it.
-fn ring_of(node: &Node) -> Response {
-    let (zone, weight, address) = ("z".into(), Weight::ONE, node.address.clone());
-    let member = Member { id: NodeId(2), name: "n2".into(), zone, weight, address };
-    let layout = Layout::birth(Partitions::default(), vec![member], [].into()).unwrap();
+/// A ring of these nodes, called `n2`, `n3` and so on, as a node tells it.
+fn ring_of(nodes: &[&Node]) -> Response {
+    let member = |(node, id): (&&Node, u64)| {
+        let (zone, weight, address) = ("z".into(), Weight::ONE, node.address.clone());
+        Member { id: NodeId(id), name: format!("n{id}"), zone, weight, address }
+    };
+    let layout = Layout::birth(Partitions::default(), nodes.iter().zip(2..).map(member).collect(), [].into()).unwrap();
     let reply = RingReply { cluster: layout.cluster_id(), version: layout.version() };
     Response::of(Ok(Reply::Ring(reply)), vec![Bytes::from(layout.encode())])
 }
@@ -202,7 +204,7 @@ async fn nobody_there_and_nobody_answering_are_told_apart() {
 async fn the_ring_is_learnt_and_its_members_are_asked() {
     let site = Site::new();
     let node = site.node("n2", found);
-    let told = ring_of(&node);
+    let told = ring_of(&[&node]);
     let not_ready = || Response::error(ApiError::NotReady { reason: "joining".into() });
     let seed = site.node("n1", move |request| match request {
         Request::Ring => Some(told.clone()),
@@ -221,7 +223,7 @@ async fn the_ring_is_learnt_and_its_members_are_asked() {
 async fn a_client_goes_to_primaries_unless_it_is_told_to_go_anywhere() {
     let site = Site::new();
     let primary = site.node("n2", found);
-    let told = ring_of(&primary);
+    let told = ring_of(&[&primary]);
     let other = site.node("n1", move |request| match request {
         Request::Ring => Some(told.clone()),
         request => found(request),
@@ -238,6 +240,42 @@ async fn a_client_goes_to_primaries_unless_it_is_told_to_go_anywhere() {
         assert_eq!(elsewhere > 0, goes_elsewhere, "{elsewhere} of 64");
         assert!(elsewhere < 64, "the primary is asked too");
     }
+}
+
+fn found_or_written(request: &Request) -> Option<Response> {
+    if request.is_write() { Some(receipt()) } else { found(request) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_of_a_key_go_to_its_first_coordinator_and_reads_to_all_primaries() {
+    let site = Site::new();
+    let (two, three) = (site.node("n2", found_or_written), site.node("n3", found_or_written));
+    let told = ring_of(&[&two, &three]);
+    let seed = site.node("n1", move |_| Some(told.clone()));
+    let long = Duration::from_secs(60);
+    let patient = ClientConfig { attempt_timeout: long, request_timeout: long, ..site.client_config(&[&seed.address]) };
+    let client = Client::connect(patient).await.unwrap();
+    let view = client.ring().unwrap();
+    let forget = || [&two, &three].iter().for_each(|node| node.seen.lock().unwrap().clear());
+    let mut firsts = Vec::new();
+    for index in 0..32 {
+        let (bucket, key) = (Bucket::default(), Key::new(format!("k{index}")).unwrap());
+        let (partition, token) = view.partition_of(&bucket, &key);
+        let first = view.preference(partition, &bucket).unwrap().coordinators(token)[0];
+        forget();
+        client.put(&bucket, &key, Bytes::new(), PutOptions::default()).await.unwrap();
+        client.delete(&bucket, &key, Bytes::new(), PutOptions::default()).await.unwrap();
+        let writes = [&two, &three].map(|node| write_ids(node).len());
+        assert_eq!(writes, if first == NodeId(2) { [2, 0] } else { [0, 2] }, "the first is {first}");
+        firsts.push(first);
+    }
+    assert!([NodeId(2), NodeId(3)].iter().all(|node| firsts.contains(node)), "{firsts:?}");
+    forget();
+    let (bucket, key) = key();
+    for _ in 0..32 {
+        client.get(&bucket, &key, GetOptions::default()).await.unwrap();
+    }
+    assert!([&two, &three].iter().all(|node| !node.seen.lock().unwrap().is_empty()), "reads are spread");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

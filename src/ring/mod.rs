@@ -21,6 +21,6 @@ pub mod view;
 pub use claim::{claim, most_extra_moves};
 pub use layout::{BucketConfig, Conflict, Layout, LayoutError};
 pub use member::{Member, Weight, WeightError};
-pub use preference::{Entry, PreferenceList, Role, Slot};
+pub use preference::{Entry, PreferenceList, Role, Slot, coordinators_of};
 pub use token::{Partitions, token_of};
 pub use view::RingView;

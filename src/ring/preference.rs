@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::layout::Layout;
-use crate::types::NodeId;
+use crate::types::{NodeId, Token};
 
 /// One of a key's N places, counted from 0: a quorum counts slots, however many nodes answer for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -106,12 +108,31 @@ impl PreferenceList {
         self.slots.iter().position(|slot| *slot == node).map(|at| Slot(at as u8))
     }
 
+    /// [`coordinators_of`] the primaries.
+    pub fn coordinators(&self, token: Token) -> Vec<NodeId> {
+        coordinators_of(&self.slots, token)
+    }
+
     /// Primaries by slot, then stand-ins.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
         let primaries =
             (0..).zip(&self.slots).map(|(slot, &node)| Entry { node, role: Role::Primary { slot: Slot(slot) } });
         primaries.chain(self.stand_ins.iter().map(|&node| Entry { node, role: Role::StandIn }))
     }
+}
+
+/// A key's primaries in the order in which they are to coordinate its writes: the first that can be reached. Each key draws its own (rendezvous
+/// hashing; Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998). The slots' order goes by partitions, as shards do: it might have one shard
+/// coordinate all that a node does, and one node all that another leaves undone.
+pub fn coordinators_of(primaries: &[NodeId], token: Token) -> Vec<NodeId> {
+    let mut order = primaries.to_vec();
+    order.sort_by_cached_key(|node| {
+        let mut drawn = [0; 16];
+        drawn[..8].copy_from_slice(&token.0.to_be_bytes());
+        drawn[8..].copy_from_slice(&node.0.to_be_bytes());
+        (xxh3_64(&drawn), *node)
+    });
+    order
 }
 
 fn move_to_front(walk: &mut [NodeId], node: NodeId) {
@@ -175,6 +196,28 @@ mod tests {
         let entries: Vec<Entry> = list.entries().collect();
         assert_eq!(entries, [primary(2, 0), primary(3, 1), stand_in(4), stand_in(1)]);
         assert_eq!((list.slot_of(NodeId(3)), list.slot_of(NodeId(4)), list.n()), (Some(Slot(1)), None, 2));
+    }
+
+    /// In a partition too, and with one of them away: the work of each shard is a part of the whole.
+    #[test]
+    fn keys_draw_their_coordinators_evenly() {
+        let list = PreferenceList::all(&layout("abcdabcd", "1111"), 3).remove(1);
+        let (mut firsts, mut seconds) = (BTreeMap::new(), BTreeMap::new());
+        for index in 0..3000u64 {
+            let token = Token((1 << 61) + index);
+            let order = list.coordinators(token);
+            assert_eq!(order.iter().collect::<BTreeSet<_>>(), list.slots().iter().collect());
+            *firsts.entry(order[0]).or_insert(0) += 1;
+            *seconds.entry((order[0], order[1])).or_insert(0) += 1;
+            let left: Vec<_> = list.slots().iter().copied().filter(|node| *node != order[0]).collect();
+            assert_eq!(coordinators_of(&left, token), order[1..], "those that are left keep their order");
+        }
+        // clients and nodes of all versions have to agree
+        let pinned = [1u64 << 61, 1, u64::MAX]
+            .map(|token| list.coordinators(Token(token)).iter().map(|node| node.0).collect::<Vec<_>>());
+        assert_eq!(pinned, [[4, 2, 3], [3, 2, 4], [2, 4, 3]]);
+        assert!(firsts.len() == 3 && firsts.values().all(|count| (900..1100).contains(count)), "{firsts:?}");
+        assert!(seconds.len() == 6 && seconds.values().all(|count| (400..600).contains(count)), "{seconds:?}");
     }
 
     /// The walk as the paper tells it, one partition at a time.

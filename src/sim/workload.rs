@@ -18,7 +18,7 @@ use super::schedule::{Act, ClusterPlan, Operation};
 use super::world::World;
 use crate::api::{Deadline, Get, Put, PutHeader, Request, Scan};
 use crate::client::session::{Patience, Target};
-use crate::client::{Standing, route};
+use crate::client::{Order, Standing, route};
 use crate::quorum::Level;
 use crate::types::{Bucket, Key, Time, WriteId};
 use crate::version::{Dot, Sibling};
@@ -329,19 +329,23 @@ impl Workload {
         let patience =
             Patience { request_timeout: self.plan.request_timeout, attempt_timeout: self.plan.attempt_timeout };
         self.operations += 1;
-        let targets = self.targets(world, name, salt);
+        let targets = self.targets(world, name, request.is_write(), salt);
         let what = format!("operation {}: {what}", self.next_op);
         world.call(Asking { client, request, targets, patience, key: name.to_owned(), what, since })
     }
 
-    /// Whom to ask, best first; now and then the other way round.
-    fn targets<D: Disk>(&self, world: &World<D>, name: &str, salt: u32) -> Vec<usize> {
+    /// Whom to ask, best first; now and then the other way round. Half of the writes too go to any primary: coordinators of one key that know
+    /// nothing of each other find more faults.
+    fn targets<D: Disk>(&self, world: &World<D>, name: &str, writes: bool, salt: u32) -> Vec<usize> {
         let count = u16::try_from(world.nodes.len()).expect("few nodes");
         let primaries: Vec<Target> =
-            world.primaries(name).into_iter().map(|node| Target(u16::try_from(node).expect("few nodes"))).collect();
-        let order = route(count, &primaries, |_| Standing::Good, u64::from(salt));
+            world.coordinators(name).into_iter().map(|node| Target(u16::try_from(node).expect("few nodes"))).collect();
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(salt.into());
+        let is_misled = random.random_bool(self.plan.buggify.misroute);
+        let order = if writes && random.random_bool(0.5) { Order::Given } else { Order::Random };
+        let order = route(count, &primaries, order, |_| Standing::Good, u64::from(salt));
         let mut order: Vec<usize> = order.into_iter().map(|target| usize::from(target.0)).collect();
-        if Xoshiro256PlusPlus::seed_from_u64(salt.into()).random_bool(self.plan.buggify.misroute) {
+        if is_misled {
             order.reverse();
         }
         if let Some(first) = self.first {

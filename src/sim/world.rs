@@ -38,8 +38,8 @@ use super::workload::bucket_of;
 use crate::api::{Request, Response};
 use crate::frame::codec;
 use crate::node::{ClientRef, LinkId, Output, Rebuilt, ShardCounters, ShardInput};
-use crate::ring::RingView;
-use crate::types::{Key, NodeId, Now, PartitionId, Time};
+use crate::ring::{PreferenceList, RingView};
+use crate::types::{Key, NodeId, Now, PartitionId, Time, Token};
 use crate::version::Object;
 
 /// What is to happen at some moment.
@@ -331,11 +331,20 @@ impl<D: Disk> World<D> {
 
     /// The nodes that hold a key of the simulation, by slot.
     pub(super) fn primaries(&self, key: &str) -> Vec<usize> {
+        self.preferred(key, |list, _| list.slots().to_vec())
+    }
+
+    /// The same nodes, in the order in which they are to coordinate its writes.
+    pub(super) fn coordinators(&self, key: &str) -> Vec<usize> {
+        self.preferred(key, PreferenceList::coordinators)
+    }
+
+    fn preferred(&self, key: &str, of: impl Fn(&PreferenceList, Token) -> Vec<NodeId>) -> Vec<usize> {
         let (Some(view), Ok(name)) = (self.any_view(), Key::new(key.to_owned())) else { return Vec::new() };
         let bucket = bucket_of(key);
-        let (partition, _) = view.partition_of(&bucket, &name);
+        let (partition, token) = view.partition_of(&bucket, &name);
         let list = view.preference(partition, &bucket).expect("the simulation's buckets are in every layout");
-        list.slots().iter().filter_map(|node| self.ids.get(node).copied()).collect()
+        of(list, token).iter().filter_map(|node| self.ids.get(node).copied()).collect()
     }
 
     /// Whether a node's disk was lost and is not rebuilt.

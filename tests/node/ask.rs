@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use dynkv::api::{self, ApiError, Deadline, GetReply, Put, PutHeader, Receipt, Reply, Request, Response};
 use dynkv::quorum::Level;
+use dynkv::ring::PreferenceList;
 use dynkv::sim::World;
-use dynkv::types::{Bucket, Key, WriteId};
+use dynkv::types::{Bucket, Key, NodeId, Token, WriteId};
 
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -207,6 +208,9 @@ pub trait Asking {
 
     /// The nodes that hold a key of the default bucket, by slot, and then the others.
     fn replicas(&self, name: &str) -> (Vec<usize>, Vec<usize>);
+
+    /// The same, the first in the order in which they are to coordinate its writes.
+    fn coordinators(&self, name: &str) -> (Vec<usize>, Vec<usize>);
 }
 
 impl Asking for World {
@@ -221,15 +225,24 @@ impl Asking for World {
     }
 
     fn replicas(&self, name: &str) -> (Vec<usize>, Vec<usize>) {
-        let view = self.view();
-        let bucket = Bucket::default();
-        let (partition, _) = view.partition_of(&bucket, &key(name));
-        let list = view.preference(partition, &bucket).unwrap();
-        let index =
-            |id| self.nodes.iter().position(|node| view.layout().member_named(&node.config.name).unwrap().id == id);
-        (
-            list.slots().iter().filter_map(|id| index(*id)).collect(),
-            list.stand_ins().iter().filter_map(|id| index(*id)).collect(),
-        )
+        holders(self, name, |list, _| list.slots().to_vec())
     }
+
+    fn coordinators(&self, name: &str) -> (Vec<usize>, Vec<usize>) {
+        holders(self, name, PreferenceList::coordinators)
+    }
+}
+
+fn holders(
+    world: &World,
+    name: &str,
+    primaries: impl Fn(&PreferenceList, Token) -> Vec<NodeId>,
+) -> (Vec<usize>, Vec<usize>) {
+    let view = world.view();
+    let bucket = Bucket::default();
+    let (partition, token) = view.partition_of(&bucket, &key(name));
+    let list = view.preference(partition, &bucket).unwrap();
+    let id_of = |node: &str| view.layout().member_named(node).unwrap().id;
+    let index = |id: &NodeId| world.nodes.iter().position(|node| id_of(&node.config.name) == *id);
+    (primaries(list, token).iter().filter_map(index).collect(), list.stand_ins().iter().filter_map(index).collect())
 }

@@ -11,7 +11,7 @@ use crate::plan::Plan;
 #[test]
 fn a_put_is_handed_to_a_primary_once() {
     let mut world = Plan::new(5).born();
-    let (primaries, others) = world.replicas("k");
+    let (primaries, others) = world.coordinators("k");
     let receipt = world.ask(others[0], put("k", "v", 1).w(3)).receipt();
     assert_eq!(receipt.coordinator, world.nodes[primaries[0]].id());
     assert_eq!(world.count(others[0], |counters| counters.puts_forwarded), 1);
@@ -43,7 +43,7 @@ fn where_says_who_holds_what() {
 #[test]
 fn with_its_primary_unreachable_the_next_one_is_asked() {
     let mut world = Plan::new(5).born();
-    let (primaries, others) = world.replicas("k");
+    let (primaries, others) = world.coordinators("k");
     world.kill(primaries[0]);
     world.run_for(Duration::from_secs(1));
     let receipt = world.ask(others[0], put("k", "v", 1).w(2)).receipt();
@@ -53,7 +53,7 @@ fn with_its_primary_unreachable_the_next_one_is_asked() {
 #[test]
 fn a_node_whose_primary_does_not_answer_coordinates_itself() {
     let mut world = Plan::new(5).born();
-    let (primaries, others) = world.replicas("k");
+    let (primaries, others) = world.coordinators("k");
     // The link still stands, but nothing passes.
     world.cut(others[0], primaries[0]);
     let receipt = world.ask(others[0], put("k", "v", 1).w(2)).receipt();
@@ -80,7 +80,7 @@ fn a_forwarded_put_that_nobody_answers_is_indeterminate() {
 #[test]
 fn what_a_silent_primary_may_have_done_is_not_refused() {
     let mut world = Plan::new(5).born();
-    let (primaries, others) = world.replicas("k");
+    let (primaries, others) = world.coordinators("k");
     for shard in 0..world.nodes[others[0]].process().lanes.len() {
         world.input(others[0], shard, ShardInput::ReadOnly(Some("its disk is full".into())));
     }

@@ -84,7 +84,7 @@ fn expired_requests_are_not_executed() {
 #[test]
 fn a_draining_node_takes_nothing_new_and_finishes_what_it_has() {
     let mut world = Plan::new(5).born();
-    let (primaries, others) = world.replicas("k");
+    let (primaries, others) = world.coordinators("k");
     world.network.weather.delay = (20_000, 20_000);
     let before = world.begin(primaries[0], put("k", "v", 1).w(3));
     world.run_for(Duration::from_millis(1));

@@ -152,7 +152,7 @@ fn what_a_replica_queues_and_reads_is_its_own_time() {
 fn a_put_that_is_handed_on_says_by_whom() {
     let mut world = Plan::new(5).born();
     world.network.weather.delay = (500, 1000);
-    let (primaries, others) = world.replicas("k");
+    let (primaries, others) = world.coordinators("k");
     let response = world.ask(others[0], put("k", "v", 1).w(3).traced());
     let trace = trace(&response);
     sound(trace);
@@ -164,7 +164,7 @@ fn a_put_that_is_handed_on_says_by_whom() {
 #[test]
 fn a_put_that_is_taken_back_shows_who_was_asked_in_vain() {
     let mut world = Plan::new(5).born();
-    let (primaries, others) = world.replicas("k");
+    let (primaries, others) = world.coordinators("k");
     world.cut(others[0], primaries[0]);
     let response = world.ask(others[0], put("k", "v", 1).w(2).traced());
     let trace = trace(&response);

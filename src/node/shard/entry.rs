@@ -14,7 +14,7 @@ use crate::node::{ClientRef, PeerRef};
 use crate::quorum::{Get, Put, Scan};
 use crate::ring::Slot;
 use crate::storage::merkle::TreeId;
-use crate::types::{NodeId, Round, Time, WriteId};
+use crate::types::{NodeId, Round, Time, Token, WriteId};
 use crate::version::{CausalContext, Dot, Object};
 
 /// Who waits for a put.
@@ -33,6 +33,8 @@ pub(super) struct Place {
     pub address: Address,
     /// The object's key in the store.
     pub key: Bytes,
+    /// Where the key lies on the ring.
+    pub token: Token,
     /// The preference list's slots.
     pub slots: Vec<NodeId>,
     /// This node's slot, if it has one.

@@ -36,11 +36,10 @@ impl Shard {
             node if node == self.node => 0,
             node => 1 + self.reply_times.rank(now.time, node),
         });
-        let hands_on = || place.slots.iter().copied().find(|node| self.is_usable(*node));
         let reply = ExplainReply {
             node: self.node,
-            coordinator: place.own.map(|_| self.node).or_else(hands_on).unwrap_or(self.node),
-            token: crate::ring::token_of(&asked.bucket, asked.key.as_bytes()).0,
+            coordinator: place.own.map(|_| self.node).or_else(|| self.coordinator_of(&place)).unwrap_or(self.node),
+            token: place.token.0,
             partition: place.address.partition,
             n,
             r: (read.r(), read.pr()),

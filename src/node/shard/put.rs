@@ -6,7 +6,7 @@ use super::memory::{Remembered, body_hash};
 use crate::api::ApiError;
 use crate::node::effects::{ClientRef, Effects, Purpose};
 use crate::quorum::{Put, WriteQuorum};
-use crate::ring::Slot;
+use crate::ring::{Slot, coordinators_of};
 use crate::storage::{Op, Task, Update};
 use crate::types::{NodeId, Now, Time};
 use crate::version::{Body, CausalContext};
@@ -50,7 +50,7 @@ impl Shard {
             || self.memory.get(write_id).is_some_and(|write| write.object.is_some());
         if checked.place.own.is_none()
             && !known
-            && let Some(to) = checked.place.slots.iter().copied().find(|node| self.is_usable(*node))
+            && let Some(to) = self.coordinator_of(&checked.place)
         {
             let machine = Put::new(checked.quorum, &checked.place.slots, 0);
             let forward =
@@ -59,6 +59,11 @@ impl Shard {
             return Ok(());
         }
         self.coordinate(now, Origin::Client(from), put, checked, deadline, fx)
+    }
+
+    /// Which primary is to coordinate a put.
+    pub(super) fn coordinator_of(&self, place: &Place) -> Option<NodeId> {
+        coordinators_of(&place.slots, place.token).into_iter().find(|node| self.is_usable(*node))
     }
 
     /// Coordinates a checked put.

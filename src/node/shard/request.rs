@@ -100,6 +100,7 @@ impl Shard {
         Ok(Place {
             address: Address { ring: view.version(), partition, bucket: bucket.clone(), key: key.clone() },
             key: Bytes::from(object_key(partition, token, bucket, key)),
+            token,
             slots: list.slots().to_vec(),
             own: list.slot_of(self.node),
             last_write_wins: config.conflict == Conflict::Lww,

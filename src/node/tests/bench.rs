@@ -33,6 +33,7 @@ pub struct Bench {
     pub engine: Arc<MemoryEngine>,
     core: Core<MemoryEngine>,
     tape: Tape,
+    pub view: Arc<RingView>,
     list: PreferenceList,
     pub to: Address,
     /// Another key; of this one, the node is the first primary in any case.
@@ -49,7 +50,7 @@ impl Bench {
         Bench::with(true, |_| {})
     }
 
-    /// The shard's node has no slot of the key, and is one of its stand-ins.
+    /// The shard's node has no slot of the key, and is the first of its stand-ins; the primaries are to coordinate in the order of their slots.
     pub fn away() -> Bench {
         Bench::with(false, |_| {})
     }
@@ -71,9 +72,10 @@ impl Bench {
         let bucket = Bucket::default();
         let place = |number: u32, own: bool| {
             let key = Key::new(format!("k{number}")).unwrap();
-            let (partition, _) = view.partition_of(&bucket, &key);
+            let (partition, token) = view.partition_of(&bucket, &key);
             let list = view.preference(partition, &bucket).unwrap();
-            let fits = if own { list.slots()[0] == ME } else { list.stand_ins().contains(&ME) };
+            let away_fits = || list.stand_ins()[0] == ME && list.coordinators(token) == list.slots();
+            let fits = if own { list.slots()[0] == ME } else { away_fits() };
             let ring = view.version();
             fits.then(|| (list.clone(), Address { ring, partition, bucket: bucket.clone(), key }))
         };
@@ -89,6 +91,7 @@ impl Bench {
             engine,
             core,
             tape,
+            view: view.clone(),
             list,
             to,
             other: other.key,

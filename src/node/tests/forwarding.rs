@@ -5,6 +5,7 @@ use super::bench::within;
 use crate::api::{ApiError, Put, Trace};
 use crate::message::{Coordinated, PeerAnswer};
 use crate::node::ShardInput;
+use crate::types::Key;
 
 fn coordinated(error: ApiError, trace: Option<Box<Trace>>) -> PeerAnswer {
     PeerAnswer::Coordinated(Coordinated { outcome: Err(error), trace })
@@ -22,6 +23,31 @@ fn read_only(put: impl FnOnce(&Bench) -> Put) -> Bench {
     bench.input(ShardInput::ReadOnly(Some("its disk is full".into())));
     assert_eq!(bench.ask(put(&bench)), ["coordinate p0 within 5000 ms"]);
     bench
+}
+
+/// Clients ask the same one: a key has one coordinator, whoever is asked first.
+#[test]
+fn a_put_is_handed_to_the_keys_first_coordinator_that_can_be_reached() {
+    let mut unlike_slots = 0;
+    for number in 0..200 {
+        let mut bench = Bench::away();
+        let key = Key::new(format!("key {number}")).unwrap();
+        let (partition, token) = bench.view.partition_of(&bench.to.bucket, &key);
+        let list = bench.view.preference(partition, &bench.to.bucket).unwrap().clone();
+        if list.slot_of(bench.node("me")).is_some() {
+            continue;
+        }
+        let order: Vec<String> = list.coordinators(token).into_iter().map(|node| bench.name(node)).collect();
+        unlike_slots += usize::from(list.coordinators(token) != list.slots());
+        for (id, name) in (7..).zip(&order[..2]) {
+            let mut put = bench.put("v", id, 2);
+            put.header.key = key.clone();
+            let told = bench.ask(put);
+            assert!(told.len() == 1 && told[0].starts_with(&format!("coordinate {name} ")), "{order:?}: {told:?}");
+            bench.unlink(name);
+        }
+    }
+    assert!(unlike_slots > 20, "{unlike_slots} keys would tell");
 }
 
 #[test]
