@@ -34,11 +34,6 @@ impl Measured {
     pub fn at(&self, quantile: f64) -> u64 {
         self.report.latency.value_at_quantile(quantile)
     }
-
-    /// How many times as long as that; without end if some requests were due and never sent, which would have been the latest of all.
-    pub fn over(&self, floor_us: u64, quantile: f64) -> f64 {
-        if self.report.unsent > 0 { f64::INFINITY } else { self.at(quantile) as f64 / floor_us as f64 }
-    }
 }
 
 impl Cluster {

@@ -1,27 +1,33 @@
 //! Latency: of a request that is alone, and over an open load.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use dynkv::client::load::LoadSpec;
+use hdrhistogram::Histogram;
 
 use crate::cluster::{Cluster, Measured, spec};
-use crate::floor::{Echo, Other, Stores};
+use crate::floor::{Echo, Other, Stores, histogram};
 use crate::plot::{Chart, Scale, Series};
-use crate::{KEYS, Settings, verdict};
+use crate::{BUSY, KEYS, Settings, op, verdict};
 
 const SIZE: usize = 1024;
 const SHORT: usize = 64;
 /// Of its two round trips, a get that is alone may take so much.
 const ALONE: f64 = 2.0;
-/// Where the peak is looked for, and how many requests of an open load may be under way.
-const AT_PEAK: usize = 512;
+/// How many requests of an open load may be under way.
 const UNDER_WAY: usize = 4096;
+/// The open load of the cluster and those of the parts take turns: so many of each, which together are its whole time.
+const TURNS: u32 = 3;
 /// Parts of the peak that the chart shows, and the one that is held to a bound.
 const SHARES: [f64; 5] = [0.1, 0.3, 0.5, 0.6, 0.7];
 const SHARE: f64 = 0.7;
 /// Over the floor's at the same share.
 const TAIL: f64 = 2.0;
+const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
+/// Those that are held to a bound.
+const HELD: [f64; 2] = [0.99, 0.999];
 
 /// One request in flight.
 pub async fn alone(settings: &Settings) -> Result<()> {
@@ -46,26 +52,16 @@ pub async fn tail(settings: &Settings) -> Result<()> {
     println!("\nopen load of {SIZE} B, us from when a request is due");
     let mut charts = Vec::new();
     for reads in [false, true] {
-        let floor = floor_tail(settings, reads).await?;
-        let cluster = Cluster::filled(3, "os", KEYS, SIZE).await?;
-        let peak = cluster.run(&spec(reads, KEYS, SIZE, AT_PEAK, at_peak(settings))).await?.report.throughput();
-        let op = if reads { "gets" } else { "puts" };
-        let [mut p50, mut p99] = [("p50", op), ("p99", op)].map(|(part, op)| Series::new(format!("{op}, {part}")));
+        let loaded = Loaded::at_peak(settings, reads).await?;
+        let at_share = loaded.against_floor(settings).await?;
+        let [mut p50, mut p99] = ["p50", "p99"].map(|part| Series::new(format!("{}, {part}", op(reads))));
         for share in SHARES {
-            let span = if share == SHARE { settings.tail } else { settings.span };
-            let measured = cluster.run(&open(reads, peak * share, span)).await?;
-            line(&format!("{op} at {:.0} % of {peak:.0} a second", share * 100.0), &measured);
-            p50.points.push((share * peak, measured.at(0.5) as f64));
-            p99.points.push((share * peak, measured.at(0.99) as f64));
-            if share == SHARE {
-                for (quantile, floor) in [(0.99, floor[0]), (0.999, floor[1])] {
-                    let name = format!("{op}, p{} over the floor's", quantile * 100.0);
-                    verdict(&name, measured.over(floor, quantile), TAIL, true);
-                }
-            }
+            let latency = if share == SHARE { at_share.clone() } else { loaded.at(share, settings.span).await?.0 };
+            p50.points.push((share * loaded.peaks.cluster, latency.value_at_quantile(0.5) as f64));
+            p99.points.push((share * loaded.peaks.cluster, latency.value_at_quantile(0.99) as f64));
         }
         charts.extend([p50, p99]);
-        cluster.close().await;
+        loaded.cluster.close().await;
     }
     let chart = Chart {
         title: "Latency over an open load (3 nodes, 2 cores, 1 KiB)",
@@ -75,37 +71,78 @@ pub async fn tail(settings: &Settings) -> Result<()> {
     chart.write("latency", &charts)
 }
 
-/// How long a peak has to hold: one that leaves its flushes and compactions for later is none.
-fn at_peak(settings: &Settings) -> Duration {
-    settings.span.max(settings.tail / 3)
+/// The cluster and the parts, with gets or puts, and the peak of each.
+struct Loaded {
+    reads: bool,
+    echo: Echo,
+    stores: Arc<Stores>,
+    cluster: Cluster,
+    peaks: Peaks,
 }
 
-fn open(reads: bool, rate: f64, span: Duration) -> LoadSpec {
-    LoadSpec { rate: Some(rate), ..spec(reads, KEYS, SIZE, UNDER_WAY, span) }
+/// Operations a second.
+struct Peaks {
+    echo: f64,
+    stores: f64,
+    cluster: f64,
 }
 
-fn line(what: &str, measured: &Measured) {
-    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|quantile| measured.at(quantile));
-    let (cpu_us, unsent) = (measured.cpu_us, measured.report.unsent);
-    println!("{what:<40} p50 {p50:>7}  p99 {p99:>7}  p99.9 {p999:>7}  CPU us {cpu_us:.1}, {unsent} never sent");
-}
-
-/// p99 and p99.9 of the parts at the same share of their own peaks: of the stream and of the store, whichever is longer.
-async fn floor_tail(settings: &Settings, reads: bool) -> Result<[u64; 2]> {
-    let echo = if reads { Echo { ask: SHORT, answer: SIZE } } else { Echo { ask: SIZE, answer: SHORT } };
-    let peak = echo.closed(at_peak(settings)).await?.per_second;
-    let stream = echo.paced(settings.tail, peak * SHARE).await?;
-    let (span, tail) = (at_peak(settings), settings.tail);
-    let store = settings
-        .blocking(move || {
-            let stores = Stores::fill(SIZE, KEYS)?;
-            let peak = if reads { stores.read(span)? } else { stores.rewrite(span)? }.per_second;
-            stores.paced(tail, peak * SHARE, !reads)
-        })
-        .await?;
-    for (part, latency) in [("echo", &stream), ("store", &store)] {
-        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|quantile| latency.value_at_quantile(quantile));
-        println!("floor: {part:<5} at 70 % of its peak{:>10} p50 {p50:>7}  p99 {p99:>7}  p99.9 {p999:>7}", "");
+impl Loaded {
+    /// A peak has to last: one that leaves its flushes and compactions for later is none.
+    async fn at_peak(settings: &Settings, reads: bool) -> Result<Loaded> {
+        let span = settings.span.max(settings.tail / TURNS);
+        let echo = if reads { Echo { ask: SHORT, answer: SIZE } } else { Echo { ask: SIZE, answer: SHORT } };
+        let stores = Arc::new(settings.blocking(|| Stores::fill(SIZE, KEYS)).await?);
+        let cluster = Cluster::filled(3, "os", KEYS, SIZE).await?;
+        let raw = stores.clone();
+        let peaks = Peaks {
+            echo: echo.closed(span).await?.per_second,
+            stores: settings.blocking(move || if reads { raw.read(span) } else { raw.rewrite(span) }).await?.per_second,
+            cluster: cluster.run(&spec(reads, KEYS, SIZE, BUSY, span)).await?.report.throughput(),
+        };
+        Ok(Loaded { reads, echo, stores, cluster, peaks })
     }
-    Ok([0.99, 0.999].map(|quantile| stream.value_at_quantile(quantile).max(store.value_at_quantile(quantile))))
+
+    /// All turns of each together, so that a bad moment counts, whoever had it. Returns the cluster's latencies.
+    async fn against_floor(&self, settings: &Settings) -> Result<Histogram<u64>> {
+        let span = settings.tail / TURNS;
+        let (mut cluster, mut stream, mut stores) = (histogram(), histogram(), histogram());
+        let mut unsent = 0;
+        for _ in 0..TURNS {
+            stream += &self.echo.paced(span, self.peaks.echo * SHARE).await?;
+            let (raw, rate, writes) = (self.stores.clone(), self.peaks.stores * SHARE, !self.reads);
+            stores += &settings.blocking(move || raw.paced(span, rate, writes)).await?;
+            let (latency, not_sent) = self.at(SHARE, span).await?;
+            cluster += &latency;
+            unsent += not_sent;
+        }
+        for (what, latency) in [("floor: echo", &stream), ("floor: stores", &stores), (op(self.reads), &cluster)] {
+            line(&format!("{what}, all turns"), latency);
+        }
+        for quantile in HELD {
+            let floor = stream.value_at_quantile(quantile).max(stores.value_at_quantile(quantile));
+            // what was never sent would have been the latest of all
+            let over =
+                if unsent > 0 { f64::INFINITY } else { cluster.value_at_quantile(quantile) as f64 / floor as f64 };
+            let what = format!("{}, p{} over the floor's", op(self.reads), quantile * 100.0);
+            verdict(&what, over, TAIL, true);
+        }
+        Ok(cluster)
+    }
+
+    /// The cluster's latencies at this share of its peak, and how many requests were never sent.
+    async fn at(&self, share: f64, span: Duration) -> Result<(Histogram<u64>, u64)> {
+        let closed = spec(self.reads, KEYS, SIZE, UNDER_WAY, span);
+        let Measured { report, cpu_us } =
+            self.cluster.run(&LoadSpec { rate: Some(self.peaks.cluster * share), ..closed }).await?;
+        let (percent, peak) = (share * 100.0, self.peaks.cluster);
+        let what = format!("{} at {percent:.0} % of {peak:.0} a second, CPU us {cpu_us:.1}", op(self.reads));
+        line(&format!("{what}, {} never sent", report.unsent), &report.latency);
+        Ok((report.latency, report.unsent))
+    }
+}
+
+fn line(what: &str, latency: &Histogram<u64>) {
+    let [p50, p99, p999] = QUANTILES.map(|quantile| latency.value_at_quantile(quantile));
+    println!("{what:<64} p50 {p50:>7}  p99 {p99:>7}  p99.9 {p999:>7}");
 }

@@ -3,10 +3,11 @@
 //! The floor is raw RocksDB (read, change, write) and a raw QUIC stream, both in this process; for a request that is alone the stream's other end is a
 //! process of its own, as nodes are. The cluster is node processes at N = 3,
 //! W = 2, R = 2 and this process as the client; its CPU is that of all of them, so that the ratio to the floor compares like with
-//! like. A line that begins with "ok" or "MISS" holds a figure to its bound.
+//! like. A line that begins with "ok" or "MISS" holds a figure to its bound. What is compared is measured in turns, where the machine's pace would
+//! otherwise decide: CPU over the floor's, the open load, few keys and many, three nodes and nine, large values.
 //!
 //! `cargo bench --bench cluster -- SECTION..` runs some of the sections (see [`Section`]). `DYNKV_BENCH_SECONDS` sets how long each row is measured
-//! (5), `DYNKV_BENCH_TAIL` how long the open load is (60), `DYNKV_BENCH_KEYS` how many "many keys" are (5,000,000).
+//! (5), `DYNKV_BENCH_TAIL` how long the open load is in all (60), `DYNKV_BENCH_KEYS` how many "many keys" are (5,000,000).
 #![allow(
     missing_docs,
     clippy::disallowed_methods,
@@ -26,6 +27,7 @@ mod latency;
 #[allow(dead_code, reason = "the tests also kill and restart")]
 mod nodes;
 mod plot;
+mod rounds;
 mod scale;
 mod throughput;
 mod trees;
@@ -42,6 +44,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Keys that the load is spread over where a section does not say otherwise; all are written before anything is measured.
 const KEYS: u64 = 50_000;
+/// Requests in flight of which more bring little, as far as the throughput goes.
+const BUSY: usize = 512;
 /// Bytes of a node's cache of blocks, and of the floor's.
 const BLOCK_CACHE: usize = 512 << 20;
 /// Bytes of a node's cache of records; the floor has none, so that what this saves counts in the cluster's favour.
@@ -143,6 +147,11 @@ fn runtime() -> Result<Runtime> {
     // As the daemon has them.
     let threads = std::thread::available_parallelism()?.get().div_ceil(2);
     Ok(Builder::new_multi_thread().worker_threads(threads).enable_all().build()?)
+}
+
+/// What a load is made of.
+fn op(reads: bool) -> &'static str {
+    if reads { "gets" } else { "puts" }
 }
 
 /// A figure and its bound, the most or the least that it should be.

@@ -1,55 +1,53 @@
 //! Throughput and CPU of an operation over the requests in flight, against the floor.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use anyhow::Result;
 
-use crate::cluster::{Cluster, spec};
-use crate::floor::{self, Floor};
+use crate::cluster::{Cluster, Measured, spec};
+use crate::floor::{Floor, Stores};
 use crate::plot::{Chart, Scale, Series};
+use crate::rounds::{ROUNDS, Rounds};
 use crate::trees::{self, Upkeep};
-use crate::{KEYS, Settings, verdict};
+use crate::{BUSY, KEYS, Settings, op, verdict};
 
-const IN_FLIGHT: [usize; 5] = [1, 8, 64, 256, 512];
-const SIZES: [usize; 2] = [100, 1024];
+const IN_FLIGHT: [usize; 5] = [1, 8, 64, 256, BUSY];
+const KIB: usize = 1024;
+const SIZES: [usize; 2] = [100, KIB];
 /// At most so many times the floor.
 const RATIO: f64 = 2.0;
 /// Of the throughput without syncs.
 const SYNCED: f64 = 0.8;
 
-/// A series of the chart, and its last point.
-struct Rows {
-    series: Series,
-    cpu_us: f64,
-    peak: f64,
+/// What is put on a cluster.
+#[derive(Clone, Copy)]
+struct Load<'a> {
+    cluster: &'a Cluster,
+    sync: &'static str,
+    reads: bool,
+    size: usize,
 }
 
 pub async fn run(settings: &Settings) -> Result<()> {
-    let mut charts = Vec::new();
-    let mut put_of_a_kib = f64::NAN;
+    let (mut charts, mut put_us) = (Vec::new(), BTreeMap::new());
     for size in SIZES {
-        let floor = settings.blocking(move || floor::measure(size, KEYS)).await?;
-        show(size, &floor);
-        let mut peaks = Vec::new();
-        for sync in ["os", "always"] {
-            let cluster = Cluster::filled(3, sync, KEYS, size).await?;
+        let stores = Arc::new(settings.blocking(move || Stores::fill(size, KEYS)).await?);
+        let os = Cluster::filled(3, "os", KEYS, size).await?;
+        let always = Cluster::filled(3, "always", KEYS, size).await?;
+        put_us.insert(size, against_floor(settings, &stores, size, [&os, &always]).await?);
+        drop(stores);
+        head();
+        for (sync, cluster) in [("os", os), ("always", always)] {
             for reads in [false, true] {
-                let least = if reads { floor.get() } else { floor.put() };
-                let rows = rows(settings, &cluster, (reads, sync, size), least).await?;
-                if sync == "os" {
-                    let op = name(reads);
-                    verdict(&format!("{op} of {size} B, CPU over the floor's"), rows.cpu_us / least, RATIO, true);
-                    charts.push(rows.series);
-                }
-                if (reads, sync, size) == (false, "os", 1024) {
-                    put_of_a_kib = rows.cpu_us;
-                }
-                peaks.extend((!reads).then_some(rows.peak));
+                let series = over_in_flight(settings, Load { cluster: &cluster, sync, reads, size }).await?;
+                charts.extend((sync == "os").then_some(series));
             }
             cluster.close().await;
         }
-        verdict(&format!("puts of {size} B, sync = always over os"), peaks[1] / peaks[0], SYNCED, false);
     }
-    let Upkeep { with, without } = settings.blocking(|| trees::measure(1024)).await?;
-    let share = 3.0 * (with - without) / put_of_a_kib * 100.0;
+    let Upkeep { with, without } = settings.blocking(|| trees::measure(KIB)).await?;
+    let share = 3.0 * (with - without) / put_us[&KIB] * 100.0;
     println!(
         "Merkle trees: {with:.2} us a write in a store with them, {without:.2} without; three: {share:.1} % of a put of 1 KiB"
     );
@@ -61,8 +59,36 @@ pub async fn run(settings: &Settings) -> Result<()> {
     chart.write("throughput", &charts)
 }
 
-fn name(reads: bool) -> &'static str {
-    if reads { "get" } else { "put" }
+/// With many in flight: the cluster over its floor, and with syncs over without. Returns the CPU of a put without, us.
+async fn against_floor(
+    settings: &Settings,
+    stores: &Arc<Stores>,
+    size: usize,
+    [os, always]: [&Cluster; 2],
+) -> Result<f64> {
+    let puts_of = |cluster, sync| Load { cluster, sync, reads: false, size };
+    let gets_of = |cluster, sync| Load { cluster, sync, reads: true, size };
+    let (mut puts, mut gets, mut synced) = (Rounds::default(), Rounds::default(), Rounds::default());
+    let mut put_us = 0.0;
+    for _ in 0..ROUNDS {
+        let stores = stores.clone();
+        let floor = settings.blocking(move || Floor::of(&stores, size)).await?;
+        show(size, &floor);
+        let put = puts_of(os, "os").measure(settings, BUSY).await?;
+        let get = gets_of(os, "os").measure(settings, BUSY).await?;
+        let put_synced = puts_of(always, "always").measure(settings, BUSY).await?;
+        puts.push(put.cpu_us, floor.put());
+        gets.push(get.cpu_us, floor.get());
+        synced.push(put_synced.report.throughput(), put.report.throughput());
+        put_us += put.cpu_us / ROUNDS as f64;
+    }
+    for (op, rounds) in [("puts", puts), ("gets", gets)] {
+        let what = format!("{op} of {size} B, CPU over the floor's, all together ({rounds})");
+        verdict(&what, rounds.of_sums(), RATIO, true);
+    }
+    let what = format!("puts of {size} B a second, sync = always over os, the middle one ({synced})");
+    verdict(&what, synced.middle(), SYNCED, false);
+    Ok(put_us)
 }
 
 fn show(size: usize, floor: &Floor) {
@@ -72,34 +98,39 @@ fn show(size: usize, floor: &Floor) {
         println!("  {part:<8} {:>6.2} ({:.0}k)", cost.cpu_us, cost.per_second / 1000.0);
     }
     println!("  put = 3 rewrites + 3 sends {:.1}, get = 2 reads + 2 fetches {:.1}", floor.put(), floor.get());
+    head();
+}
+
+fn head() {
     println!(
-        "{:<4} {:<7} {:>6} {:>9} {:>10} {:>8} {:>7} {:>8} {:>8} {:>8}",
-        "op", "sync", "value", "in flight", "ops/s", "CPU us", "ratio", "p50 us", "p99 us", "p99.9"
+        "{:<4} {:<7} {:>6} {:>9} {:>10} {:>8} {:>8} {:>8} {:>8}",
+        "op", "sync", "value", "in flight", "ops/s", "CPU us", "p50 us", "p99 us", "p99.9"
     );
 }
 
-async fn rows(
-    settings: &Settings,
-    cluster: &Cluster,
-    (reads, sync, size): (bool, &str, usize),
-    least: f64,
-) -> Result<Rows> {
-    let mut rows = Rows { series: Series::new(format!("{} {size} B", name(reads))), cpu_us: f64::NAN, peak: 0.0 };
+async fn over_in_flight(settings: &Settings, load: Load<'_>) -> Result<Series> {
+    let mut series = Series::new(format!("{} of {} B", op(load.reads), load.size));
     for in_flight in IN_FLIGHT {
+        let measured = load.measure(settings, in_flight).await?;
+        series.points.push((in_flight as f64, measured.report.throughput()));
+    }
+    Ok(series)
+}
+
+impl Load<'_> {
+    /// A closed loop, and its line.
+    async fn measure(self, settings: &Settings, in_flight: usize) -> Result<Measured> {
+        let Load { cluster, sync, reads, size } = self;
         let measured = cluster.run(&spec(reads, KEYS, size, in_flight, settings.span)).await?;
-        let throughput = measured.report.throughput();
         println!(
-            "{:<4} {sync:<7} {size:>6} {in_flight:>9} {throughput:>10.0} {:>8.1} {:>7.2} {:>8} {:>8} {:>8}",
-            name(reads),
+            "{:<4} {sync:<7} {size:>6} {in_flight:>9} {:>10.0} {:>8.1} {:>8} {:>8} {:>8}",
+            op(reads),
+            measured.report.throughput(),
             measured.cpu_us,
-            measured.cpu_us / least,
             measured.at(0.5),
             measured.at(0.99),
             measured.at(0.999)
         );
-        rows.series.points.push((in_flight as f64, throughput));
-        rows.peak = rows.peak.max(throughput);
-        rows.cpu_us = measured.cpu_us;
+        Ok(measured)
     }
-    Ok(rows)
 }

@@ -65,11 +65,6 @@ impl Floor {
     }
 }
 
-/// Measures the parts for values of `size` bytes under `keys` keys.
-pub fn measure(size: usize, keys: u64) -> Result<Floor> {
-    Floor::of(&Stores::fill(size, keys)?, size)
-}
-
 /// Microseconds.
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are far apart")
