@@ -41,9 +41,10 @@ pub struct ClientConfig {
 /// way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coordinator {
-    /// One of the key's primaries, which has a replica of its own: the client knows the ring. Gets are spread over
-    /// all of them. Puts go to the key's first coordinator, as long as it can be reached: few nodes become actors in the key's context, and the puts of a
-    /// very hot key have one shard of one node. One that refuses them is asked first by each, which costs a round trip.
+    /// One of the key's primaries, which has a replica of its own: the client knows the ring. Gets are spread over all
+    /// of them. Puts go to the key's first coordinator, as long as it can be reached: few nodes become actors in the
+    /// key's context, and the puts of a very hot key have one shard of one node. One that refuses them is asked first
+    /// by each, which costs a round trip.
     #[default]
     Primary,
     /// Any node, as by a load balancer that knows nothing of keys. Unless it happens to be a primary, a put is handed on to one, and a get
@@ -278,14 +279,14 @@ impl Client {
     pub(super) async fn call_key(&self, bucket: &Bucket, key: &Key, request: Request) -> Result<Called, ClientError> {
         let routing = self.routing();
         let view = routing.view.as_ref().filter(|_| self.hub.config.coordinator == Coordinator::Primary);
-        let order = if request.is_write() { Order::Given } else { Order::Random };
-        let primaries = view.map_or_else(Vec::new, |view| {
-            let (partition, token) = view.partition_of(bucket, key);
-            match order {
-                Order::Given => routing.coordinators(partition, token, bucket),
-                Order::Random => routing.primaries(partition, bucket),
+        let place = view.map(|view| view.partition_of(bucket, key));
+        let (order, primaries) = match place {
+            Some((partition, token)) if request.is_write() => {
+                (Order::Given, routing.coordinators(partition, token, bucket))
             }
-        });
+            Some((partition, _)) => (Order::Random, routing.primaries(partition, bucket)),
+            None => (Order::Random, Vec::new()),
+        };
         let targets = self.targets(&routing, &primaries, order);
         call(&self.hub, routing, targets, request).await
     }

@@ -18,12 +18,13 @@ pub enum Standing {
 pub enum Order {
     /// At random: the work is spread evenly, however few keys it is for.
     Random,
-    /// As given, for writes: what their first coordinator has covers all that it has coordinated, and replaces a replica's record without a merge.
-    /// Each further coordinator is one more actor in the key's context.
+    /// As given, for writes: what their first coordinator has covers all that it has coordinated, and replaces a
+    /// replica's record without a merge. Each further coordinator is one more actor in the key's context.
     Given,
 }
 
-/// All of `0..count`, each once: better standing first; among equals the key's `primaries` before the rest, in this `order`; the rest at random.
+/// All of `0..count`, each once: better standing first; among equals the key's `primaries` before the rest, in this
+/// `order`; the rest at random.
 ///
 /// A stand-in that is up goes before a primary that is down: it takes the request in any case, forwards once, and
 /// coordinates itself if that fails.

@@ -121,9 +121,10 @@ impl PreferenceList {
     }
 }
 
-/// A key's primaries in the order in which they are to coordinate its writes: the first that can be reached. Each key draws its own (rendezvous
-/// hashing; Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998). The slots' order goes by partitions, as shards do: it might have one shard
-/// coordinate all that a node does, and one node all that another leaves undone.
+/// A key's primaries in the order in which they are to coordinate its writes: the first that can be reached. Each key
+/// draws its own (rendezvous hashing; Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998).
+/// The slots' order goes by partitions, as shards do: it might have one shard coordinate all that a node does, and one
+/// node all that another leaves undone.
 pub fn coordinators_of(primaries: &[NodeId], token: Token) -> Vec<NodeId> {
     let mut order = primaries.to_vec();
     order.sort_by_cached_key(|node| {

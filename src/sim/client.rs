@@ -87,8 +87,7 @@ impl<D: Disk> World<D> {
     pub(super) fn call(&mut self, asking: Asking) -> u64 {
         let Asking { client, request, targets, patience, key, what, since } = asking;
         let targets = targets.into_iter().map(|node| Target(u16::try_from(node).expect("few nodes"))).collect();
-        let write = matches!(request, Request::Put(_));
-        let mut session = Session::new(self.now, patience, write, targets, self.rng.random());
+        let mut session = Session::new(self.now, patience, request.is_write(), targets, self.rng.random());
         let mut effects = Vec::new();
         session.start(self.now, &mut effects);
         self.clients.next += 1;

@@ -61,7 +61,7 @@ impl Shard {
         self.coordinate(now, Origin::Client(from), put, checked, deadline, fx)
     }
 
-    /// Which primary is to coordinate a put.
+    /// The primary that a put is handed to where this node has no slot; `None` if none can be reached.
     pub(super) fn coordinator_of(&self, place: &Place) -> Option<NodeId> {
         coordinators_of(&place.slots, place.token).into_iter().find(|node| self.is_usable(*node))
     }
