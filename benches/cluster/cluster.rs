@@ -21,6 +21,8 @@ const FILLERS: u64 = 256;
 pub struct Cluster {
     pub nodes: Nodes,
     pub client: Client,
+    /// `storage.sync`.
+    pub sync: String,
 }
 
 /// A load, and what it cost.
@@ -52,7 +54,7 @@ impl Cluster {
         ];
         let nodes = Nodes::start(count, &settings(&lines)).await?;
         let client = nodes.client().await?;
-        Ok(Cluster { nodes, client })
+        Ok(Cluster { nodes, client, sync: sync.to_owned() })
     }
 
     /// A cluster with all keys in it.

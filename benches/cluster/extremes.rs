@@ -25,7 +25,7 @@ const LARGE_SHARE: f64 = 0.6;
 
 pub async fn idle(_: &Settings) -> Result<()> {
     let cluster = Cluster::with_caches(3, "always", IDLE_CACHE, IDLE_CACHE).await?;
-    let Cluster { nodes, client } = cluster;
+    let Cluster { nodes, client, .. } = cluster;
     client.close().await;
     let pids = nodes.pids();
     tokio::time::sleep(STARTED).await;

@@ -132,9 +132,9 @@ impl Loaded {
 
     /// The cluster's latencies at this share of its peak, and how many requests were never sent.
     async fn at(&self, share: f64, span: Duration) -> Result<(Histogram<u64>, u64)> {
-        let closed = spec(self.reads, KEYS, SIZE, UNDER_WAY, span);
-        let Measured { report, cpu_us } =
-            self.cluster.run(&LoadSpec { rate: Some(self.peaks.cluster * share), ..closed }).await?;
+        let rate = Some(self.peaks.cluster * share);
+        let load = LoadSpec { rate, ..spec(self.reads, KEYS, SIZE, UNDER_WAY, span) };
+        let Measured { report, cpu_us } = self.cluster.run(&load).await?;
         let (percent, peak) = (share * 100.0, self.peaks.cluster);
         let what = format!("{} at {percent:.0} % of {peak:.0} a second, CPU us {cpu_us:.1}", op(self.reads));
         line(&format!("{what}, {} never sent", report.unsent), &report.latency);

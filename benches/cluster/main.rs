@@ -1,10 +1,11 @@
 //! `make bench`: what the parts cost alone, and what the cluster makes of them, in one run.
 //!
-//! The floor is raw RocksDB (read, change, write) and a raw QUIC stream, both in this process; for a request that is alone the stream's other end is a
-//! process of its own, as nodes are. The cluster is node processes at N = 3,
-//! W = 2, R = 2 and this process as the client; its CPU is that of all of them, so that the ratio to the floor compares like with
-//! like. A line that begins with "ok" or "MISS" holds a figure to its bound. What is compared is measured in turns, where the machine's pace would
-//! otherwise decide: CPU over the floor's, the open load, few keys and many, three nodes and nine, large values.
+//! The floor is raw RocksDB (read, change, write) and a raw QUIC stream, both in this process; for a request that is
+//! alone the stream's other end is a process of its own, as nodes are. The cluster is node processes at N = 3, W = 2,
+//! R = 2 and this process as the client; its CPU is that of all of them, so that the ratio to the floor compares like
+//! with like. A line that begins with "ok" or "MISS" holds a figure to its bound. What is compared is measured in
+//! turns, where the machine's pace would otherwise decide: CPU over the floor's, the open load (not its peaks), few
+//! keys and many, three nodes and nine, large values.
 //!
 //! `cargo bench --bench cluster -- SECTION..` runs some of the sections (see [`Section`]). `DYNKV_BENCH_SECONDS` sets how long each row is measured
 //! (5), `DYNKV_BENCH_TAIL` how long the open load is in all (60), `DYNKV_BENCH_KEYS` how many "many keys" are (5,000,000).

@@ -24,7 +24,6 @@ const SYNCED: f64 = 0.8;
 #[derive(Clone, Copy)]
 struct Load<'a> {
     cluster: &'a Cluster,
-    sync: &'static str,
     reads: bool,
     size: usize,
 }
@@ -38,13 +37,13 @@ pub async fn run(settings: &Settings) -> Result<()> {
         put_us.insert(size, against_floor(settings, &stores, size, [&os, &always]).await?);
         drop(stores);
         head();
-        for (sync, cluster) in [("os", os), ("always", always)] {
-            for reads in [false, true] {
-                let series = over_in_flight(settings, Load { cluster: &cluster, sync, reads, size }).await?;
-                charts.extend((sync == "os").then_some(series));
-            }
-            cluster.close().await;
+        for reads in [false, true] {
+            charts.push(over_in_flight(settings, Load { cluster: &os, reads, size }).await?);
+            // Its lines are printed, and not drawn.
+            over_in_flight(settings, Load { cluster: &always, reads, size }).await?;
         }
+        os.close().await;
+        always.close().await;
     }
     let Upkeep { with, without } = settings.blocking(|| trees::measure(KIB)).await?;
     let share = 3.0 * (with - without) / put_us[&KIB] * 100.0;
@@ -66,17 +65,16 @@ async fn against_floor(
     size: usize,
     [os, always]: [&Cluster; 2],
 ) -> Result<f64> {
-    let puts_of = |cluster, sync| Load { cluster, sync, reads: false, size };
-    let gets_of = |cluster, sync| Load { cluster, sync, reads: true, size };
+    let load = |cluster, reads| Load { cluster, reads, size };
     let (mut puts, mut gets, mut synced) = (Rounds::default(), Rounds::default(), Rounds::default());
     let mut put_us = 0.0;
     for _ in 0..ROUNDS {
         let stores = stores.clone();
         let floor = settings.blocking(move || Floor::of(&stores, size)).await?;
         show(size, &floor);
-        let put = puts_of(os, "os").measure(settings, BUSY).await?;
-        let get = gets_of(os, "os").measure(settings, BUSY).await?;
-        let put_synced = puts_of(always, "always").measure(settings, BUSY).await?;
+        let put = load(os, false).measure(settings, BUSY).await?;
+        let get = load(os, true).measure(settings, BUSY).await?;
+        let put_synced = load(always, false).measure(settings, BUSY).await?;
         puts.push(put.cpu_us, floor.put());
         gets.push(get.cpu_us, floor.get());
         synced.push(put_synced.report.throughput(), put.report.throughput());
@@ -120,11 +118,12 @@ async fn over_in_flight(settings: &Settings, load: Load<'_>) -> Result<Series> {
 impl Load<'_> {
     /// A closed loop, and its line.
     async fn measure(self, settings: &Settings, in_flight: usize) -> Result<Measured> {
-        let Load { cluster, sync, reads, size } = self;
+        let Load { cluster, reads, size } = self;
         let measured = cluster.run(&spec(reads, KEYS, size, in_flight, settings.span)).await?;
         println!(
-            "{:<4} {sync:<7} {size:>6} {in_flight:>9} {:>10.0} {:>8.1} {:>8} {:>8} {:>8}",
+            "{:<4} {:<7} {size:>6} {in_flight:>9} {:>10.0} {:>8.1} {:>8} {:>8} {:>8}",
             op(reads),
+            cluster.sync,
             measured.report.throughput(),
             measured.cpu_us,
             measured.at(0.5),
