@@ -211,6 +211,11 @@ impl Request {
         matches!(self, Request::Put(_))
     }
 
+    /// Whether it is for the node that coordinates the key's writes, and not for any that has the key.
+    pub fn is_for_coordinator(&self) -> bool {
+        matches!(self, Request::Put(_) | Request::Explain(_))
+    }
+
     /// Whether its answer is to carry a [`Trace`].
     pub fn is_traced(&self) -> bool {
         match self {

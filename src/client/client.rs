@@ -44,7 +44,7 @@ pub enum Coordinator {
     /// One of the key's primaries, which has a replica of its own: the client knows the ring. Gets are spread over all
     /// of them. Puts go to the key's first coordinator, as long as it can be reached: few nodes become actors in the
     /// key's context, and the puts of a very hot key have one shard of one node. One that refuses them is asked first
-    /// by each, which costs a round trip.
+    /// by each, which costs a round trip, and a pause of 10 to 30 ms if it is overloaded.
     #[default]
     Primary,
     /// Any node, as by a load balancer that knows nothing of keys. Unless it happens to be a primary, a put is handed on to one, and a get
@@ -281,7 +281,7 @@ impl Client {
         let view = routing.view.as_ref().filter(|_| self.hub.config.coordinator == Coordinator::Primary);
         let place = view.map(|view| view.partition_of(bucket, key));
         let (order, primaries) = match place {
-            Some((partition, token)) if request.is_write() => {
+            Some((partition, token)) if request.is_for_coordinator() => {
                 (Order::Given, routing.coordinators(partition, token, bucket))
             }
             Some((partition, _)) => (Order::Random, routing.primaries(partition, bucket)),

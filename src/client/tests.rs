@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::api::{ApiError, GetReply, Receipt, Reply, Request, Response, RingReply};
+use crate::api::{ApiError, Explain, GetReply, Receipt, Reply, Request, Response, RingReply};
 use crate::frame::codec::{decode_client_request, decode_opening, encode_response};
 use crate::frame::raw::RawFrame;
 use crate::net::{
@@ -247,7 +247,7 @@ fn found_or_written(request: &Request) -> Option<Response> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writes_of_a_key_go_to_its_first_coordinator_and_reads_to_all_primaries() {
+async fn writes_and_explain_go_to_a_keys_first_coordinator_and_reads_to_all_primaries() {
     let site = Site::new();
     let (two, three) = (site.node("n2", found_or_written), site.node("n3", found_or_written));
     let told = ring_of(&[&two, &three]);
@@ -265,8 +265,11 @@ async fn writes_of_a_key_go_to_its_first_coordinator_and_reads_to_all_primaries(
         forget();
         client.put(&bucket, &key, Bytes::new(), PutOptions::default()).await.unwrap();
         client.delete(&bucket, &key, Bytes::new(), PutOptions::default()).await.unwrap();
-        let writes = [&two, &three].map(|node| write_ids(node).len());
-        assert_eq!(writes, if first == NodeId(2) { [2, 0] } else { [0, 2] }, "the first is {first}");
+        let explain = Explain { bucket, key, r: None, pr: None, w: None, pw: None, dw: None, strict: false };
+        client.explain(explain).await.expect_err("the scripted nodes have one answer to all but writes");
+        let is_told = |request: &&Request| request.is_write() || matches!(request, Request::Explain(_));
+        let told = [&two, &three].map(|node| node.seen.lock().unwrap().iter().filter(is_told).count());
+        assert_eq!(told, if first == NodeId(2) { [3, 0] } else { [0, 3] }, "the first is {first}");
         firsts.push(first);
     }
     assert!([NodeId(2), NodeId(3)].iter().all(|node| firsts.contains(node)), "{firsts:?}");

@@ -1,5 +1,6 @@
 //! Trap 1: who may go on counting under which actor, over crashes, power losses and ordered stops.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,24 @@ fn an_actor_goes_on_where_nothing_can_be_forgotten() {
         assert!(!continues(|world| world.power_loss(0), nodes), "a power loss may have taken writes");
     }
     assert!(!continues(|world| world.wipe(0), 3), "a new disk has forgotten all");
+}
+
+/// Wherever its writes arrive, as long as nodes without a slot hand them to the one that clients ask.
+#[test]
+fn a_key_has_one_actor_until_its_first_coordinator_is_away() {
+    let mut world = Plan::new(5).born();
+    let (primaries, others) = world.coordinators("k");
+    let mut actors = BTreeSet::new();
+    for (id, node) in (1..).zip([primaries[0], others[0], others[1], primaries[0]]) {
+        actors.insert(world.ask(node, put("k", "v", id).w(3)).receipt().dot.actor);
+    }
+    assert_eq!(actors.len(), 1, "{actors:?}");
+    world.kill(primaries[0]);
+    world.run_for(Duration::from_secs(1));
+    for (id, node) in (5..).zip([primaries[1], others[0], others[1]]) {
+        actors.insert(world.ask(node, put("k", "v", id).w(2)).receipt().dot.actor);
+    }
+    assert_eq!(actors.len(), 2, "{actors:?}");
 }
 
 /// A dot minted before the node knows which run this is would be continued by the next run.
