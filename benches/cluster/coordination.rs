@@ -6,7 +6,7 @@ use anyhow::Result;
 use dynkv::client::{Client, ClientConfig, Coordinator};
 
 use crate::cluster::{Cluster, spec};
-use crate::{KEYS, Settings};
+use crate::{KEYS, Settings, op};
 
 const SIZE: usize = 100;
 /// Three of these hold a key: anywhere else a request takes one hop more.
@@ -35,8 +35,7 @@ pub async fn run(settings: &Settings) -> Result<()> {
                 let load = spec(reads, KEYS, SIZE, in_flight, settings.span);
                 let measured = cluster.run_by(client, &load).await?;
                 let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|quantile| measured.at(quantile));
-                let (op, throughput) = (if reads { "get" } else { "put" }, measured.report.throughput());
-                let cpu_us = measured.cpu_us;
+                let (op, throughput, cpu_us) = (op(reads), measured.report.throughput(), measured.cpu_us);
                 println!("{op:<4} {to:<8} {in_flight:>9} {throughput:>10.0} {cpu_us:>8.1} {p50:>8} {p99:>8} {p999:>8}");
             }
         }

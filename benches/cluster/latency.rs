@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use crate::cluster::{Cluster, Measured, spec};
 use crate::floor::{Echo, Other, Stores, histogram};
 use crate::plot::{Chart, Scale, Series};
+use crate::rounds::Rounds;
 use crate::{BUSY, KEYS, Settings, op, verdict};
 
 const SIZE: usize = 1024;
@@ -18,8 +19,10 @@ const SHORT: usize = 64;
 const ALONE: f64 = 2.0;
 /// How many requests of an open load may be under way.
 const UNDER_WAY: usize = 4096;
-/// The open load of the cluster and those of the parts take turns: so many of each, which together are its whole time.
-const TURNS: u32 = 3;
+/// The open load of the cluster and those of the parts take turns: so many of each.
+const TURNS: usize = 3;
+/// A part's load lasts this fraction of the cluster's, and a peak is taken for as long.
+const FLOOR_PART: u32 = 3;
 /// Parts of the peak that the chart shows, and the one that is held to a bound.
 const SHARES: [f64; 5] = [0.1, 0.3, 0.5, 0.6, 0.7];
 const SHARE: f64 = 0.7;
@@ -90,7 +93,7 @@ struct Peaks {
 impl Loaded {
     /// A peak has to last: one that leaves its flushes and compactions for later is none.
     async fn at_peak(settings: &Settings, reads: bool) -> Result<Loaded> {
-        let span = settings.span.max(settings.tail / TURNS);
+        let span = settings.span.max(settings.tail / FLOOR_PART);
         let echo = if reads { Echo { ask: SHORT, answer: SIZE } } else { Echo { ask: SIZE, answer: SHORT } };
         let stores = Arc::new(settings.blocking(|| Stores::fill(SIZE, KEYS)).await?);
         let cluster = Cluster::filled(3, "os", KEYS, SIZE).await?;
@@ -103,31 +106,32 @@ impl Loaded {
         Ok(Loaded { reads, echo, stores, cluster, peaks })
     }
 
-    /// All turns of each together, so that a bad moment counts, whoever had it. Returns the cluster's latencies.
+    /// Rounds of the cluster's open load between those of the parts; the middle one is held to the bound. The cluster's
+    /// load is not cut up: what it leaves to do would be done between the pieces. Returns its latencies in all rounds.
     async fn against_floor(&self, settings: &Settings) -> Result<Histogram<u64>> {
-        let span = settings.tail / TURNS;
-        let (mut cluster, mut stream, mut stores) = (histogram(), histogram(), histogram());
-        let mut unsent = 0;
+        let span = settings.tail / FLOOR_PART;
+        let mut all = histogram();
+        let mut over = HELD.map(|_| Rounds::default());
         for _ in 0..TURNS {
-            stream += &self.echo.paced(span, self.peaks.echo * SHARE).await?;
+            let stream = self.echo.paced(span, self.peaks.echo * SHARE).await?;
+            line("floor: echo", &stream);
+            let (latency, unsent) = self.at(SHARE, settings.tail).await?;
             let (raw, rate, writes) = (self.stores.clone(), self.peaks.stores * SHARE, !self.reads);
-            stores += &settings.blocking(move || raw.paced(span, rate, writes)).await?;
-            let (latency, not_sent) = self.at(SHARE, span).await?;
-            cluster += &latency;
-            unsent += not_sent;
+            let stores = settings.blocking(move || raw.paced(span, rate, writes)).await?;
+            line("floor: stores", &stores);
+            for (rounds, quantile) in over.iter_mut().zip(HELD) {
+                let [cluster, stream, stores] =
+                    [&latency, &stream, &stores].map(|latency| latency.value_at_quantile(quantile) as f64);
+                // what was never sent would have been the latest of all
+                rounds.push(if unsent > 0 { f64::INFINITY } else { cluster }, stream.max(stores));
+            }
+            all += &latency;
         }
-        for (what, latency) in [("floor: echo", &stream), ("floor: stores", &stores), (op(self.reads), &cluster)] {
-            line(&format!("{what}, all turns"), latency);
+        for (rounds, quantile) in over.iter().zip(HELD) {
+            let what = format!("{}, p{} over the floor's, the middle one ({rounds})", op(self.reads), quantile * 100.0);
+            verdict(&what, rounds.middle(), TAIL, true);
         }
-        for quantile in HELD {
-            let floor = stream.value_at_quantile(quantile).max(stores.value_at_quantile(quantile));
-            // what was never sent would have been the latest of all
-            let over =
-                if unsent > 0 { f64::INFINITY } else { cluster.value_at_quantile(quantile) as f64 / floor as f64 };
-            let what = format!("{}, p{} over the floor's", op(self.reads), quantile * 100.0);
-            verdict(&what, over, TAIL, true);
-        }
-        Ok(cluster)
+        Ok(all)
     }
 
     /// The cluster's latencies at this share of its peak, and how many requests were never sent.

@@ -8,7 +8,7 @@
 //! keys and many, three nodes and nine, large values.
 //!
 //! `cargo bench --bench cluster -- SECTION..` runs some of the sections (see [`Section`]). `DYNKV_BENCH_SECONDS` sets how long each row is measured
-//! (5), `DYNKV_BENCH_TAIL` how long the open load is in all (60), `DYNKV_BENCH_KEYS` how many "many keys" are (5,000,000).
+//! (5), `DYNKV_BENCH_TAIL` how long each round of the open load is (60), `DYNKV_BENCH_KEYS` how many "many keys" are (5,000,000).
 #![allow(
     missing_docs,
     clippy::disallowed_methods,
