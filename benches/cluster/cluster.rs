@@ -99,7 +99,13 @@ impl Cluster {
         }
         let used = cpu::used(&pids) - before;
         let LoadReport { ops, errors, missing, last_error, .. } = &report;
-        ensure!(*errors == 0, "{errors} of {ops} requests failed: {}", last_error.clone().unwrap_or_default());
+        // An open load offers what it offers; whoever makes one looks at what became of it.
+        let may_fail = spec.rate.is_some();
+        ensure!(
+            may_fail || *errors == 0,
+            "{errors} of {ops} requests failed: {}",
+            last_error.clone().unwrap_or_default()
+        );
         ensure!(*missing == 0, "{missing} of {ops} reads found nothing");
         let cpu_us = used.as_secs_f64() * 1e6 / (*ops).max(1) as f64;
         Ok(Measured { report, cpu_us })

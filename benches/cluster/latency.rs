@@ -115,15 +115,15 @@ impl Loaded {
         for _ in 0..TURNS {
             let stream = self.echo.paced(span, self.peaks.echo * SHARE).await?;
             line("floor: echo", &stream);
-            let (latency, unsent) = self.at(SHARE, settings.tail).await?;
+            let (latency, lost) = self.at(SHARE, settings.tail).await?;
             let (raw, rate, writes) = (self.stores.clone(), self.peaks.stores * SHARE, !self.reads);
             let stores = settings.blocking(move || raw.paced(span, rate, writes)).await?;
             line("floor: stores", &stores);
             for (rounds, quantile) in over.iter_mut().zip(HELD) {
                 let [cluster, stream, stores] =
                     [&latency, &stream, &stores].map(|latency| latency.value_at_quantile(quantile) as f64);
-                // what was never sent would have been the latest of all
-                rounds.push(if unsent > 0 { f64::INFINITY } else { cluster }, stream.max(stores));
+                // what was never sent or not done would have been the latest of all
+                rounds.push(if lost > 0 { f64::INFINITY } else { cluster }, stream.max(stores));
             }
             all += &latency;
         }
@@ -134,7 +134,7 @@ impl Loaded {
         Ok(all)
     }
 
-    /// The cluster's latencies at this share of its peak, and how many requests were never sent.
+    /// The cluster's latencies at this share of its peak, and how many requests were never sent or not done.
     async fn at(&self, share: f64, span: Duration) -> Result<(Histogram<u64>, u64)> {
         let rate = Some(self.peaks.cluster * share);
         let load = LoadSpec { rate, ..spec(self.reads, KEYS, SIZE, UNDER_WAY, span) };
@@ -142,7 +142,10 @@ impl Loaded {
         let (percent, peak) = (share * 100.0, self.peaks.cluster);
         let what = format!("{} at {percent:.0} % of {peak:.0} a second, CPU us {cpu_us:.1}", op(self.reads));
         line(&format!("{what}, {} never sent", report.unsent), &report.latency);
-        Ok((report.latency, report.unsent))
+        if let Some(error) = &report.last_error {
+            println!("{} more failed: {error}", report.errors);
+        }
+        Ok((report.latency, report.unsent + report.errors))
     }
 }
 
