@@ -21,7 +21,7 @@ const ALONE: f64 = 2.0;
 const UNDER_WAY: usize = 4096;
 /// The open load of the cluster and those of the parts take turns: so many of each.
 const TURNS: usize = 3;
-/// A part's load lasts this fraction of the cluster's, and a peak is taken for as long.
+/// The cluster's open load lasts so many times as long as those of the parts and the taking of a peak.
 const FLOOR_PART: u32 = 3;
 /// Parts of the peak that the chart shows, and the one that is held to a bound.
 const SHARES: [f64; 5] = [0.1, 0.3, 0.5, 0.6, 0.7];
