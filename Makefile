@@ -6,7 +6,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
-BIN := $(CARGO_TARGET_DIR)/release/dynkv
+BIN := $(CARGO_TARGET_DIR)/dist/dynkv
+
+# What users run and what is measured is linked as a whole (profile `dist`), with the RocksDB that the tests link.
+DIST := CARGO=$(CARGO) deploy/dist.sh
 
 # Tests that need neither RocksDB nor processes run in the dev profile, and only there.
 CORE_TESTS := tests/tidy.rs tests/node.rs
@@ -25,10 +28,10 @@ deps: ## Install what is missing to build: a C++ compiler and libclang (Debian, 
 	@deploy/deps.sh
 
 build: deps ## Build the daemon and the client (the first time on a machine compiles RocksDB: 15-20 minutes)
-	$(CARGO) build --release
+	$(DIST) build --profile dist --bins
 
 demo: build ## Five real nodes keep every record while one is killed
-	$(CARGO) run --release --example demo
+	$(DIST) run --profile dist --example demo
 
 dev: build ## Run a local cluster until Ctrl-C
 	$(BIN) dev
@@ -92,7 +95,7 @@ bench-check: ## Instructions of a put and a get through the core, against the co
 	$(CARGO) bench --no-default-features --bench core $(if $(RENEW),-- --renew)
 
 bench: deps ## The floor and the cluster, measured in one run
-	$(CARGO) bench --bench cluster
+	$(DIST) bench --profile dist --bench cluster
 
 audit: ## Licences, banned crates and sources of all dependencies (cargo-deny)
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install cargo-deny --locked" >&2; exit 1; }

@@ -33,14 +33,14 @@ chaos_binaries() {
     fi
     if [ -z "${DYNKV_BIN:-}" ]; then
         make -s -C "$chaos_root" build >&2
-        DYNKV_BIN=$CARGO_TARGET_DIR/release
+        DYNKV_BIN=$CARGO_TARGET_DIR/dist
     fi
     CHAOS_PROGRAM=$DYNKV_BIN/dynkv-chaos
     # built anew where it is built at all: cargo knows whether it is up to date
-    if [ ! -x "$CHAOS_PROGRAM" ] || [ "$DYNKV_BIN" = "$CARGO_TARGET_DIR/release" ]; then
+    if [ ! -x "$CHAOS_PROGRAM" ] || [ "$DYNKV_BIN" = "$CARGO_TARGET_DIR/dist" ]; then
         # with the daemon's features, so that all dependencies are there already
-        cargo build -q --manifest-path "$chaos_root/Cargo.toml" --release --features chaos --bin dynkv-chaos >&2
-        CHAOS_PROGRAM=$CARGO_TARGET_DIR/release/dynkv-chaos
+        "$chaos_root/deploy/dist.sh" build -q --manifest-path "$chaos_root/Cargo.toml" --profile dist --features chaos --bin dynkv-chaos >&2
+        CHAOS_PROGRAM=$CARGO_TARGET_DIR/dist/dynkv-chaos
     fi
     export DYNKV_BIN CHAOS_PROGRAM
 }
