@@ -8,12 +8,12 @@ SHELL := /bin/bash
 CARGO ?= cargo
 BIN := $(CARGO_TARGET_DIR)/dist/dynkv
 
-# What users run and what is measured is linked as a whole (profile `dist`), with the RocksDB that the tests link.
-DIST := CARGO=$(CARGO) deploy/dist.sh
+# What users run, and the cluster that `make bench` measures, is linked as a whole (profile `dist`), with the RocksDB that the tests link.
+DIST := CARGO="$(CARGO)" deploy/dist.sh
 
 # Tests that need neither RocksDB nor processes run in the dev profile, and only there.
 CORE_TESTS := tests/tidy.rs tests/node.rs
-RELEASE_TESTS := --lib --bin dynkv --bin dynkv-cli $(patsubst tests/%.rs,--test %,$(filter-out $(CORE_TESTS),$(wildcard tests/*.rs)))
+RELEASE_TESTS := --lib --bin dynkv --bin dynkv-cli --bin dynkv-sim $(patsubst tests/%.rs,--test %,$(filter-out $(CORE_TESTS),$(wildcard tests/*.rs)))
 
 # Type-checks the RocksDB code without its C++. The variable is an input of librocksdb-sys' build script,
 # so these runs keep a directory of their own: in the common one they would throw the real build away.
@@ -27,11 +27,11 @@ help: ## List the targets
 deps: ## Install what is missing to build: a C++ compiler and libclang (Debian, Ubuntu); checks for cargo
 	@deploy/deps.sh
 
-build: deps ## Build the daemon and the client (the first time on a machine compiles RocksDB: 15-20 minutes)
-	$(DIST) build --profile dist --bins
+build: deps ## Build the daemon and the client (the first time 25 minutes: RocksDB, then the link as a whole)
+	$(DIST) build --bins
 
 demo: build ## Five real nodes keep every record while one is killed
-	$(DIST) run --profile dist --example demo
+	$(DIST) run --example demo
 
 dev: build ## Run a local cluster until Ctrl-C
 	$(BIN) dev
@@ -44,7 +44,7 @@ fmt-check:
 lint: fmt-check ## Formatting, and clippy on all feature sets
 	$(CARGO) clippy --no-default-features --all-targets -- -D warnings
 	$(CARGO) clippy --no-default-features --features mutants,chaos --all-targets -- -D warnings
-	$(LINT_ROCKS) clippy --all-targets --features chaos -- -D warnings
+	$(LINT_ROCKS) clippy --all-targets --features sim,chaos -- -D warnings
 
 tidy: ## Module edges, file sizes, forbidden markers
 	$(CARGO) test --no-default-features --test tidy
@@ -55,11 +55,11 @@ test-core: ## All that needs neither RocksDB nor processes (dev profile)
 
 # One program for the seeds and for the seeded bugs, of which none is active but where it is asked for.
 test-sim: ## The simulation: regressions, 200 seeds of a minute, a few on RocksDB, and every seeded bug
-	$(MAKE) sim SEEDS=200 MINUTES=1 FEATURES=mutants
+	$(MAKE) sim SEEDS=200 MINUTES=1 SIM_FEATURES=mutants
 	$(MAKE) sim SEEDS=5 MINUTES=1 ENGINE=rocks
 	$(MAKE) mutants
 
-# With the feature of the simulation's program, as `ENGINE=rocks` and `bench-check` have it: one library serves all three.
+# With the simulation's program, whose tests with RocksDB are here; `bench-check` has the same features, and so the same library.
 test-release: ## What needs RocksDB or real processes (release profile)
 	$(CARGO) test --release --features sim $(RELEASE_TESTS)
 
@@ -67,8 +67,8 @@ test-release: ## What needs RocksDB or real processes (release profile)
 SEEDS ?= 100
 MINUTES ?= 1
 FIRST ?= 1
-FEATURES ?= sim
-SIM_BUILD := $(if $(filter rocks,$(ENGINE)),--release,--profile sim --no-default-features) --features $(FEATURES)
+SIM_FEATURES ?= sim
+SIM_BUILD := $(if $(filter rocks,$(ENGINE)),--release,--profile sim --no-default-features) --features $(SIM_FEATURES)
 SIM_SEEDS := $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST) --regressions tests/regressions.txt)
 # TRACE=1 shows everything, TRACE=KEY one key
 SIM_TRACE := $(if $(TRACE),--trace$(if $(filter-out 1,$(TRACE)),=$(TRACE)))
@@ -93,12 +93,12 @@ chaos: build ## Faults on real processes, judged by the simulation's oracle: all
 	deploy/chaos/all.sh
 
 # RENEW=1 writes the base line anew: say why in the commit
-bench-check: ## Instructions of a put and a get through the core, against the committed base line (by valgrind)
+bench-check: ## Instructions of a put and a get through the core, against the committed base line (by valgrind; needs RocksDB built)
 	@deploy/deps.sh valgrind
 	$(CARGO) bench --features sim --bench core $(if $(RENEW),-- --renew)
 
-bench: deps ## The floor and the cluster, measured in one run
-	$(DIST) bench --profile dist --bench cluster
+bench: deps ## The floor and the cluster, measured in one run (SECTIONS="throughput tail" for some)
+	$(DIST) bench --bench cluster $(if $(SECTIONS),-- $(SECTIONS))
 
 audit: ## Licences, banned crates and sources of all dependencies (cargo-deny)
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install cargo-deny --locked" >&2; exit 1; }

@@ -1,12 +1,22 @@
 #!/usr/bin/env bash
-# Runs cargo with the given arguments, for programs of the profile `dist`, with the RocksDB of the profile `release`: each profile would
-# compile one of its own (15-20 minutes). A RocksDB that ROCKSDB_LIB_DIR names already is used as it is.
+# Runs a command of cargo (build, run, bench) with the profile `dist`, that of what users run, and with the RocksDB that the profile `release`
+# has: each profile would compile one of its own (15-20 minutes). Where ROCKSDB_LIB_DIR names one, that is used.
+#
+#   deploy/dist.sh bench --bench cluster -- throughput    # one section of `make bench`
 set -euo pipefail
+# cargo takes its flags from the directory it runs in: with others RocksDB would be compiled anew
+root=$(cd "$(dirname "$0")/.." && pwd)
+export CARGO_TARGET_DIR
+CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-$HOME/.cache/dynkv/target}")
+read -ra cargo <<<"${CARGO:-cargo}"
 
-cargo=${CARGO:-cargo}
+if [ $# -eq 0 ]; then
+    echo "usage: deploy/dist.sh build|run|bench [ARGUMENT..]" >&2
+    exit 2
+fi
+cd "$root"
 if [ -z "${ROCKSDB_LIB_DIR:-}" ]; then
-    manifest=$(dirname "$0")/../Cargo.toml
-    ROCKSDB_LIB_DIR=$("$cargo" build --manifest-path "$manifest" --release -p librocksdb-sys --message-format json-render-diagnostics |
+    ROCKSDB_LIB_DIR=$("${cargo[@]}" build --release -p librocksdb-sys --message-format json-render-diagnostics |
         sed -n '/"reason":"build-script-executed"/ s/.*#librocksdb-sys@.*"out_dir":"\([^"]*\)".*/\1/p')
     if [ ! -f "$ROCKSDB_LIB_DIR/librocksdb.a" ]; then
         echo "RocksDB is not where its build says: '$ROCKSDB_LIB_DIR' has no librocksdb.a" >&2
@@ -14,4 +24,4 @@ if [ -z "${ROCKSDB_LIB_DIR:-}" ]; then
     fi
     export ROCKSDB_LIB_DIR ROCKSDB_STATIC=1
 fi
-exec "$cargo" "$@"
+exec "${cargo[@]}" "$1" --profile dist "${@:2}"

@@ -7,7 +7,7 @@
 //! turns, where the machine's pace would otherwise decide: CPU over the floor's, the open load (not its peaks), few
 //! keys and many, three nodes and nine, large values.
 //!
-//! `cargo bench --bench cluster -- SECTION..` runs some of the sections (see [`Section`]). `DYNKV_BENCH_SECONDS` sets how long each row is measured
+//! `make bench SECTIONS="SECTION.."` runs some of the sections (see [`Section`]). `DYNKV_BENCH_SECONDS` sets how long each row is measured
 //! (5), `DYNKV_BENCH_TAIL` how long each round of the open load is (60), `DYNKV_BENCH_KEYS` how many "many keys" are (5,000,000).
 #![allow(
     missing_docs,

@@ -5,7 +5,9 @@
 #   CHAOS_ARGS  more arguments of dynkv-chaos, such as "--seed 7 --json"
 
 chaos_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/dynkv/target}
+# absolute: what is built here is built in the root
+export CARGO_TARGET_DIR
+CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-$HOME/.cache/dynkv/target}")
 
 # Installs a package unless its file or command is there; only root can, others are told.
 chaos_need() {
@@ -39,7 +41,7 @@ chaos_binaries() {
     # built anew where it is built at all: cargo knows whether it is up to date
     if [ ! -x "$CHAOS_PROGRAM" ] || [ "$DYNKV_BIN" = "$CARGO_TARGET_DIR/dist" ]; then
         # with the daemon's features, so that all dependencies are there already
-        "$chaos_root/deploy/dist.sh" build -q --manifest-path "$chaos_root/Cargo.toml" --profile dist --features chaos --bin dynkv-chaos >&2
+        "$chaos_root/deploy/dist.sh" build -q --features chaos --bin dynkv-chaos >&2
         CHAOS_PROGRAM=$CARGO_TARGET_DIR/dist/dynkv-chaos
     fi
     export DYNKV_BIN CHAOS_PROGRAM

@@ -108,7 +108,7 @@ impl Args {
         let program = self.bin.clone().map_or_else(own, Ok)?.join("dynkv");
         ensure!(
             program.is_file(),
-            "{} is not there: build it (make build), or name its directory (--bin)",
+            "{} is not there: build it beside this program (make build, for programs in dist/), or name its directory (--bin)",
             program.display()
         );
         Ok(program)
