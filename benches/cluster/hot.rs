@@ -37,7 +37,7 @@ pub async fn run(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// How many a second there are of one key, of those of many.
+/// The rate on one key over that on many.
 async fn hot_over_even(settings: &Settings, cluster: &Cluster, reads: bool) -> Result<f64> {
     let even = cluster.run(&spec(reads, KEYS, SIZE, CLIENTS, settings.span)).await?.report.throughput();
     let hot = cluster.run(&spec(reads, 1, SIZE, CLIENTS, settings.span)).await?.report.throughput();

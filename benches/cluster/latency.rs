@@ -19,10 +19,10 @@ const SHORT: usize = 64;
 const ALONE: f64 = 2.0;
 /// How many requests of an open load may be under way.
 const UNDER_WAY: usize = 4096;
-/// The open load of the cluster and those of the parts take turns: so many of each.
-const TURNS: usize = 3;
-/// The cluster's open load lasts so many times as long as those of the parts and the taking of a peak.
-const FLOOR_PART: u32 = 3;
+/// How often the open load that is held to a bound is made, and those of the parts before and after it.
+const TAIL_ROUNDS: usize = 3;
+/// It lasts so many times as long as all others, and as the taking of a peak (at least).
+const TAIL_OVER_OTHERS: u32 = 3;
 /// Parts of the peak that the chart shows, and the one that is held to a bound.
 const SHARES: [f64; 5] = [0.1, 0.3, 0.5, 0.6, 0.7];
 const SHARE: f64 = 0.7;
@@ -59,7 +59,7 @@ pub async fn tail(settings: &Settings) -> Result<()> {
         let at_share = loaded.against_floor(settings).await?;
         let [mut p50, mut p99] = ["p50", "p99"].map(|part| Series::new(format!("{}, {part}", op(reads))));
         for share in SHARES {
-            let latency = if share == SHARE { at_share.clone() } else { loaded.at(share, settings.span).await?.0 };
+            let latency = if share == SHARE { at_share.clone() } else { loaded.at(share, others(settings)).await? };
             p50.points.push((share * loaded.peaks.cluster, latency.value_at_quantile(0.5) as f64));
             p99.points.push((share * loaded.peaks.cluster, latency.value_at_quantile(0.99) as f64));
         }
@@ -93,7 +93,7 @@ struct Peaks {
 impl Loaded {
     /// A peak has to last: one that leaves its flushes and compactions for later is none.
     async fn at_peak(settings: &Settings, reads: bool) -> Result<Loaded> {
-        let span = settings.span.max(settings.tail / FLOOR_PART);
+        let span = settings.span.max(others(settings));
         let echo = if reads { Echo { ask: SHORT, answer: SIZE } } else { Echo { ask: SIZE, answer: SHORT } };
         let stores = Arc::new(settings.blocking(|| Stores::fill(SIZE, KEYS)).await?);
         let cluster = Cluster::filled(3, "os", KEYS, SIZE).await?;
@@ -106,47 +106,55 @@ impl Loaded {
         Ok(Loaded { reads, echo, stores, cluster, peaks })
     }
 
-    /// Rounds of the cluster's open load between those of the parts; the middle one is held to the bound. The cluster's
-    /// load is not cut up: what it leaves to do would be done between the pieces. Returns its latencies in all rounds.
+    /// Rounds of the cluster's open load between those of the parts. The middle one is held to the bound, and none may leave so
+    /// much undone that the quantile would be of that. The cluster's load is not cut up: what it leaves to do would be done
+    /// between the pieces. Returns its latencies in all rounds.
     async fn against_floor(&self, settings: &Settings) -> Result<Histogram<u64>> {
-        let span = settings.tail / FLOOR_PART;
+        let span = others(settings);
         let mut all = histogram();
         let mut over = HELD.map(|_| Rounds::default());
-        for _ in 0..TURNS {
+        for _ in 0..TAIL_ROUNDS {
             let stream = self.echo.paced(span, self.peaks.echo * SHARE).await?;
             line("floor: echo", &stream);
-            let (latency, lost) = self.at(SHARE, settings.tail).await?;
+            let latency = self.at(SHARE, settings.tail).await?;
             let (raw, rate, writes) = (self.stores.clone(), self.peaks.stores * SHARE, !self.reads);
             let stores = settings.blocking(move || raw.paced(span, rate, writes)).await?;
             line("floor: stores", &stores);
             for (rounds, quantile) in over.iter_mut().zip(HELD) {
-                let [cluster, stream, stores] =
-                    [&latency, &stream, &stores].map(|latency| latency.value_at_quantile(quantile) as f64);
-                // what was never sent or not done would have been the latest of all
-                rounds.push(if lost > 0 { f64::INFINITY } else { cluster }, stream.max(stores));
+                let [of_cluster, of_stream, of_stores] =
+                    [&latency, &stream, &stores].map(|latency| latency.value_at_quantile(quantile));
+                let figure = if of_cluster < latency.high() { of_cluster as f64 } else { f64::INFINITY };
+                rounds.push(figure, of_stream.max(of_stores) as f64);
             }
             all += &latency;
         }
         for (rounds, quantile) in over.iter().zip(HELD) {
             let what = format!("{}, p{} over the floor's, the middle one ({rounds})", op(self.reads), quantile * 100.0);
-            verdict(&what, rounds.middle(), TAIL, true);
+            let held = if rounds.highest().is_finite() { rounds.middle() } else { f64::INFINITY };
+            verdict(&what, held, TAIL, true);
         }
         Ok(all)
     }
 
-    /// The cluster's latencies at this share of its peak, and how many requests were never sent or not done.
-    async fn at(&self, share: f64, span: Duration) -> Result<(Histogram<u64>, u64)> {
+    /// The cluster's latencies at this share of its peak. What was never sent or failed counts as the latest of all.
+    async fn at(&self, share: f64, span: Duration) -> Result<Histogram<u64>> {
         let rate = Some(self.peaks.cluster * share);
         let load = LoadSpec { rate, ..spec(self.reads, KEYS, SIZE, UNDER_WAY, span) };
-        let Measured { report, cpu_us } = self.cluster.run(&load).await?;
+        let Measured { mut report, cpu_us } = self.cluster.run(&load).await?;
         let (percent, peak) = (share * 100.0, self.peaks.cluster);
         let what = format!("{} at {percent:.0} % of {peak:.0} a second, CPU us {cpu_us:.1}", op(self.reads));
+        report.latency.record_n(report.latency.high(), report.unsent + report.errors)?;
         line(&format!("{what}, {} never sent", report.unsent), &report.latency);
         if let Some(error) = &report.last_error {
             println!("{} more failed: {error}", report.errors);
         }
-        Ok((report.latency, report.unsent + report.errors))
+        Ok(report.latency)
     }
+}
+
+/// How long an open load lasts that is held to no bound.
+fn others(settings: &Settings) -> Duration {
+    settings.tail / TAIL_OVER_OTHERS
 }
 
 fn line(what: &str, latency: &Histogram<u64>) {

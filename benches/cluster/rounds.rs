@@ -21,6 +21,11 @@ impl Rounds {
         ratios[ratios.len() / 2]
     }
 
+    /// The highest ratio.
+    pub fn highest(&self) -> f64 {
+        self.ratios().last().copied().unwrap_or(f64::NAN)
+    }
+
     /// The ratio of what all rounds come to together: what only some of them meet counts, as a compaction does.
     pub fn of_sums(&self) -> f64 {
         let [figures, with] = [0, 1].map(|side| self.0.iter().map(|round| round[side]).sum::<f64>());
