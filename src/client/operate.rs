@@ -11,7 +11,8 @@ use crate::api::{
 use crate::types::NodeId;
 
 impl Client {
-    /// Asks a node, a primary of the key if one can be reached, what a get and a put of it would come to now.
+    /// Asks the node that a put of this key would go to first, as far as it can be reached, what a get and a put of it would
+    /// come to now: at that node. Where it could not, a put goes on to the next.
     ///
     /// # Errors
     /// [`ClientError`].

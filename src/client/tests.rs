@@ -274,8 +274,8 @@ async fn writes_and_explain_go_to_a_keys_first_coordinator_and_reads_to_all_prim
         client.delete(&bucket, &key, Bytes::new(), PutOptions::default()).await.unwrap();
         let explain = Explain { bucket, key, r: None, pr: None, w: None, pw: None, dw: None, strict: false };
         client.explain(explain).await.expect_err("the scripted nodes have one answer to all but writes");
-        let told = [&two, &three].map(|node| node.seen().len());
-        assert_eq!(told, if first == NodeId(2) { [3, 0] } else { [0, 3] }, "the first is {first}");
+        let asked = [&two, &three].map(|node| node.seen().len());
+        assert_eq!(asked, if first == NodeId(2) { [3, 0] } else { [0, 3] }, "the first is {first}");
         firsts.push(first);
     }
     assert!([NodeId(2), NodeId(3)].iter().all(|node| firsts.contains(node)), "{firsts:?}");

@@ -12,8 +12,8 @@ use super::quorum::{ReadQuorum, WriteQuorum};
 
 /// Explain what a read and a write of a key would come to now, without doing either.
 ///
-/// A node, a primary if one can be reached, tells whom it relies on, to whom a put would go, whom a get would ask first, and
-/// how many more nodes may fail, by the worst of luck, before either is unavailable. Exit 8 if one is already.
+/// The node that a put would go to first tells whom it relies on, to whom a put would go, whom a get would ask first, and
+/// how many more nodes may fail, by the worst of luck, before either is unavailable to it. Exit 8 if one is already; a put then goes on to the next node.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 EXAMPLES

@@ -25,7 +25,7 @@ fn read_only(put: impl FnOnce(&Bench) -> Put) -> Bench {
     bench
 }
 
-/// It is the one that clients ask: a key whose puts come by nodes without a slot, too, has one coordinator.
+/// Clients ask the same one: a key has one actor, whichever way its puts come.
 #[test]
 fn a_put_is_handed_to_the_keys_first_coordinator_that_can_be_reached() {
     let mut unlike_slots = 0;
