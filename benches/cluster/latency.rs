@@ -21,8 +21,6 @@ const ALONE: f64 = 2.0;
 const UNDER_WAY: usize = 4096;
 /// How often the open load that is held to a bound is made, and those of the parts before and after it.
 const TAIL_ROUNDS: usize = 3;
-/// It lasts so many times as long as all others, and as the taking of a peak (at least).
-const TAIL_OVER_OTHERS: u32 = 3;
 /// Parts of the peak that the chart shows, and the one that is held to a bound.
 const SHARES: [f64; 5] = [0.1, 0.3, 0.5, 0.6, 0.7];
 const SHARE: f64 = 0.7;
@@ -59,9 +57,11 @@ pub async fn tail(settings: &Settings) -> Result<()> {
         let at_share = loaded.against_floor(settings).await?;
         let [mut p50, mut p99] = ["p50", "p99"].map(|part| Series::new(format!("{}, {part}", op(reads))));
         for share in SHARES {
-            let latency = if share == SHARE { at_share.clone() } else { loaded.at(share, others(settings)).await? };
-            p50.points.push((share * loaded.peaks.cluster, latency.value_at_quantile(0.5) as f64));
-            p99.points.push((share * loaded.peaks.cluster, latency.value_at_quantile(0.99) as f64));
+            let latency = if share == SHARE { at_share.clone() } else { loaded.at(share, settings.unheld()).await? };
+            for (series, quantile) in [(&mut p50, 0.5), (&mut p99, 0.99)] {
+                let at = done(&latency, quantile).map(|us| (share * loaded.peaks.cluster, us as f64));
+                series.points.extend(at);
+            }
         }
         charts.extend([p50, p99]);
         loaded.cluster.close().await;
@@ -93,7 +93,7 @@ struct Peaks {
 impl Loaded {
     /// A peak has to last: one that leaves its flushes and compactions for later is none.
     async fn at_peak(settings: &Settings, reads: bool) -> Result<Loaded> {
-        let span = settings.span.max(others(settings));
+        let span = settings.span.max(settings.unheld());
         let echo = if reads { Echo { ask: SHORT, answer: SIZE } } else { Echo { ask: SIZE, answer: SHORT } };
         let stores = Arc::new(settings.blocking(|| Stores::fill(SIZE, KEYS)).await?);
         let cluster = Cluster::filled(3, "os", KEYS, SIZE).await?;
@@ -106,11 +106,11 @@ impl Loaded {
         Ok(Loaded { reads, echo, stores, cluster, peaks })
     }
 
-    /// Rounds of the cluster's open load between those of the parts. The middle one is held to the bound, and none may leave so
-    /// much undone that the quantile would be of that. The cluster's load is not cut up: what it leaves to do would be done
+    /// Rounds of the cluster's open load between those of the parts. The middle latency is held to the bound, and no round may leave
+    /// so much undone that the quantile would be of that. The cluster's load is not cut up: what it leaves to do would be done
     /// between the pieces. Returns its latencies in all rounds.
     async fn against_floor(&self, settings: &Settings) -> Result<Histogram<u64>> {
-        let span = others(settings);
+        let span = settings.unheld();
         let mut all = histogram();
         let mut over = HELD.map(|_| Rounds::default());
         for _ in 0..TAIL_ROUNDS {
@@ -121,17 +121,17 @@ impl Loaded {
             let stores = settings.blocking(move || raw.paced(span, rate, writes)).await?;
             line("floor: stores", &stores);
             for (rounds, quantile) in over.iter_mut().zip(HELD) {
-                let [of_cluster, of_stream, of_stores] =
-                    [&latency, &stream, &stores].map(|latency| latency.value_at_quantile(quantile));
-                let figure = if of_cluster < latency.high() { of_cluster as f64 } else { f64::INFINITY };
-                rounds.push(figure, of_stream.max(of_stores) as f64);
+                let figure = done(&latency, quantile).map_or(f64::INFINITY, |us| us as f64);
+                let floor = stream.value_at_quantile(quantile).max(stores.value_at_quantile(quantile));
+                rounds.push(figure, floor as f64);
             }
             all += &latency;
         }
         for (rounds, quantile) in over.iter().zip(HELD) {
-            let what = format!("{}, p{} over the floor's, the middle one ({rounds})", op(self.reads), quantile * 100.0);
-            let held = if rounds.highest().is_finite() { rounds.middle() } else { f64::INFINITY };
-            verdict(&what, held, TAIL, true);
+            let percent = quantile * 100.0;
+            let what =
+                format!("{}, p{percent}, the middle one over the middle one of the floor's ({rounds})", op(self.reads));
+            verdict(&what, rounds.of_middles(), TAIL, true);
         }
         Ok(all)
     }
@@ -152,12 +152,13 @@ impl Loaded {
     }
 }
 
-/// How long an open load lasts that is held to no bound.
-fn others(settings: &Settings) -> Duration {
-    settings.tail / TAIL_OVER_OTHERS
+/// Microseconds, unless the quantile is of requests that were never done.
+fn done(latency: &Histogram<u64>, quantile: f64) -> Option<u64> {
+    Some(latency.value_at_quantile(quantile)).filter(|us| *us < latency.high())
 }
 
 fn line(what: &str, latency: &Histogram<u64>) {
-    let [p50, p99, p999] = QUANTILES.map(|quantile| latency.value_at_quantile(quantile));
+    let [p50, p99, p999] =
+        QUANTILES.map(|quantile| done(latency, quantile).map_or_else(|| "never".to_owned(), |us| us.to_string()));
     println!("{what:<64} p50 {p50:>7}  p99 {p99:>7}  p99.9 {p999:>7}");
 }

@@ -8,7 +8,8 @@
 //! keys and many, three nodes and nine, large values.
 //!
 //! `make bench SECTIONS="SECTION.."` runs some of the sections (see [`Section`]). `DYNKV_BENCH_SECONDS` sets how long each row is measured
-//! (5), `DYNKV_BENCH_TAIL` how long each round of the open load is (60), `DYNKV_BENCH_KEYS` how many "many keys" are (5,000,000).
+//! (5), `DYNKV_BENCH_TAIL` how long each round of the open load that is held to a bound is (60; its other loads a third of that),
+//! `DYNKV_BENCH_KEYS` how many "many keys" are (5,000,000).
 #![allow(
     missing_docs,
     clippy::disallowed_methods,
@@ -103,6 +104,11 @@ impl Settings {
             tail: Duration::from_secs(number("DYNKV_BENCH_TAIL", 60)?),
             many_keys: number("DYNKV_BENCH_KEYS", 5_000_000)?,
         })
+    }
+
+    /// How long an open load lasts that is held to no bound, and the taking of its peak at least.
+    fn unheld(&self) -> Duration {
+        self.tail / 3
     }
 
     /// Measures something that takes threads for itself.

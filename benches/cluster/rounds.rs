@@ -17,13 +17,14 @@ impl Rounds {
 
     /// The middle ratio.
     pub fn middle(&self) -> f64 {
-        let ratios = self.ratios();
-        ratios[ratios.len() / 2]
+        middle(&self.ratios())
     }
 
-    /// The highest ratio.
-    pub fn highest(&self) -> f64 {
-        self.ratios().last().copied().unwrap_or(f64::NAN)
+    /// The middle figure over the middle one of those that it is compared with: what held up one side once moves neither. Infinite
+    /// where any of the figures is.
+    pub fn of_middles(&self) -> f64 {
+        let [figures, with] = [0, 1].map(|side| sorted(self.0.iter().map(|round| round[side]).collect()));
+        if figures.iter().all(|figure| figure.is_finite()) { middle(&figures) / middle(&with) } else { f64::INFINITY }
     }
 
     /// The ratio of what all rounds come to together: what only some of them meet counts, as a compaction does.
@@ -33,10 +34,17 @@ impl Rounds {
     }
 
     fn ratios(&self) -> Vec<f64> {
-        let mut ratios: Vec<f64> = self.0.iter().map(|[figure, with]| figure / with).collect();
-        ratios.sort_by(f64::total_cmp);
-        ratios
+        sorted(self.0.iter().map(|[figure, with]| figure / with).collect())
     }
+}
+
+fn sorted(mut figures: Vec<f64>) -> Vec<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures
+}
+
+fn middle(sorted: &[f64]) -> f64 {
+    sorted[sorted.len() / 2]
 }
 
 impl fmt::Display for Rounds {
