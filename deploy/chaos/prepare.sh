@@ -4,7 +4,7 @@
 #   DYNKV_BIN   a directory with dynkv (and dynkv-chaos, else that is built): nothing else is built
 #   CHAOS_ARGS  more arguments of dynkv-chaos, such as "--seed 7 --json"
 
-chaos_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+chaos_root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
 # absolute: what is built here is built in the root
 export CARGO_TARGET_DIR
 CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-$HOME/.cache/dynkv/target}")
@@ -33,13 +33,14 @@ chaos_binaries() {
     if [ -n "${CHAOS_PROGRAM:-}" ]; then
         return
     fi
+    local built=
     if [ -z "${DYNKV_BIN:-}" ]; then
         make -s -C "$chaos_root" build >&2
-        DYNKV_BIN=$CARGO_TARGET_DIR/dist
+        DYNKV_BIN=$CARGO_TARGET_DIR/dist built=yes
     fi
     CHAOS_PROGRAM=$DYNKV_BIN/dynkv-chaos
-    # built anew where it is built at all: cargo knows whether it is up to date
-    if [ ! -x "$CHAOS_PROGRAM" ] || [ "$DYNKV_BIN" = "$CARGO_TARGET_DIR/dist" ]; then
+    # beside programs that were built here, always: cargo knows whether it is up to date
+    if [ ! -x "$CHAOS_PROGRAM" ] || [ -n "$built" ]; then
         # with the daemon's features, so that all dependencies are there already
         "$chaos_root/deploy/dist.sh" build -q --features chaos --bin dynkv-chaos >&2
         CHAOS_PROGRAM=$CARGO_TARGET_DIR/dist/dynkv-chaos
