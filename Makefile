@@ -8,7 +8,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 BIN := $(CARGO_TARGET_DIR)/dist/dynkv
 
-# What users run, and the cluster that `make bench` measures, is linked as a whole (profile `dist`), with the RocksDB that the tests link.
+# What users run, and what `make bench` measures with its floor, is linked as a whole (profile `dist`), with the RocksDB that the tests link.
 DIST := CARGO="$(CARGO)" deploy/dist.sh
 
 # Tests that need neither RocksDB nor processes run in the dev profile, and only there.
@@ -93,7 +93,7 @@ chaos: build ## Faults on real processes, judged by the simulation's oracle: all
 	deploy/chaos/all.sh
 
 # RENEW=1 writes the base line anew: say why in the commit
-bench-check: ## Instructions of a put and a get through the core, against the committed base line (by valgrind; needs RocksDB built)
+bench-check: ## Instructions of a put and a get through the core, against the committed base line (by valgrind; with RocksDB)
 	@deploy/deps.sh valgrind
 	$(CARGO) bench --features sim --bench core $(if $(RENEW),-- --renew)
 

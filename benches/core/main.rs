@@ -4,7 +4,7 @@
 //! the daemon does, but for the network, the disk and the threads. Instructions are counted by valgrind, and are the same for the same program on
 //! the same kind of machine, where times differ by a third from one minute to the next.
 //!
-//! `cargo bench --bench core` compares, with `--no-default-features` where RocksDB is not built (the counts are the same within a hundredth); with
+//! `cargo bench --bench core` compares, with `--no-default-features` where RocksDB is not built (the counts are the same within a fiftieth); with
 //! `-- --renew` it writes the base line anew. `-- run WHAT COUNT` is what valgrind runs.
 #![allow(missing_docs, clippy::disallowed_methods, clippy::print_stdout, reason = "a benchmark prints")]
 

@@ -42,9 +42,10 @@ pub struct ClientConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coordinator {
     /// One of the key's primaries, which has a replica of its own: the client knows the ring. Gets are spread over all
-    /// of them. Puts, and `explain`, go to the key's first coordinator, as long as it can be reached: few nodes become actors in the
+    /// of them. Puts go to the key's first coordinator, as long as it can be reached: few nodes become actors in the
     /// key's context, and the puts of a very hot key have one shard of one node. One that refuses them is asked first
-    /// by each, which costs a round trip, and if it is overloaded a pause, of 10 to 30 ms at first.
+    /// by each, which costs a round trip, and if it is overloaded a pause, of 10 to 30 ms at first. `explain` goes where
+    /// a put would.
     #[default]
     Primary,
     /// Any node, as by a load balancer that knows nothing of keys. Unless it happens to be a primary, a put is handed on to one, and a get

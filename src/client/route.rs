@@ -18,7 +18,7 @@ pub enum Standing {
 pub enum Order {
     /// At random: the work is spread evenly, however few keys it is for.
     Random,
-    /// As given, for writes and what is told of them: what their first coordinator has covers all that it has coordinated, and replaces a
+    /// As given, for writes and `explain`: what their first coordinator has covers all that it has coordinated, and replaces a
     /// replica's record without a merge. Each further coordinator is one more actor in the key's context.
     Given,
 }
