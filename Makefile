@@ -54,14 +54,15 @@ test-core: ## All that needs neither RocksDB nor processes (dev profile)
 	$(CARGO) test --no-default-features --features mutants,chaos
 
 # One program for the seeds and for the seeded bugs, of which none is active but where it is asked for.
-test-sim: ## The simulation: regressions, 200 seeds of a minute, a few on RocksDB, and every seeded bug
+test-sim: ## The simulation: regressions, 200 seeds of a minute, and every seeded bug
 	$(MAKE) sim SEEDS=200 MINUTES=1 SIM_FEATURES=mutants
-	$(MAKE) sim SEEDS=5 MINUTES=1 ENGINE=rocks
 	$(MAKE) mutants
 
-# With the simulation's program, whose tests with RocksDB are here; `bench-check` has the same features, and so the same library.
-test-release: ## What needs RocksDB or real processes (release profile)
+# With the simulation's program, whose tests with RocksDB are here; `bench-check` has the same features, and so the same library. That program
+# runs as the tests have built it: `cargo run` would have it, and the library, without the features of what only tests depend on.
+test-release: ## What needs RocksDB or real processes, and a few seeds on RocksDB (release profile)
 	$(CARGO) test --release --features sim $(RELEASE_TESTS)
+	$(MAKE) sim SEEDS=5 MINUTES=1 ENGINE=rocks SIM_RUN=$(CARGO_TARGET_DIR)/release/dynkv-sim
 
 # The simulation needs no RocksDB, unless ENGINE=rocks asks for the real thing. SEED=17 replays one seed.
 SEEDS ?= 100
@@ -69,6 +70,7 @@ MINUTES ?= 1
 FIRST ?= 1
 SIM_FEATURES ?= sim
 SIM_BUILD := $(if $(filter rocks,$(ENGINE)),--release,--profile sim --no-default-features) --features $(SIM_FEATURES)
+SIM_RUN ?= $(CARGO) run $(SIM_BUILD) --bin dynkv-sim --
 SIM_SEEDS := $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST) --regressions tests/regressions.txt)
 # TRACE=1 shows everything, TRACE=KEY one key
 SIM_TRACE := $(if $(TRACE),--trace$(if $(filter-out 1,$(TRACE)),=$(TRACE)))
@@ -77,7 +79,7 @@ SIM_ARGS := $(SIM_SEEDS) --minutes $(MINUTES) $(if $(TWICE),--twice) $(SIM_TRACE
 	$(if $(ENGINE),--engine $(ENGINE)) $(if $(filter rocks,$(ENGINE)),--allow-missing)
 
 sim: ## Seeds of the whole-cluster simulation (SEEDS=100 MINUTES=1 FIRST=1; SEED=17 [TRACE=1|KEY]; TWICE=1; ENGINE=rocks)
-	$(CARGO) run $(SIM_BUILD) --bin dynkv-sim -- $(SIM_ARGS)
+	$(SIM_RUN) $(SIM_ARGS)
 
 # NODES=50 LOSS=5 CRASHES=20 HEALTHY=1440 (minutes) for one row
 GOSSIP_ARGS := $(if $(NODES),--nodes $(NODES)) $(if $(LOSS),--loss $(LOSS)) $(if $(CRASHES),--crashes $(CRASHES)) \
