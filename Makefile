@@ -27,7 +27,7 @@ help: ## List the targets
 deps: ## Install what is missing to build: a C++ compiler and libclang (Debian, Ubuntu); checks for cargo
 	@deploy/deps.sh
 
-build: deps ## Build the daemon and the client (the first time 25 minutes: RocksDB, then the link as a whole)
+build: deps ## Build the daemon and the client (the first time about 25 minutes: RocksDB, then the link as a whole)
 	$(DIST) build --bins
 
 demo: build ## Five real nodes keep every record while one is killed
