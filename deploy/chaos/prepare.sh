@@ -33,19 +33,33 @@ chaos_binaries() {
     if [ -n "${CHAOS_PROGRAM:-}" ]; then
         return
     fi
-    local built=
     if [ -z "${DYNKV_BIN:-}" ]; then
         make -s -C "$chaos_root" build >&2
-        DYNKV_BIN=$CARGO_TARGET_DIR/dist built=yes
+        DYNKV_BIN=$CARGO_TARGET_DIR/dist CHAOS_BUILT=yes
     fi
     CHAOS_PROGRAM=$DYNKV_BIN/dynkv-chaos
     # beside programs that were built here, always: cargo knows whether it is up to date
-    if [ ! -x "$CHAOS_PROGRAM" ] || [ -n "$built" ]; then
+    if [ ! -x "$CHAOS_PROGRAM" ] || [ -n "${CHAOS_BUILT:-}" ]; then
         # with the daemon's features, so that all dependencies are there already
         "$chaos_root/deploy/dist.sh" build -q --features chaos --bin dynkv-chaos >&2
         CHAOS_PROGRAM=$CARGO_TARGET_DIR/dist/dynkv-chaos
     fi
-    export DYNKV_BIN CHAOS_PROGRAM
+    export DYNKV_BIN CHAOS_PROGRAM CHAOS_BUILT
+}
+
+# Has the nodes run a daemon without jemalloc: with it none starts under libfaketime. Of the profile whose RocksDB there is already, and in a
+# directory of its own, since the tests' daemon has the same name. A DYNKV_BIN from outside stays what it is.
+chaos_steerable() {
+    need_faketime
+    chaos_binaries
+    if [ -n "${CHAOS_BUILT:-}" ]; then
+        local cargo
+        read -ra cargo <<<"${CARGO:-cargo}"
+        # cargo takes its flags from the directory it runs in
+        (cd "$chaos_root" && "${cargo[@]}" build -q --release --no-default-features --features rocksdb --bin dynkv) >&2
+        DYNKV_BIN=$CARGO_TARGET_DIR/chaos
+        install -D "$CARGO_TARGET_DIR/release/dynkv" "$DYNKV_BIN/dynkv"
+    fi
 }
 
 # Runs one scenario: its name, then arguments.

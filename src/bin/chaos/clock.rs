@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tokio::process::Command;
+use tokio::time::timeout;
 
 /// Where Debian keeps the library, by architecture.
 const PLACES: [&str; 2] = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime"];
@@ -13,10 +16,28 @@ const PLACES: [&str; 2] = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch
 const LIBRARY: &str = "libfaketimeMT.so.1";
 /// A clock is where it was told to be if it is no further from there.
 const TOLERANCE: Duration = Duration::from_secs(60);
+/// A program says its version within this time, or never.
+const STARTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The library, if it is there.
 pub fn library() -> Option<PathBuf> {
     PLACES.iter().map(|place| Path::new(place).join(LIBRARY)).find(|path| path.exists())
+}
+
+/// Whether a program starts with its clock steered. One that brings an allocator of its own may not: the library allocates when it is first
+/// asked for the time, and jemalloc asks it while it starts itself, so that each waits for the other.
+pub async fn can_steer(library: PathBuf, program: &Path) -> Result<bool> {
+    let dir = tempfile::tempdir().context("a directory for a clock")?;
+    let clock = FakeClock::new(library, dir.path().join("clock"))?;
+    let mut command = Command::new(program);
+    command.arg("--version").envs(clock.environment());
+    ends_well(command, STARTED_WITHIN).await.with_context(|| format!("starting {}", program.display()))
+}
+
+/// Whether it ends in time, and without a complaint; else it is killed.
+async fn ends_well(mut command: Command, within: Duration) -> std::io::Result<bool> {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    timeout(within, command.status()).await.map_or(Ok(false), |status| Ok(status?.success()))
 }
 
 /// A node's clock.
@@ -93,6 +114,20 @@ mod tests {
         assert!(jumps.shows(1, now - day, now) && !jumps.shows(1, now + day, now));
         jumps.set(1, 0);
         assert!(!jumps.shows(1, now, now));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_never_starts_cannot_be_steered() {
+        let ended = async |program: &str, word: &str, within| {
+            let mut command = Command::new(program);
+            command.arg(word);
+            ends_well(command, within).await
+        };
+        let (short, long) = (Duration::from_millis(50), Duration::from_secs(60));
+        assert!(ended("true", "", long).await.unwrap());
+        assert!(!ended("false", "", long).await.unwrap());
+        assert!(!ended("sleep", "600", short).await.unwrap());
+        assert!(ended("/no/such/program", "", long).await.is_err());
     }
 
     #[test]

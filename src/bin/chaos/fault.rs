@@ -61,6 +61,8 @@ pub enum Need {
     SmallDisk,
     /// `libfaketime`.
     FakeTime,
+    /// A daemon whose clock `libfaketime` can steer.
+    Steerable,
 }
 
 impl fmt::Display for Need {
@@ -69,6 +71,10 @@ impl fmt::Display for Need {
             Need::Strace => "strace and the right to trace processes (apt-get install strace)",
             Need::SmallDisk => "the right to mount a tmpfs (run it as root)",
             Need::FakeTime => "libfaketime (apt-get install faketime)",
+            Need::Steerable => {
+                "a daemon that starts under libfaketime: with jemalloc, the default, it does not \
+                 (cargo build --release --no-default-features --features rocksdb)"
+            }
         })
     }
 }
@@ -91,12 +97,12 @@ impl Fault {
     }
 
     /// What it takes to inject it.
-    pub fn need(&self) -> Option<Need> {
+    pub fn needs(&self) -> &'static [Need] {
         match self {
-            Fault::SlowDisk { .. } => Some(Need::Strace),
-            Fault::FullDisk { .. } => Some(Need::SmallDisk),
-            Fault::ClockJump { .. } => Some(Need::FakeTime),
-            Fault::Kill { .. } | Fault::Pause { .. } | Fault::Cut { .. } | Fault::SlowNet { .. } => None,
+            Fault::SlowDisk { .. } => &[Need::Strace],
+            Fault::FullDisk { .. } => &[Need::SmallDisk],
+            Fault::ClockJump { .. } => &[Need::FakeTime, Need::Steerable],
+            Fault::Kill { .. } | Fault::Pause { .. } | Fault::Cut { .. } | Fault::SlowNet { .. } => &[],
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One run: start, load, strike, heal, read back, judge.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,13 +42,19 @@ pub async fn run(args: &Args) -> Result<Outcome> {
     let Some(scenario) = Scenario::new(args.scenario, args.times(), args.seed) else {
         return Ok(Outcome::Judged(Box::new(drill::run(args).await?)));
     };
-    let needs: BTreeSet<Need> = scenario.strikes.iter().filter_map(|strike| strike.fault.need()).collect();
-    let lacking: BTreeSet<Need> = needs.iter().copied().filter(|need| !is_met(*need)).collect();
+    let needs: BTreeSet<Need> = scenario.strikes.iter().flat_map(|strike| strike.fault.needs()).copied().collect();
+    let program = args.program()?;
+    let mut lacking = BTreeSet::new();
+    for need in &needs {
+        if !is_met(*need, &program).await? {
+            lacking.insert(*need);
+        }
+    }
     if !lacking.is_empty() {
         return Ok(Outcome::Skipped(lacking));
     }
     let equipment = Equipment {
-        program: args.program()?,
+        program,
         small_disk: needs.contains(&Need::SmallDisk),
         clocks: needs.contains(&Need::FakeTime),
         seed: args.seed,
@@ -141,10 +148,15 @@ async fn reaped_by_all(places: &[Place]) -> u64 {
     reaped
 }
 
-fn is_met(need: Need) -> bool {
-    match need {
+async fn is_met(need: Need, program: &Path) -> Result<bool> {
+    Ok(match need {
         Need::Strace => SlowSyncs::is_allowed(),
         Need::SmallDisk => SmallDisk::is_allowed(),
         Need::FakeTime => clock::library().is_some(),
-    }
+        Need::Steerable => match clock::library() {
+            Some(library) => clock::can_steer(library, program).await?,
+            // what cannot be told is no second complaint
+            None => true,
+        },
+    })
 }
