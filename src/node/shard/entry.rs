@@ -52,6 +52,8 @@ pub(super) enum Mint {
     Reread,
     /// It goes to the replicas.
     Done(Minted),
+    /// All primaries had it, or what has replaced it, and it was reaped: nobody may be sent it any more.
+    Reaped(Dot),
 }
 
 /// A write that has its dot.
@@ -84,6 +86,14 @@ impl PutEntry {
     pub fn minted(&self) -> Option<&Minted> {
         match &self.mint {
             Mint::Done(minted) => Some(minted),
+            Mint::Awaited | Mint::Reread | Mint::Reaped(_) => None,
+        }
+    }
+
+    /// Its dot, once it is known.
+    pub fn dot(&self) -> Option<Dot> {
+        match &self.mint {
+            Mint::Done(Minted { dot, .. }) | Mint::Reaped(dot) => Some(*dot),
             Mint::Awaited | Mint::Reread => None,
         }
     }

@@ -1,6 +1,6 @@
 //! Writes that were seen lately, so that a retry of one is recognised and mints nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,11 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::types::{Round, Time, WriteId};
-use crate::version::{Dot, Object};
+use crate::types::{RingVersion, Round, Time, WriteId};
+use crate::version::{CausalContext, Dot, Object};
+
+/// Keys at most of which it is remembered what has been reaped.
+const MAX_REAPED: usize = 1 << 16;
 
 /// What is remembered of a write.
 #[derive(Clone, Debug)]
@@ -75,6 +78,18 @@ impl Hasher for IdHasher {
     }
 }
 
+/// What was taken in when, the oldest first.
+#[derive(Debug)]
+struct Ages<T>(VecDeque<(Time, T)>);
+
+impl<T> Ages<T> {
+    /// Takes the oldest out, if it is as old as that or there are more than `most`.
+    fn pop_old(&mut self, now: Time, keep: Duration, most: usize) -> Option<T> {
+        let is_old = |(born, _): &mut (Time, T)| now.since(*born) >= keep;
+        if self.0.len() > most { self.0.pop_front() } else { self.0.pop_front_if(is_old) }.map(|(_, item)| item)
+    }
+}
+
 /// Write ids with an age and a count bound; the oldest go first. A write forgotten too early may become twin siblings
 /// when it is retried, which readers collapse.
 #[derive(Debug)]
@@ -82,13 +97,25 @@ pub struct WriteMemory {
     keep: Duration,
     most: usize,
     writes: Writes,
-    ages: VecDeque<(Time, WriteId)>,
+    ages: Ages<WriteId>,
+    /// By key, what the tombstones had replaced, and were, that were reaped here while the ring was this.
+    reaped: BTreeMap<Bytes, CausalContext>,
+    reaped_ages: Ages<Bytes>,
+    reaped_ring: RingVersion,
 }
 
 impl WriteMemory {
     /// Remembers at most `most` writes for `keep` each; nobody else knows `seed`.
     pub fn new(keep: Duration, most: usize, seed: u64) -> WriteMemory {
-        WriteMemory { keep, most, writes: Writes::with_hasher(IdHashing { seed }), ages: VecDeque::new() }
+        WriteMemory {
+            keep,
+            most,
+            writes: Writes::with_hasher(IdHashing { seed }),
+            ages: Ages(VecDeque::new()),
+            reaped: BTreeMap::new(),
+            reaped_ages: Ages(VecDeque::new()),
+            reaped_ring: RingVersion::default(),
+        }
     }
 
     /// What is remembered of a write.
@@ -99,9 +126,11 @@ impl WriteMemory {
     /// Remembers a write minted here.
     pub fn insert(&mut self, now: Time, id: WriteId, write: Remembered) {
         if self.writes.insert(id, write).is_none() {
-            self.ages.push_back((now, id));
+            self.ages.0.push_back((now, id));
         }
-        self.forget(now);
+        while let Some(id) = self.ages.pop_old(now, self.keep, self.most) {
+            self.writes.remove(&id);
+        }
     }
 
     /// Remembers the writes that stand in an object from elsewhere.
@@ -115,21 +144,35 @@ impl WriteMemory {
         }
     }
 
-    fn forget(&mut self, now: Time) {
-        while let Some(&(born, id)) = self.ages.front() {
-            if self.ages.len() <= self.most && now.since(born) < self.keep {
-                break;
-            }
-            self.ages.pop_front();
-            self.writes.remove(&id);
+    /// Remembers that a key's tombstone was reaped here: all primaries had it on their disks.
+    pub fn on_reaped(&mut self, now: Time, ring: RingVersion, key: &Bytes, tombstone: &Object) {
+        if self.reaped_ring != ring {
+            // its primaries may be others now
+            self.reaped.clear();
+            self.reaped_ages.0.clear();
+            self.reaped_ring = ring;
         }
+        if !self.reaped.contains_key(key) {
+            self.reaped_ages.0.push_back((now, key.clone()));
+        }
+        self.reaped.entry(key.clone()).or_default().join(tombstone.context());
+        while let Some(key) = self.reaped_ages.pop_old(now, self.keep, MAX_REAPED) {
+            self.reaped.remove(&key);
+        }
+    }
+
+    /// Whether all of this ring's primaries of the key are known to have had on their disks what this write had become, or what has
+    /// replaced it since.
+    pub fn is_reaped(&self, ring: RingVersion, key: &Bytes, dot: Dot) -> bool {
+        self.reaped_ring == ring && self.reaped.get(key).is_some_and(|context| context.contains(dot))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::version::Actor;
+    use crate::types::NodeId;
+    use crate::version::{Actor, Body, Sibling};
 
     fn write(counter: u64) -> Remembered {
         Remembered { dot: Dot { actor: Actor(1), counter }, hash: counter, object: None }
@@ -152,6 +195,40 @@ mod tests {
         (1..=3).for_each(|id| memory.insert(Time::ZERO, WriteId(id), write(1)));
         assert!(memory.get(WriteId(1)).is_none());
         assert!(memory.get(WriteId(2)).is_some() && memory.get(WriteId(3)).is_some());
+    }
+
+    fn tombstone(actor: u64) -> Object {
+        let dot = Dot { actor: Actor(actor), counter: 1 };
+        let sibling = Sibling { dot, write_id: WriteId(1), node: NodeId(1), wall_ms: 0, body: Body::Tombstone };
+        Object::update(None, &CausalContext::new(), sibling)
+    }
+
+    #[test]
+    fn what_was_reaped_is_remembered_by_key_and_for_its_ring() {
+        let (ring, other) = (RingVersion(1), RingVersion(2));
+        let [key, beside] = ["key", "beside"].map(Bytes::from);
+        let dot = |actor, counter| Dot { actor: Actor(actor), counter };
+        let mut memory = WriteMemory::new(Duration::from_secs(10), 100, 1);
+        assert!(!memory.is_reaped(other, &key, dot(1, 1)));
+        memory.on_reaped(Time::ZERO, ring, &key, &tombstone(1));
+        memory.on_reaped(Time::ZERO, ring, &key, &tombstone(2));
+        assert!(memory.is_reaped(ring, &key, dot(1, 1)) && memory.is_reaped(ring, &key, dot(2, 1)));
+        assert!(!memory.is_reaped(ring, &key, dot(1, 2)) && !memory.is_reaped(ring, &beside, dot(1, 1)));
+        assert!(!memory.is_reaped(other, &key, dot(1, 1)), "the primaries of then are not those of now");
+        memory.on_reaped(Time::ZERO, other, &beside, &tombstone(1));
+        assert!(!memory.is_reaped(ring, &key, dot(1, 1)) && !memory.is_reaped(other, &key, dot(1, 1)));
+    }
+
+    #[test]
+    fn what_was_reaped_is_forgotten_by_age_and_by_number() {
+        let key = |nth: usize| Bytes::from(nth.to_be_bytes().to_vec());
+        let (ring, dot) = (RingVersion::default(), Dot { actor: Actor(1), counter: 1 });
+        let mut memory = WriteMemory::new(Duration::from_secs(10), 100, 1);
+        (0..=MAX_REAPED).for_each(|nth| memory.on_reaped(Time::ZERO, ring, &key(nth), &tombstone(1)));
+        assert!(!memory.is_reaped(ring, &key(0), dot) && memory.is_reaped(ring, &key(1), dot));
+        memory.on_reaped(Time::ZERO + Duration::from_secs(10), ring, &key(0), &tombstone(1));
+        assert!(memory.is_reaped(ring, &key(0), dot));
+        assert_eq!((memory.reaped.len(), memory.reaped_ages.0.len()), (1, 1));
     }
 
     #[test]

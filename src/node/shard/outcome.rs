@@ -51,16 +51,17 @@ impl Shard {
             unreachable!("the caller holds this put");
         };
         let quorum = put.machine.quorum();
-        match (verdict, put.minted()) {
-            (PutVerdict::Acknowledged(acks), Some(minted)) => {
+        match (verdict, put.dot()) {
+            (PutVerdict::Acknowledged(acks), Some(dot)) => {
                 let mut context = put.client.clone();
-                context.insert(minted.dot);
-                if mutant!(ContextCoversUnseen) {
+                context.insert(dot);
+                if mutant!(ContextCoversUnseen)
+                    && let Some(minted) = put.minted()
+                {
                     context.join(minted.object.context());
                 }
                 let context = self.seal(&put.place, &context);
                 let (hints, coordinator) = (put.hints_kept(&acks, self.node), self.node);
-                let dot = minted.dot;
                 Ok(Receipt { acks, n: quorum.n(), w: quorum.w(), hints, context, dot, coordinator })
             }
             (PutVerdict::Indeterminate { .. }, _) if mutant!(UnknownCalledRefused) => Err(ApiError::Overloaded),

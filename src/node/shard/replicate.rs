@@ -11,6 +11,7 @@ use crate::quorum::PutVerdict;
 use crate::ring::Slot;
 use crate::storage::{NewHint, Op, OpFailure, Outcome, Task};
 use crate::types::{NodeId, Now, Round};
+use crate::version::Dot;
 
 impl Shard {
     /// The dot is minted: the object goes to the other slots.
@@ -50,6 +51,9 @@ impl Shard {
         match (result, dot) {
             (Ok(Outcome::Read { object: Some(object), round }), Some(dot)) if object.context().contains(dot) => {
                 self.replicate_minted(entry, Minted { dot, object, round }, fx);
+            }
+            (Ok(_), Some(dot)) if self.memory.is_reaped(put.place.address.ring, &put.place.key, dot) => {
+                self.on_put_reaped(entry, dot, fx);
             }
             // It was written once, and other replicas may have it, whatever became of it here.
             (result, _) => {
@@ -243,7 +247,7 @@ impl Shard {
     }
 
     /// What this node holds now goes to the holder, if the write is in it. If it is not, it was stored nowhere here, or has been
-    /// reaped with what replaced it: nobody may be sent it any more.
+    /// reaped, perhaps with what replaced it: nobody may be sent it any more.
     pub(super) fn on_put_refreshed(
         &mut self,
         entry: u64,
@@ -266,6 +270,9 @@ impl Shard {
                     fx.after_written.extend(replicate(entry, put, slot, holder));
                 }
             }
+            Ok(_) if self.memory.is_reaped(put.place.address.ring, &put.place.key, dot) => {
+                self.on_put_reaped(entry, dot, fx);
+            }
             result => {
                 let gone =
                     || "the write is older than a reaping round, and the coordinator holds it no longer".to_owned();
@@ -274,6 +281,20 @@ impl Shard {
                 self.after_refusal(entry, verdict, fx);
             }
         }
+    }
+
+    /// The write is gone with a tombstone that all primaries had on their disks: so they had it, or the delete that had seen it,
+    /// and all that could be asked of them is done.
+    fn on_put_reaped(&mut self, entry: u64, dot: Dot, fx: &mut Effects) {
+        let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
+        put.mint = Mint::Reaped(dot);
+        let mut verdict = None;
+        for (node, slot) in put.place.slots.iter().zip(0u8..) {
+            verdict = verdict.or(put.machine.on_ack(Slot(slot), *node, true));
+        }
+        self.tell_put(entry, verdict, fx);
+        // those who stand in are waited for no more
+        self.end(entry);
     }
 }
 

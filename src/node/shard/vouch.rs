@@ -6,14 +6,17 @@ use super::Shard;
 use crate::antientropy::{Candidate, Inquired, Vouched};
 use crate::message::{PeerAnswer, Reaping, ReapingSaid, ReapingStep, Refusal};
 use crate::node::effects::{Asker, Effects, Output, Purpose, RoundTask};
+use crate::storage::merkle::TreeId;
 use crate::storage::{Holds, Op, OpFailure, Outcome, Task};
-use crate::types::{NodeRun, Now, PartitionId, Round};
+use crate::types::{NodeRun, Now, PartitionId, RingVersion, Round};
 
 /// Operations on candidates that a runner waits for.
 #[derive(Debug)]
 pub(super) struct Answering {
     asker: Asker,
     step: ReapingStep,
+    /// By which its primaries are who they are.
+    ring: RingVersion,
     /// Operations that have not come to their end.
     left: usize,
     keys: Vec<Bytes>,
@@ -56,14 +59,14 @@ impl Shard {
         let candidates: Vec<Candidate> =
             candidates.iter().map(|(key, digest)| (key.whole(partition), *digest)).collect();
         match step {
-            ReapingStep::Inquire => self.begin_answering(now, asker, *step, partition, candidates, fx),
+            ReapingStep::Inquire => self.begin_answering(now, asker, request, candidates, fx),
             // What this disk has lost may be on its way to it, or be sent by its old process.
             ReapingStep::Fence(_) | ReapingStep::Reap(_) if self.may_not_vouch(partition) => {
                 return Err(Refusal::NotReady);
             }
             ReapingStep::Fence(_) | ReapingStep::Reap(_) if self.read_only.is_some() => return Err(Refusal::ReadOnly),
             ReapingStep::Fence(_) | ReapingStep::Reap(_) => {
-                self.begin_answering(now, asker, *step, partition, candidates, fx);
+                self.begin_answering(now, asker, request, candidates, fx);
             }
         }
         Ok(())
@@ -78,11 +81,11 @@ impl Shard {
         &mut self,
         now: Now,
         asker: Asker,
-        step: ReapingStep,
-        partition: PartitionId,
+        request: &Reaping,
         candidates: Vec<Candidate>,
         fx: &mut Effects,
     ) {
+        let Reaping { ring, tree: TreeId { partition, .. }, step, .. } = *request;
         // It was asked again because the disk takes its time.
         if self.answering.values().any(|one| one.asker == asker) {
             return;
@@ -95,6 +98,7 @@ impl Shard {
         let answering = Answering {
             asker,
             step,
+            ring,
             left: candidates.len(),
             keys,
             holds,
@@ -144,7 +148,9 @@ impl Shard {
             }
             Ok(Outcome::Reaped(Some(object))) => {
                 answering.reaped += 1;
-                fx.reaped.push((answering.keys[nth].clone(), object));
+                let key = answering.keys[nth].clone();
+                self.memory.on_reaped(now.time, answering.ring, &key, &object);
+                fx.reaped.push((key, object));
             }
             Ok(Outcome::Reaped(None)) => {}
             Ok(outcome) => unreachable!("no operation on a candidate ends in {outcome:?}"),

@@ -5,7 +5,7 @@ mod exchange;
 mod said;
 
 use self::disk::Tape;
-pub use self::exchange::deleted;
+pub use self::exchange::{delete_of, deleted};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use std::time::Duration;
 use crate::antientropy::config::{ExchangeConfig, HintsConfig};
 use crate::api::{self, Deadline, Put, PutHeader, Request, Response, Trace};
 use crate::message::{
-    Address, Fetched, Found, Held, PeerAnswer, PeerRequest, Reaping, ReapingStep, Refusal, Replicated, TreeKey,
+    Address, Fetched, Found, Held, PeerAnswer, PeerRequest, Reaping, ReapingStep, Refusal, Replicate, Replicated,
+    TreeKey,
 };
 use crate::node::{ClientRef, Core, Output, ShardConfig, ShardCounters, ShardInput, Standing};
 use crate::quorum::{HedgeAfter, Level};
@@ -241,8 +242,13 @@ impl Bench {
 
     /// The round of what a peer was sent last.
     pub fn sent(&self, name: &str) -> Round {
+        self.replicated(name).round
+    }
+
+    /// What a peer was sent last.
+    pub fn replicated(&self, name: &str) -> &Replicate {
         match &self.asked[&self.node(name)].1 {
-            PeerRequest::Replicate(replicate) => replicate.round,
+            PeerRequest::Replicate(replicate) => replicate,
             other => panic!("{name} was sent {other:?}"),
         }
     }

@@ -9,6 +9,7 @@ mod puts;
 mod reads;
 mod reaping;
 mod repairs;
+mod retries;
 mod runs;
 mod slowness;
 mod spans;

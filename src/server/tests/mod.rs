@@ -88,6 +88,8 @@ impl Site {
             ("tls.cert_file", text(self.file(&format!("{name}.node.pem")))),
             ("tls.key_file", text(self.file(&format!("{name}.node.key")))),
             ("gossip.interval", "20ms".into()),
+            // tombstones are reaped by order
+            ("antientropy.reap_interval", "0s".into()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into();

@@ -154,7 +154,15 @@ impl Bench {
 
 /// A blind delete by `actor`.
 pub fn deleted(actor: u64) -> Arc<Object> {
+    Arc::new(Object::update(None, &CausalContext::default(), tombstone(actor)))
+}
+
+/// What is left once `actor` has seen and deleted it.
+pub fn delete_of(object: &Object, actor: u64) -> Arc<Object> {
+    Arc::new(Object::update(Some(object), object.context(), tombstone(actor)))
+}
+
+fn tombstone(actor: u64) -> Sibling {
     let (dot, write_id) = (Dot { actor: Actor(actor), counter: 1 }, WriteId(actor.into()));
-    let sibling = Sibling { dot, write_id, node: NodeId(2), wall_ms: 0, body: Body::Tombstone };
-    Arc::new(Object::update(None, &CausalContext::default(), sibling))
+    Sibling { dot, write_id, node: NodeId(2), wall_ms: 0, body: Body::Tombstone }
 }
