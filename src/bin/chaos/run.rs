@@ -44,12 +44,7 @@ pub async fn run(args: &Args) -> Result<Outcome> {
     };
     let needs: BTreeSet<Need> = scenario.strikes.iter().flat_map(|strike| strike.fault.needs()).copied().collect();
     let program = args.program()?;
-    let mut lacking = BTreeSet::new();
-    for need in &needs {
-        if !is_met(*need, &program).await? {
-            lacking.insert(*need);
-        }
-    }
+    let lacking = lacking(&needs, &program).await?;
     if !lacking.is_empty() {
         return Ok(Outcome::Skipped(lacking));
     }
@@ -146,6 +141,17 @@ async fn reaped_by_all(places: &[Place]) -> u64 {
         reaped += reaped_by(place).await.unwrap_or_default();
     }
     reaped
+}
+
+/// Of these, what this machine or the nodes' program does not have.
+async fn lacking(needs: &BTreeSet<Need>, program: &Path) -> Result<BTreeSet<Need>> {
+    let mut lacking = BTreeSet::new();
+    for need in needs {
+        if !is_met(*need, program).await? {
+            lacking.insert(*need);
+        }
+    }
+    Ok(lacking)
 }
 
 async fn is_met(need: Need, program: &Path) -> Result<bool> {
