@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::types::{RingVersion, Round, Time, WriteId};
 use crate::version::{CausalContext, Dot, Object};
 
-/// Keys at most of which it is remembered what has been reaped.
+/// Reapings at most that are remembered.
 const MAX_REAPED: usize = 1 << 16;
 
 /// What is remembered of a write.
@@ -82,11 +82,55 @@ impl Hasher for IdHasher {
 #[derive(Debug)]
 struct Ages<T>(VecDeque<(Time, T)>);
 
+impl<T> Default for Ages<T> {
+    fn default() -> Ages<T> {
+        Ages(VecDeque::new())
+    }
+}
+
 impl<T> Ages<T> {
+    fn push(&mut self, now: Time, item: T) {
+        self.0.push_back((now, item));
+    }
+
     /// Takes the oldest out, if it is as old as that or there are more than `most`.
-    fn pop_old(&mut self, now: Time, keep: Duration, most: usize) -> Option<T> {
-        let is_old = |(born, _): &mut (Time, T)| now.since(*born) >= keep;
-        if self.0.len() > most { self.0.pop_front() } else { self.0.pop_front_if(is_old) }.map(|(_, item)| item)
+    fn pop_old(&mut self, now: Time, keep: Duration, most: usize) -> Option<(Time, T)> {
+        let too_many = self.0.len() > most;
+        self.0.pop_front_if(|(born, _)| too_many || now.since(*born) >= keep)
+    }
+}
+
+/// What the tombstones had seen that were reaped here of late: all of that ring's primaries had had them on their disks.
+#[derive(Debug, Default)]
+struct Reaped {
+    ring: RingVersion,
+    /// By key, with when one of it was reaped last.
+    seen: BTreeMap<Bytes, (Time, CausalContext)>,
+    ages: Ages<Bytes>,
+}
+
+impl Reaped {
+    fn insert(&mut self, now: Time, ring: RingVersion, key: Bytes, tombstone: &Object) {
+        if ring < self.ring {
+            return;
+        }
+        if ring > self.ring {
+            // its primaries may be others now
+            *self = Reaped { ring, ..Reaped::default() };
+        }
+        self.ages.push(now, key.clone());
+        let (last, seen) = self.seen.entry(key).or_default();
+        *last = now;
+        seen.join(tombstone.context());
+    }
+
+    fn forget_old(&mut self, now: Time, keep: Duration) {
+        while let Some((born, key)) = self.ages.pop_old(now, keep, MAX_REAPED) {
+            // unless another of its tombstones has been reaped since
+            if self.seen.get(&key).is_some_and(|(last, _)| *last == born) {
+                self.seen.remove(&key);
+            }
+        }
     }
 }
 
@@ -98,10 +142,7 @@ pub struct WriteMemory {
     most: usize,
     writes: Writes,
     ages: Ages<WriteId>,
-    /// By key, what the tombstones had replaced, and were, that were reaped here while the ring was this.
-    reaped: BTreeMap<Bytes, CausalContext>,
-    reaped_ages: Ages<Bytes>,
-    reaped_ring: RingVersion,
+    reaped: Reaped,
 }
 
 impl WriteMemory {
@@ -111,10 +152,8 @@ impl WriteMemory {
             keep,
             most,
             writes: Writes::with_hasher(IdHashing { seed }),
-            ages: Ages(VecDeque::new()),
-            reaped: BTreeMap::new(),
-            reaped_ages: Ages(VecDeque::new()),
-            reaped_ring: RingVersion::default(),
+            ages: Ages::default(),
+            reaped: Reaped::default(),
         }
     }
 
@@ -126,11 +165,12 @@ impl WriteMemory {
     /// Remembers a write minted here.
     pub fn insert(&mut self, now: Time, id: WriteId, write: Remembered) {
         if self.writes.insert(id, write).is_none() {
-            self.ages.0.push_back((now, id));
+            self.ages.push(now, id);
         }
-        while let Some(id) = self.ages.pop_old(now, self.keep, self.most) {
+        while let Some((_, id)) = self.ages.pop_old(now, self.keep, self.most) {
             self.writes.remove(&id);
         }
+        self.reaped.forget_old(now, self.keep);
     }
 
     /// Remembers the writes that stand in an object from elsewhere.
@@ -144,27 +184,16 @@ impl WriteMemory {
         }
     }
 
-    /// Remembers that a key's tombstone was reaped here: all primaries had it on their disks.
-    pub fn on_reaped(&mut self, now: Time, ring: RingVersion, key: &Bytes, tombstone: &Object) {
-        if self.reaped_ring != ring {
-            // its primaries may be others now
-            self.reaped.clear();
-            self.reaped_ages.0.clear();
-            self.reaped_ring = ring;
-        }
-        if !self.reaped.contains_key(key) {
-            self.reaped_ages.0.push_back((now, key.clone()));
-        }
-        self.reaped.entry(key.clone()).or_default().join(tombstone.context());
-        while let Some(key) = self.reaped_ages.pop_old(now, self.keep, MAX_REAPED) {
-            self.reaped.remove(&key);
-        }
+    /// Remembers, for as long as a write, that a key's tombstone was reaped here: all primaries had it on their disks.
+    pub fn on_reaped(&mut self, now: Time, ring: RingVersion, key: Bytes, tombstone: &Object) {
+        self.reaped.insert(now, ring, key, tombstone);
+        self.reaped.forget_old(now, self.keep);
     }
 
     /// Whether all of this ring's primaries of the key are known to have had on their disks what this write had become, or what has
     /// replaced it since.
     pub fn is_reaped(&self, ring: RingVersion, key: &Bytes, dot: Dot) -> bool {
-        self.reaped_ring == ring && self.reaped.get(key).is_some_and(|context| context.contains(dot))
+        self.reaped.ring == ring && self.reaped.seen.get(key).is_some_and(|(_, seen)| seen.contains(dot))
     }
 }
 
@@ -203,32 +232,69 @@ mod tests {
         Object::update(None, &CausalContext::new(), sibling)
     }
 
+    /// A key's tombstone is reaped, whose dot is this actor's first.
+    fn reap(memory: &mut WriteMemory, seconds: u64, ring: u64, key: &Bytes, actor: u64) {
+        let now = Time::ZERO + Duration::from_secs(seconds);
+        memory.on_reaped(now, RingVersion(ring), key.clone(), &tombstone(actor));
+    }
+
+    fn dot(actor: u64) -> Dot {
+        Dot { actor: Actor(actor), counter: 1 }
+    }
+
     #[test]
     fn what_was_reaped_is_remembered_by_key_and_for_its_ring() {
         let (ring, other) = (RingVersion(1), RingVersion(2));
         let [key, beside] = ["key", "beside"].map(Bytes::from);
-        let dot = |actor, counter| Dot { actor: Actor(actor), counter };
         let mut memory = WriteMemory::new(Duration::from_secs(10), 100, 1);
-        assert!(!memory.is_reaped(other, &key, dot(1, 1)));
-        memory.on_reaped(Time::ZERO, ring, &key, &tombstone(1));
-        memory.on_reaped(Time::ZERO, ring, &key, &tombstone(2));
-        assert!(memory.is_reaped(ring, &key, dot(1, 1)) && memory.is_reaped(ring, &key, dot(2, 1)));
-        assert!(!memory.is_reaped(ring, &key, dot(1, 2)) && !memory.is_reaped(ring, &beside, dot(1, 1)));
-        assert!(!memory.is_reaped(other, &key, dot(1, 1)), "the primaries of then are not those of now");
-        memory.on_reaped(Time::ZERO, other, &beside, &tombstone(1));
-        assert!(!memory.is_reaped(ring, &key, dot(1, 1)) && !memory.is_reaped(other, &key, dot(1, 1)));
+        assert!(!memory.is_reaped(other, &key, dot(1)));
+        reap(&mut memory, 0, 1, &key, 1);
+        reap(&mut memory, 0, 1, &key, 2);
+        assert!(memory.is_reaped(ring, &key, dot(1)) && memory.is_reaped(ring, &key, dot(2)));
+        let later = Dot { counter: 2, ..dot(1) };
+        assert!(!memory.is_reaped(ring, &key, later) && !memory.is_reaped(ring, &beside, dot(1)));
+        assert!(!memory.is_reaped(other, &key, dot(1)), "the primaries of then are not those of now");
+        reap(&mut memory, 0, 2, &beside, 1);
+        assert!(!memory.is_reaped(ring, &key, dot(1)) && !memory.is_reaped(other, &key, dot(1)));
+        reap(&mut memory, 0, 1, &key, 1);
+        assert!(!memory.is_reaped(ring, &key, dot(1)) && !memory.is_reaped(other, &key, dot(1)), "it came too late");
+        assert!(memory.is_reaped(other, &beside, dot(1)));
     }
 
     #[test]
-    fn what_was_reaped_is_forgotten_by_age_and_by_number() {
-        let key = |nth: usize| Bytes::from(nth.to_be_bytes().to_vec());
-        let (ring, dot) = (RingVersion::default(), Dot { actor: Actor(1), counter: 1 });
+    fn what_was_reaped_is_forgotten_by_age() {
+        let (ring, [key, beside]) = (RingVersion(1), ["key", "beside"].map(Bytes::from));
         let mut memory = WriteMemory::new(Duration::from_secs(10), 100, 1);
-        (0..=MAX_REAPED).for_each(|nth| memory.on_reaped(Time::ZERO, ring, &key(nth), &tombstone(1)));
-        assert!(!memory.is_reaped(ring, &key(0), dot) && memory.is_reaped(ring, &key(1), dot));
-        memory.on_reaped(Time::ZERO + Duration::from_secs(10), ring, &key(0), &tombstone(1));
-        assert!(memory.is_reaped(ring, &key(0), dot));
-        assert_eq!((memory.reaped.len(), memory.reaped_ages.0.len()), (1, 1));
+        reap(&mut memory, 0, 1, &key, 1);
+        reap(&mut memory, 9, 1, &beside, 1);
+        assert!(memory.is_reaped(ring, &key, dot(1)));
+        reap(&mut memory, 10, 1, &beside, 2);
+        assert!(!memory.is_reaped(ring, &key, dot(1)) && memory.is_reaped(ring, &beside, dot(1)));
+        memory.insert(Time::ZERO + Duration::from_secs(20), WriteId(1), write(1));
+        assert!(memory.reaped.seen.is_empty() && memory.reaped.ages.0.is_empty(), "writes make it forget too");
+    }
+
+    /// The age of the first is not that of the last.
+    #[test]
+    fn what_was_reaped_again_is_remembered_for_as_long_again() {
+        for times in [[0, 10, 10], [0, 9, 10], [0, 9, 18]] {
+            let (ring, key) = (RingVersion(1), Bytes::from("key"));
+            let mut memory = WriteMemory::new(Duration::from_secs(10), 100, 1);
+            times.into_iter().zip(1..).for_each(|(seconds, actor)| reap(&mut memory, seconds, 1, &key, actor));
+            assert!(memory.is_reaped(ring, &key, dot(3)), "{times:?}");
+            reap(&mut memory, times[2] + 10, 1, &Bytes::from("beside"), 1);
+            assert!(!memory.is_reaped(ring, &key, dot(3)), "{times:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_reaped_is_forgotten_by_number() {
+        let key = |nth: usize| Bytes::from(nth.to_be_bytes().to_vec());
+        let ring = RingVersion(1);
+        let mut memory = WriteMemory::new(Duration::from_secs(10), 100, 1);
+        (0..=MAX_REAPED).for_each(|nth| reap(&mut memory, 0, 1, &key(nth), 1));
+        assert!(!memory.is_reaped(ring, &key(0), dot(1)) && memory.is_reaped(ring, &key(1), dot(1)));
+        assert_eq!((memory.reaped.seen.len(), memory.reaped.ages.0.len()), (MAX_REAPED, MAX_REAPED));
     }
 
     #[test]

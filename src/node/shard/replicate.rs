@@ -283,8 +283,8 @@ impl Shard {
         }
     }
 
-    /// The write is gone with a tombstone that all primaries had on their disks: so they had it, or the delete that had seen it,
-    /// and all that could be asked of them is done.
+    /// The write is gone with a tombstone that all primaries had on their disks: so they had it, or what has replaced it, and all that
+    /// could be asked of them is done.
     fn on_put_reaped(&mut self, entry: u64, dot: Dot, fx: &mut Effects) {
         let Some(Entry { work: Work::Put(put), .. }) = self.entries.get_mut(&entry) else { return };
         put.mint = Mint::Reaped(dot);

@@ -136,7 +136,8 @@ impl Shard {
 
     fn stop_writing(&mut self) {
         self.stop_background();
-        self.forget_runners();
+        // What was to be raised may not be on the disk: nobody is vouched for.
+        self.forget_runners(|_| true);
         self.read_only = Some("a write to its disk has failed; restart it once the disk is sound".into());
     }
 }

@@ -10,10 +10,11 @@ use crate::storage::merkle::TreeId;
 use crate::storage::{Holds, Op, OpFailure, Outcome, Task};
 use crate::types::{NodeRun, Now, PartitionId, RingVersion, Round};
 
-/// Operations on candidates that a runner waits for.
+/// Operations on candidates that a runner has asked for.
 #[derive(Debug)]
 pub(super) struct Answering {
-    asker: Asker,
+    /// `None` if nobody waits for them any more: they come to their end all the same.
+    asker: Option<Asker>,
     step: ReapingStep,
     /// By which its primaries are who they are.
     ring: RingVersion,
@@ -87,16 +88,16 @@ impl Shard {
     ) {
         let Reaping { ring, tree: TreeId { partition, .. }, step, .. } = *request;
         // It was asked again because the disk takes its time.
-        if self.answering.values().any(|one| one.asker == asker) {
+        if self.answering.values().any(|one| one.asker == Some(asker)) {
             return;
         }
         // A runner that asks something else waits for nothing more of what it had asked.
-        self.answering.retain(|_, one| !asker.is_of_same_runner(one.asker));
+        self.forget_runners(|one| asker.is_of_same_runner(one));
         let unable = self.may_not_vouch(partition) || self.read_only.is_some();
         let holds = vec![Holds::Other; candidates.len()];
         let keys = candidates.iter().map(|(key, _)| key.clone()).collect();
         let answering = Answering {
-            asker,
+            asker: Some(asker),
             step,
             ring,
             left: candidates.len(),
@@ -138,7 +139,10 @@ impl Shard {
         result: Result<Outcome, OpFailure>,
         fx: &mut Effects,
     ) {
-        let Some(answering) = self.answering.get_mut(&of) else { return };
+        let Some(answering) = self.answering.get_mut(&of) else {
+            debug_assert!(false, "a question lives until all its operations have come to their end");
+            return;
+        };
         answering.left -= 1;
         match result {
             Ok(Outcome::Inspected { holds, round }) => {
@@ -149,7 +153,7 @@ impl Shard {
             Ok(Outcome::Reaped(Some(object))) => {
                 answering.reaped += 1;
                 let key = answering.keys[nth].clone();
-                self.memory.on_reaped(now.time, answering.ring, &key, &object);
+                self.memory.on_reaped(now.time, answering.ring, key.clone(), &object);
                 fx.reaped.push((key, object));
             }
             Ok(Outcome::Reaped(None)) => {}
@@ -166,11 +170,10 @@ impl Shard {
 
     fn end_answering(&mut self, now: Now, answering: Answering, fx: &mut Effects) {
         let Answering { asker, step, holds, reaped, round, lowest, unable, .. } = answering;
+        self.counters.reaped_here += u64::from(reaped);
+        let Some(asker) = asker else { return };
         let said = match step {
-            ReapingStep::Reap(_) => {
-                self.counters.reaped_here += u64::from(reaped);
-                Ok(ReapingSaid::Reaped(reaped))
-            }
+            ReapingStep::Reap(_) => Ok(ReapingSaid::Reaped(reaped)),
             // It leaves once the round is on the disk: the drain sees to that.
             ReapingStep::Fence(wanted) if lowest < wanted || self.read_only.is_some() => Err(Refusal::ReadOnly),
             ReapingStep::Fence(_) => self.vouch(&holds).map(ReapingSaid::Vouched),
@@ -198,9 +201,11 @@ impl Shard {
         Ok(Vouched { generation: self.standing.trust.generation, ring: view.version(), yes })
     }
 
-    /// What was to be raised may not be on the disk: nobody is vouched for.
-    pub(super) fn forget_runners(&mut self) {
-        self.answering.clear();
+    /// These are told nothing of what is under way for them.
+    pub(super) fn forget_runners(&mut self, who: impl Fn(Asker) -> bool) {
+        for answering in self.answering.values_mut() {
+            answering.asker = answering.asker.filter(|asker| !who(*asker));
+        }
     }
 
     fn say_to_runner(

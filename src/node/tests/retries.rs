@@ -70,6 +70,24 @@ fn a_write_whose_delete_was_reaped_is_acknowledged_and_sent_to_nobody() {
     assert_eq!(bench.ask(bench.put("v", 7, 3)), ["put on me,p1,p2"]);
 }
 
+/// The disk took longer to find the tombstone than the runner waits.
+#[test]
+fn what_was_reaped_after_its_runner_had_gone_on_is_remembered_too() {
+    let mut bench = Bench::cold(true);
+    let (written, dead) = written_and_deleted();
+    bench.holds(&written);
+    bench.holds(&dead);
+    bench.reaping(ReapingStep::Fence(Round(1)), &dead);
+    bench.read(None);
+    assert_eq!(bench.reaping(ReapingStep::Reap(Round(1)), &dead), [""; 0]);
+    assert_eq!(bench.reaping(ReapingStep::Inquire, &dead), [""; 0]);
+    let left = bench.read(None);
+    assert!(left.len() == 1 && left[0].contains("Inquired"), "the runner has given up the other question: {left:?}");
+    assert_eq!((bench.records(), bench.counters().reaped_here), (0, 1));
+    assert_eq!(bench.ask(bench.put("v", 7, 3)), [""; 0]);
+    assert_eq!(bench.read(None), ["put on me,p1,p2"]);
+}
+
 #[test]
 fn a_write_that_is_gone_for_no_known_reason_is_indeterminate() {
     let mut bench = Bench::cold(true);
