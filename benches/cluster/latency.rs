@@ -152,9 +152,9 @@ impl Loaded {
     }
 }
 
-/// Microseconds, unless the quantile is of requests that were never done.
+/// Microseconds, unless the quantile is of requests that were never done, or there were none.
 fn done(latency: &Histogram<u64>, quantile: f64) -> Option<u64> {
-    Some(latency.value_at_quantile(quantile)).filter(|us| *us < latency.high())
+    Some(latency.value_at_quantile(quantile)).filter(|us| *us < latency.high() && !latency.is_empty())
 }
 
 fn line(what: &str, latency: &Histogram<u64>) {
