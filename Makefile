@@ -62,7 +62,7 @@ test-sim: ## The simulation: regressions, 200 seeds of a minute, and every seede
 # runs as the tests have built it: `cargo run` would have it, and the library, without the features of what only tests depend on.
 test-release: ## What needs RocksDB or real processes, and a few seeds on RocksDB (release profile)
 	$(CARGO) test --release --features sim $(RELEASE_TESTS)
-	$(MAKE) sim SEEDS=5 MINUTES=1 ENGINE=rocks SIM_RUN=$(CARGO_TARGET_DIR)/release/dynkv-sim
+	$(MAKE) sim SEEDS=5 MINUTES=1 ENGINE=rocks SIM_RUN='"$(CARGO_TARGET_DIR)/release/dynkv-sim"'
 
 # The simulation needs no RocksDB, unless ENGINE=rocks asks for the real thing. SEED=17 replays one seed.
 SEEDS ?= 100

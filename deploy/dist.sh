@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command of cargo (build, run, bench) with the profile `dist`, that of what users run, and with the RocksDB that the profile `release`
-# has: each profile would compile one of its own (15-20 minutes). Where ROCKSDB_LIB_DIR names one, that is used. Like cargo's, what it runs
-# runs in the root of the project.
+# has: each profile would compile one of its own (15-20 minutes). Where ROCKSDB_LIB_DIR names one, that is used. What it runs, runs in the
+# root of the project.
 #
 #   deploy/dist.sh bench --bench cluster -- throughput    # one section of `make bench`
 set -euo pipefail
